@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "baton/status.h"
+#include <stdarg.h>
+#include <stdio.h>
+
+const bt_status_info *bt_status_get(int status)
+{
+    switch (status) {
+#define X(name, value, http, retry, label, text)                                                   \
+    case value: {                                                                                  \
+        static const bt_status_info info = {#name, label, text, http, retry};                      \
+        return &info;                                                                              \
+    }
+        BT_STATUS_MAP(X)
+#undef X
+    default: return bt_status_get(BT_EINTERNAL);
+    }
+}
+
+bt_status bt_err_set(bt_err *err, bt_status code, int32_t sys, const char *fmt, ...)
+{
+    if (!err) return code;
+    err->code = code;
+    err->sys = sys;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(err->msg, sizeof err->msg, fmt, ap);
+    va_end(ap);
+    return code;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/inbox.h"
+#include "base/mem.h"
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+bt_status bt_inbox_init(bt_inbox *b, size_t item_bytes, size_t cap, bt_err *err)
+{
+    memset(b, 0, sizeof *b);
+    b->slot = bt_calloc(cap, item_bytes);
+    if (!b->slot) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for an inbox of %zu", cap);
+    b->item_bytes = item_bytes;
+    b->cap = cap;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&b->mu, NULL);
+    pthread_cond_init(&b->filled, &attr);
+    pthread_cond_init(&b->drained, &attr);
+    pthread_condattr_destroy(&attr);
+    return BT_OK;
+}
+
+void bt_inbox_release(bt_inbox *b)
+{
+    if (!b->slot) return;
+    pthread_cond_destroy(&b->filled);
+    pthread_cond_destroy(&b->drained);
+    pthread_mutex_destroy(&b->mu);
+    bt_free(b->slot);
+    b->slot = NULL;
+}
+
+void bt_inbox_close(bt_inbox *b)
+{
+    pthread_mutex_lock(&b->mu);
+    b->closed = true;
+    pthread_cond_broadcast(&b->filled);
+    pthread_cond_broadcast(&b->drained);
+    pthread_mutex_unlock(&b->mu);
+}
+
+/* Waits on cond until deadline_ns; false when it has passed. */
+static bool inbox_wait(bt_inbox *b, pthread_cond_t *cond, int64_t deadline_ns)
+{
+    struct timespec t = {deadline_ns / 1000000000, deadline_ns % 1000000000};
+    return pthread_cond_timedwait(cond, &b->mu, &t) != ETIMEDOUT;
+}
+
+bt_status bt_inbox_push_wait(bt_inbox *b, const void *item, int64_t deadline_ns)
+{
+    bt_status st = BT_OK;
+    pthread_mutex_lock(&b->mu);
+    while (!b->closed && b->len == b->cap && st == BT_OK)
+        if (deadline_ns == 0 || !inbox_wait(b, &b->drained, deadline_ns)) st = BT_ETIMEOUT;
+    if (b->closed) st = BT_ECLOSED;
+    if (st == BT_OK) {
+        memcpy(b->slot + (b->head + b->len) % b->cap * b->item_bytes, item, b->item_bytes);
+        if (b->len++ == 0) pthread_cond_signal(&b->filled);
+    }
+    pthread_mutex_unlock(&b->mu);
+    return st;
+}
+
+bt_status bt_inbox_push(bt_inbox *b, const void *item)
+{
+    bt_status st = bt_inbox_push_wait(b, item, 0);
+    return st == BT_ETIMEOUT ? BT_EBUSY : st;
+}
+
+int bt_inbox_take(bt_inbox *b, void *items, int max, int64_t deadline_ns)
+{
+    pthread_mutex_lock(&b->mu);
+    while (b->len == 0 && !b->closed && deadline_ns != 0)
+        if (!inbox_wait(b, &b->filled, deadline_ns)) break;
+    int n = 0;
+    bool full = b->len == b->cap;
+    for (; n < max && b->len > 0; n++, b->len--) {
+        memcpy((char *)items + (size_t)n * b->item_bytes, b->slot + b->head * b->item_bytes,
+               b->item_bytes);
+        b->head = (b->head + 1) % b->cap;
+    }
+    if (n == 0 && b->closed) n = -1;
+    if (full && n > 0) pthread_cond_broadcast(&b->drained);
+    pthread_mutex_unlock(&b->mu);
+    return n;
+}
+
+size_t bt_inbox_len(bt_inbox *b)
+{
+    pthread_mutex_lock(&b->mu);
+    size_t n = b->len;
+    pthread_mutex_unlock(&b->mu);
+    return n;
+}

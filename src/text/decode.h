@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* decode.h - tokens -> text while they are still coming: never half a character, stop strings over bytes.
+ *
+ * One bt_decoder a sequence; fixed size after init, no allocation a token. What comes out, concatenated, equals
+ * the one-shot decode: invalid bytes become U+FFFD (one a maximal invalid subpart), incomplete ones at the
+ * very end too. */
+#pragma once
+#include "text/vocab.h"
+
+typedef struct bt_decoder bt_decoder;
+
+/* stop: n_stop byte strings (copied), none empty. skip_special: control tokens add nothing (else their name).
+ * at_start: the text begins here, so the one leading space of SPM is dropped (false after a prompt). */
+bt_status bt_decoder_open(const bt_vocab *v, const char *const *stop, int32_t n_stop, bool skip_special,
+                          bool at_start, bt_decoder **out, bt_err *err);
+void bt_decoder_close(bt_decoder *d);
+/* Feeds one token. *text (valid until the next call) is what has become certain: whole characters, held back
+ * where a stop string may still be forming. True: a stop string is complete; *text ends before it. */
+bool bt_decoder_put(bt_decoder *d, int32_t token, const char **text, size_t *n);
+/* The end of the sequence: what was held back. */
+void bt_decoder_finish(bt_decoder *d, const char **text, size_t *n);
+
+/* One-shot. *out: bt_free. Always valid UTF-8, NUL-terminated. */
+bt_status bt_decode(const bt_vocab *v, const int32_t *ids, size_t n_ids, bool skip_special, char **out,
+                    size_t *n_out, bt_err *err);

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of the tree, as tests: layers, one foreign library a folder, exported symbols, style."""
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# docs/design.md section 4. Siblings of one rank never meet, except that text and model read files.
+RANK = {
+    "include/baton": 0, "src/base": 1, "src/file": 2, "kernels": 2, "src/text": 3, "src/grammar": 3, "src/model": 3,
+    "src/quota": 3, "src/sched": 3, "src/hub": 3, "src/device": 4, "src/engine": 5, "src/front": 6, "src/api": 7,
+    "src/http": 8, "src/cli": 9,
+}
+FOREIGN = {  # header or symbol prefix -> the folders that may use it
+    r"\bsqlite3_\w+|<sqlite3\.h>": {"src/quota"},
+    r"\bMHD_\w+|<microhttpd\.h>": {"src/http"},
+    r"<cuda\w*\.h>|\bcuda[A-Z]\w+\(|\bcublas\w+\(": {"kernels", "src/device"},
+    r"\bpcre2_\w+|<pcre2\.h>": {"src/text"},
+    r"\butf8proc_\w+|<utf8proc\.h>": {"src/text"},
+    r"\bcurl_\w+\(|<curl/": {"src/hub"},
+    r"<openssl/|\bEVP_\w+|\bCRYPTO_\w+": {"src/base"},
+    r"\bPQ\w+\(|<libpq": {"src/quota"},
+}
+BANNED = re.compile(r"\b(strcpy|strcat|sprintf|vsprintf|strtok|gets|localtime|gmtime|ctime|asctime|tmpnam|mktemp|"
+                    r"system|popen)\s*\(")
+ALLOC = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|free|strdup|strndup)\s*\(")
+
+
+def sources(*patterns):
+    files = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
+                           capture_output=True, text=True).stdout.split("\n")
+    return [ROOT / f for f in files if f and (ROOT / f).is_file() and any(f.endswith(p) for p in patterns)]
+
+
+def folder_of(path):
+    rel = path.relative_to(ROOT).as_posix()
+    return max((f for f in RANK if rel.startswith(f + "/")), key=len, default=None)
+
+
+def strip_comments(text):
+    text = re.sub(r"/\*.*?\*/", lambda m: "\n" * m.group().count("\n"), text, flags=re.S)
+    return re.sub(r"//[^\n]*", "", text)
+
+
+CODE = [p for p in sources(".c", ".h", ".cu", ".cuh") if folder_of(p)]
+
+
+def test_folders_include_only_lower_ranks():
+    wrong = []
+    for path in CODE:
+        mine = folder_of(path)
+        for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(), re.M):
+            target = folder_of(ROOT / "include" / name) if name.startswith("baton/") else None
+            target = target or folder_of(ROOT / "src" / name) or folder_of(ROOT / name)
+            if target is None and "/" not in name:
+                continue  # generated or local
+            if target and target != mine and RANK[target] >= RANK[mine]:
+                wrong.append(f"{path.relative_to(ROOT)} includes {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_one_foreign_library_one_folder():
+    wrong = []
+    for path in CODE:
+        text = strip_comments(path.read_text())
+        for pattern, folders in FOREIGN.items():
+            found = re.search(pattern, text)
+            if found and folder_of(path) not in folders:
+                wrong.append(f"{path.relative_to(ROOT)} uses {found.group()}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_kernels_export_only_bt_symbols():
+    library = next((ROOT / b / "libbt_kernels.a" for b in ("build", "build-asan") if (ROOT / b / "libbt_kernels.a").exists()), None)
+    if library is None:
+        pytest.skip("kernels are not built")
+    out = subprocess.run(["nm", "-g", "--defined-only", library], check=True, capture_output=True, text=True).stdout
+    names = [line.split()[2] for line in out.splitlines() if len(line.split()) == 3]
+    assert names and not [n for n in names if not n.startswith("bt_") and not n.startswith("__odr_asan")]
+
+
+@pytest.mark.parametrize("path", sources(".c", ".h", ".py", ".sh", ".cu", ".cuh"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_style(path):
+    rel = path.relative_to(ROOT).as_posix()
+    text = path.read_text()
+    lines = text.split("\n")
+    head = "\n".join(lines[:3])
+    assert "SPDX-License-Identifier: Apache-2.0" in head, "no SPDX line"
+    limit = 120  # contracts' tables may be wide; code is formatted to 100
+    too_long = [i + 1 for i, line in enumerate(lines) if len(line) > limit]
+    assert not too_long, f"lines over {limit} columns: {too_long}"
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b(?!\()", text) or rel.startswith("tests/tree/"), "TODO without a name"
+    assert not re.search(r"^<<<<<<< |^>>>>>>> ", text, re.M)
+    if path.suffix in (".c", ".h") and rel.startswith(("src/", "kernels/")):
+        code = strip_comments(text)
+        banned = BANNED.search(code)
+        assert not banned, f"banned call {banned.group()}"
+        if rel != "src/base/mem.c":
+            raw = ALLOC.search(code)
+            assert not raw, f"allocates outside base/mem.h: {raw.group()}"
+
+
+def test_functions_fit_a_screen():
+    wrong = []
+    for path in CODE:
+        if path.suffix != ".c":
+            continue
+        lines = path.read_text().split("\n")
+        start = None
+        for i, line in enumerate(lines):
+            if line == "{":
+                start = i
+            elif line == "}" and start is not None:
+                if i - start > 71 and not any("/* long:" in x for x in lines[max(0, start - 4):start + 3]):
+                    wrong.append(f"{path.relative_to(ROOT)}:{start + 1}: {i - start - 1} lines")
+                start = None
+    assert not wrong, "functions over 70 lines need /* long: why */\n" + "\n".join(wrong)
+
+
+def test_files_stay_small():
+    wrong = [str(p.relative_to(ROOT)) for p in CODE if p.read_text().count("\n") > 1200]
+    assert not wrong, f"a second noun usually hides in files over 1,200 lines: {wrong}"
+
+
+def test_no_large_blobs():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+    sizes = {f: (ROOT / f).stat().st_size for f in files if f and (ROOT / f).is_file()}
+    large = [f for f, n in sizes.items() if n > 256 << 10 and not f.startswith(("models/", "tests/data/"))]
+    assert not large, f"files over 256 KiB outside models/ and tests/data: {large}"
+    assert sum(sizes.values()) < 40 << 20, "the repository has passed 40 MB"

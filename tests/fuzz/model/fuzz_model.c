@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any bytes as a model: refused with a sentence, or a recipe and weights that keep their word. */
+#include "base/assert.h"
+#include "model/model.h"
+#include <stdint.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_matrix(const bt_weight *w, int64_t rows, int64_t cols, const uint8_t *data,
+                         size_t size)
+{
+    BT_ASSERT(w->rows == rows && w->cols == cols);
+    size_t bytes = bt_format_bytes(w->format, (size_t)rows * (size_t)cols);
+    BT_ASSERT((const uint8_t *)w->data >= data && (const uint8_t *)w->data + bytes <= data + size);
+}
+
+static void check_vector(const float *v, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) BT_ASSERT(v[i] - v[i] == 0); // finite
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    bt_gguf *g = NULL;
+    bt_model *m = NULL;
+    bt_err err = {0};
+    if (bt_gguf_open_memory(data, size, "fuzz", &g, NULL) != BT_OK) return 0;
+    if (bt_model_from_gguf(g, &m, &err) != BT_OK) {
+        BT_ASSERT(!m && err.msg[0]);
+        bt_gguf_close(g);
+        return 0;
+    }
+    const bt_recipe *r = &m->recipe;
+    BT_ASSERT(r->n_heads % r->n_kv_heads == 0 && r->rope_dim <= r->head_dim && r->norm_eps >= 0);
+    check_matrix(&m->weights.embed, r->vocab, r->hidden, data, size);
+    check_matrix(&m->weights.head, r->vocab, r->hidden, data, size);
+    check_vector(m->weights.out_norm, r->hidden);
+    if (m->weights.rope_divisor) check_vector(m->weights.rope_divisor, r->rope_dim / 2);
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        const bt_layer_weights *l = &m->weights.layers[i];
+        check_matrix(&l->wk, (int64_t)r->n_kv_heads * r->head_dim, r->hidden, data, size);
+        check_matrix(&l->w_down, r->hidden, r->ffn, data, size);
+        check_vector(l->ffn_norm, r->hidden);
+        if (r->qkv_bias) check_vector(l->bq, r->n_heads * r->head_dim);
+    }
+    bt_model_close(m);
+    bt_gguf_close(g);
+    return 0;
+}

@@ -7,16 +7,44 @@
  * simulator (tests/src/sched) and in production (src/front). All tables are sized at open.
  *
  * LIFE OF A REQUEST
- *   SUBMIT --HOLD--> waits for the ledger --HELD--> queued --ADMIT--> running --FINISHED--> POST, forgotten
- *   refused or over a bound: REPLY with a status, forgotten. Cancelled or timed out while queued: VOID.
- *   Each request ends exactly once: one REPLY(refuse) or one POST or one VOID.
+ *   SUBMIT --HOLD--> waits for the ledger --HELD--> ACCEPT, queued --ADMIT--> running
+ *   --FINISHED--> POST. Refused, or over a bound: REFUSE. Cancelled, drained or timed out before it
+ *   ran: VOID. Each request ends exactly once, by one REFUSE or one VOID or one POST, and is then
+ *   forgotten. One that is cancelled while its hold is asked for ends when the ledger has answered:
+ *   VOID after HELD, REFUSE after REFUSED. So each HOLD must be answered (a ledger that failed: by
+ *   REFUSED); this wait has no deadline here.
  *
- * ORDER   Class by tier with ageing: a waiter climbs one class each age_ns; having reached the top class it is
- *         ordered there by the time it arrived there, and no later arrival passes it. Inside a class weighted
- *         fair queueing on attributed device microseconds: each account has a virtual counter (device us / weight),
- *         lifted on re-entry to the smallest active one; tag = counter + predicted cost / weight.
- * HOLD    min(remaining, predicted * 1.5); topped up when half is used. Admit while any quota remains.
- * BOUNDS  queue in all and per account; running sequences per account (tier slots); a queue-wait limit.
+ * ORDER   An account's waiting requests stand in its line, by arrival + lease: a shorter declared
+ *         lease goes earlier, past at most 32 others and never past the first in line. Accounts
+ *         compete with their first in line, the contender:
+ *   1. Weighted fair queueing inside a class, on attributed device microseconds. An account has a
+ *      virtual counter (device time / weight): charged at admission with the predicted cost
+ *      (min of prediction and lease), corrected when USED passes it and at the end. An account
+ *      whose line was empty is lifted to the smallest counter among its class's contenders.
+ *      Smallest tag = counter + predicted cost / weight first; ties by arrival.
+ *   2. Classes: 2 before 1 before 0. A contender climbs one class each age_ns, in the middle class
+ *      as a newcomer without debt. From the top class (for class 2: after age_ns in it) it joins
+ *      the top line, which is first come, first served and goes before everything else: nobody who
+ *      arrived later, in any class, passes it from there.
+ *   3. What ages is waiting for others beyond one's turn. Time behind one's own account's requests,
+ *      or at one's own limit of slots, does not count, nor does the time that fairness asks for:
+ *      the clock starts after (tag - smallest tag) * weights competing, at most 6 age_ns. Without
+ *      that a flood would age in bulk past everybody, and weighted sharing would turn into first
+ *      come, first served whenever the queue is longer than age_ns. So an account that is not ahead
+ *      of its share reaches the top line max(2 - class, 1) * age_ns after it began to compete; any
+ *      other, at most 6 age_ns later.
+ * FIT     A contender needs n_seq free slots and its KV pages, ceil((prompt + max_tokens) / page) a
+ *         sequence, full prompt pages shared among n_seq. Pages are counted from the engine's total
+ *         and what was admitted, not from its reports: an engine reserves as much at submit and
+ *         gives it back at the end, so the count is exact and no report in flight can spoil it.
+ *         Who does not fit may be passed by the next 8 in order, until bypass_ns after it was first
+ *         found not to fit; then nobody passes. The top line's first is never passed.
+ * HOLD    max(hold_min, predicted * hold_factor), never more than the lease can use; topped up when
+ *         half is used, to at least twice the hold and three times the use. Looked at again when
+ *         a top-up is answered: a paused request reports no use. Admit while any quota remains.
+ * BOUNDS  queue in all and per account; running sequences per account (tier slots); a queue-wait
+ *         limit.
+ * ENGINES one, index 0, in this version: requests for another are refused, its events ignored.
  * NOT HERE text, sockets, SQL, time. Thread: sched (one thread owns a state). */
 #pragma once
 #include "baton/engine.h"
@@ -24,17 +52,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BT_SCHED_CLASSES = 3 }; // 0 low, 1 medium, 2 highest
+enum {
+    BT_SCHED_CLASSES = 3,       // 0 low, 1 medium, 2 highest
+    BT_SCHED_EVENTS_MAX = 4096, // events a call of step
+    BT_SCHED_SLOTS_MAX = 1024,  // an engine's slots past this are not used
+    BT_SCHED_EXACT = 1024,      // waiters whose position is exact; the others' is an estimate
+};
 
 typedef struct bt_sched_config {
-    int32_t queue_max;       // requests waiting in all
-    int32_t requests_max;    // waiting and running together (table size)
-    int32_t accounts_max;    // accounts with anything alive or remembered
+    int32_t queue_max;       // requests waiting in all; default 1024
+    int32_t requests_max;    // waiting and running together (table size); default 2048
+    int32_t accounts_max;    // accounts with anything alive or remembered; default 4096
     int64_t age_ns;          // a waiter climbs one class each age_ns; default 10 s
-    int64_t queue_wait_ns;   // longest wait before a timeout; 0 = none; default 600 s
+    int64_t bypass_ns;       // how long one that does not fit may be passed; default 5 s
+    int64_t queue_wait_ns;   // longest wait since submit before a timeout; 0 = none; default 600 s
     double hold_factor;      // default 1.5
     int64_t hold_min_us;     // smallest hold worth asking for; default 1000
-    double default_prefill_us_per_token, default_decode_us_per_token; // until the engine reports
+    double default_prefill_us_per_token; // until the engine reports; default 1000
+    double default_decode_us_per_token;  // default 20000
 } bt_sched_config;
 void bt_sched_config_init(bt_sched_config *c);
 
@@ -54,7 +89,7 @@ typedef struct bt_sched_request {
     int32_t prompt_tokens; // after templates
     int32_t max_tokens;
     int32_t n_seq;
-    int64_t lease_ns; // wall time asked for, already clipped to the tier
+    int64_t lease_ns; // wall time asked for; 0 or more than lease_max_ns = lease_max_ns
     int32_t engine;   // index; 0 in this version's front
 } bt_sched_request;
 
@@ -64,16 +99,16 @@ typedef enum bt_sched_event_type {
     BT_EV_REFUSED,     // request: the ledger refused the first hold
     BT_EV_TOPPED_UP,   // as HELD, for a top-up (amount_us may be unchanged, then final)
     BT_EV_USED,        // request, amount_us = cumulative device time (from step reports)
-    BT_EV_PREFILL,     // request, amount_us = prompt tokens done (queue and ETA estimates)
-    BT_EV_STEP,        // u.step: free pages, cost estimates
-    BT_EV_FINISHED,    // request: the engine's END; finish, amount_us = final device time
+    BT_EV_PREFILL,     // request, amount_us = prompt tokens done; nothing depends on it today
+    BT_EV_STEP,        // u.step: feeds the cost estimates
+    BT_EV_FINISHED,    // request: the engine's END; finish, amount_us = device time, u.finished
     BT_EV_CANCEL,      // request: the client went away, or the owner ended it
-    BT_EV_ENGINE_UP,   // u.engine
-    BT_EV_ENGINE_DOWN, // engine: everything running there has ended with device_fault; amount per request by USED before
-    BT_EV_ENGINE_PARKED,
+    BT_EV_ENGINE_UP,   // u.engine_up. If it was up: as if a DOWN had come before
+    BT_EV_ENGINE_DOWN, // all that ran there ends with device_fault and its last USED
+    BT_EV_ENGINE_PARKED, // admits nothing until ENGINE_UP; what runs keeps its place
     BT_EV_OUTSIDE_REQUEST, // reserved: outside tenants
     BT_EV_OUTSIDE_RELEASE,
-    BT_EV_DRAIN, // no more admissions of new submits: refuse them with BT_ECLOSED; queued ones are refused too
+    BT_EV_DRAIN, // new submits are refused and waiting ones ended, with BT_ECLOSED; running go on
     BT_EV_TICK,  // time passed: ageing, queue timeouts
 } bt_sched_event_type;
 
@@ -87,8 +122,11 @@ typedef struct bt_sched_event {
     union {
         bt_sched_request submit;
         struct {
-            int32_t pages_free;
-            int32_t n_rows, n_prefill_rows, n_seqs;
+            int32_t completion_tokens; // of all sequences; 0 = not known
+        } finished;
+        struct {
+            int32_t pages_free; // for people to read: see FIT
+            int32_t n_rows, n_prefill_rows, n_seqs; // n_prefill_rows 0: guessed from the others
             uint64_t step_us; // with the rows above: feeds the step-cost model
         } step;
         struct {
@@ -106,8 +144,8 @@ typedef enum bt_sched_action_type {
     BT_ACT_BUDGET,  // request, lease: tell the engine the new budget
     BT_ACT_CANCEL,  // request, lease, finish: end it in the engine (a FINISHED follows from there)
     BT_ACT_POST,    // request, amount_us: settle; it has ended (finish says how)
-    BT_ACT_VOID,    // request: it used nothing; it has ended (finish or status says how)
-    BT_ACT_REFUSE,  // request, status: never accepted; it has ended. retry_ns: a hint
+    BT_ACT_VOID,    // request: it used nothing; it has ended: status, and finish CANCELLED or NONE
+    BT_ACT_REFUSE,  // request, status: never accepted; it has ended. retry_ns: a hint, 0 = none
     BT_ACT_PREEMPT, // reserved
     BT_ACT_PARK,
     BT_ACT_WAKE,
@@ -131,14 +169,20 @@ typedef struct bt_sched bt_sched;
 bt_status bt_sched_open(const bt_sched_config *config, bt_sched **out, bt_err *err);
 void bt_sched_close(bt_sched *s);
 
-/* Applies the events in order, then admits what fits. Writes at most max_actions and returns how many were
- * written; if it returns max_actions call again with n_events = 0 until fewer come back. */
+/* Applies the events in order, then admits what fits. Writes at most max_actions and returns how
+ * many were written; if it returns max_actions call again with n_events = 0 until fewer come back.
+ * n_events is at most BT_SCHED_EVENTS_MAX. Events that name a request unknown here are ignored (it
+ * has ended), and so is a second SUBMIT of a live one. Time never runs back: now_ns counts as at
+ * least the last call's. */
 size_t bt_sched_step(bt_sched *s, int64_t now_ns, const bt_sched_event *events, size_t n_events,
                      bt_sched_action *actions, size_t max_actions);
 /* When step() should next run though nothing happens; INT64_MAX = never. */
 int64_t bt_sched_next_deadline(const bt_sched *s);
 
-/* For GET /v1/queue, SSE comments and metrics; computed on demand. */
+/* For GET /v1/queue, SSE comments and metrics; computed on demand: one walk over the next
+ * BT_SCHED_EXACT requests in order after each change, whatever the number of waiters. Behind those
+ * a position is estimated from the order of arrival. Positions assume that nobody else arrives,
+ * ages or is passed for want of room. */
 typedef struct bt_sched_view {
     uint64_t request, account;
     bool running;
@@ -149,17 +193,22 @@ typedef struct bt_sched_view {
     int64_t lease_ns;
     int64_t used_us;
     int32_t cls; // after ageing
+    bool aged;   // waiting in the top line: no later arrival passes it
     int32_t n_seq;
 } bt_sched_view;
 bool bt_sched_find(const bt_sched *s, int64_t now_ns, uint64_t request, bt_sched_view *out);
-/* account 0 = all. Waiting first in order, then running. Returns how many there are (may exceed max). */
-size_t bt_sched_list(const bt_sched *s, int64_t now_ns, uint64_t account, bt_sched_view *out, size_t max);
-/* Position and ETA of every waiter, to be called at a modest rate: calls fn for those whose position changed since
- * the last call. */
+/* account 0 = all. Waiting first in order, then running. Returns how many there are (may exceed
+ * max). */
+size_t bt_sched_list(const bt_sched *s, int64_t now_ns, uint64_t account, bt_sched_view *out,
+                     size_t max);
+/* Position and ETA of waiters, to be called at a modest rate: calls fn for those whose position
+ * changed since the last call among the next BT_SCHED_EXACT in order, and once for newcomers behind
+ * them. fn must not call back into s. */
 void bt_sched_positions(bt_sched *s, int64_t now_ns,
                         void (*fn)(void *ud, uint64_t request, int32_t position, int64_t eta_ms),
                         void *ud);
 int32_t bt_sched_waiting(const bt_sched *s);
 int32_t bt_sched_running(const bt_sched *s);
 /* The model's guess at the device time of a request, from the current step-cost estimates. */
-int64_t bt_sched_predict_us(const bt_sched *s, int32_t prompt_tokens, int32_t max_tokens, int32_t n_seq);
+int64_t bt_sched_predict_us(const bt_sched *s, int32_t prompt_tokens, int32_t max_tokens,
+                            int32_t n_seq);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* account.h - who pays: API keys, anonymous addresses, tiers; no clock, no ledger.
  *
- * Loaded at start and read-only after (shared by threads). Keys are kept as SHA-256 and compared in constant time. */
+ * Loaded at start and read-only after (shared by threads). Keys are kept as SHA-256 and compared in
+ * constant time. */
 #pragma once
 #include "baton/status.h"
 #include <stdbool.h>
@@ -20,7 +21,7 @@ typedef struct bt_tier {
 } bt_tier;
 
 typedef struct bt_identity {
-    char account[64]; // "key:NAME" or "ip:ADDRESS" or "owner"
+    char account[64];    // "key:NAME" or "ip:ADDRESS" or "owner"
     uint64_t account_id; // hash of it, never 0: sched's and the prefix cache's name for it
     const bt_tier *tier; // borrowed from bt_accounts
     bool owner;
@@ -31,6 +32,7 @@ typedef struct bt_accounts bt_accounts;
 
 typedef struct bt_accounts_options {
     const char *api_keys;      // file: KEY ACCOUNT TIER a line, # comments; NULL = none
+    const char *api_key;       // one more key: account "default", tier pro; NULL = none
     const char *tiers;         // JSON file or preset "guide" | "2026"; NULL = "guide"
     const char *trusted_proxy; // "auto", "", or comma-separated CIDRs; NULL = "auto"
     const char *owner_token;   // secret text or NULL
@@ -44,8 +46,13 @@ void bt_accounts_close(bt_accounts *a);
 const bt_tier *bt_accounts_tier(const bt_accounts *a, const char *name);
 const bt_tier *bt_accounts_tier_at(const bt_accounts *a, int i); // NULL past the end
 
-/* authorization: the header's value ("Bearer KEY") or NULL; api_key: X-Api-Key or NULL; peer: the socket's address as
- * text; forwarded: X-Forwarded-For or NULL. A key that is not known is BT_EAUTH, never anonymous. IPv6 addresses are
- * grouped by /64. With "auto": private peers are trusted only when behind_space; the right-most untrusted hop counts. */
+/* authorization: the header's value ("Bearer KEY") or NULL; api_key: X-Api-Key or NULL; peer: the
+ * socket's address as text; forwarded: X-Forwarded-For or NULL. Either credential is enough. One
+ * that is not known is BT_EAUTH, never anonymous; but a server without a key file and without
+ * require_key has nothing to know it by, and many clients cannot be told to send none: there it is
+ * ignored (the owner's token still counts). IPv6 addresses are grouped by /64. With "auto": private
+ * peers are trusted only when behind_space; the right-most untrusted hop counts (quota/address.h).
+ */
 bt_status bt_account_identify(const bt_accounts *a, const char *authorization, const char *api_key,
-                              const char *peer, const char *forwarded, bt_identity *out, bt_err *err);
+                              const char *peer, const char *forwarded, bt_identity *out,
+                              bt_err *err);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#if defined(__x86_64__)
+#include "kernels/vec_body.h"
+#include "kernels/attention_body.h"
+#include "kernels/sample_body.h"
+
+const bt__vec bt__vec_avx512 = {norm_rms,   silu_mul,       rope_interleaved, rope_half,
+                                half_store, attention_span, attention_merge,  attention_finish,
+                                scan_max,   find_first,     weights,          mass_from,
+                                gather};
+#else
+typedef int bt__vec_avx512_is_for_x86_64; // a file may not be empty
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/vec_body.h"
+#include "kernels/attention_body.h"
+#include "kernels/sample_body.h"
+#include "kernels/cpu_isa.h"
+
+const bt__vec bt__vec_generic = {norm_rms,   silu_mul,       rope_interleaved, rope_half,
+                                 half_store, attention_span, attention_merge,  attention_finish,
+                                 scan_max,   find_first,     weights,          mass_from,
+                                 gather};
+
+const bt__vec *bt__vec_get(void)
+{
+#if defined(__x86_64__)
+    switch (bt_isa_get()) {
+    case BT_ISA_AVX512: return &bt__vec_avx512;
+    case BT_ISA_AVX2: return &bt__vec_avx2;
+    case BT_ISA_GENERIC: break;
+    }
+#endif
+    return &bt__vec_generic;
+}

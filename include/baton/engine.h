@@ -42,10 +42,10 @@ const char *bt_finish_name(bt_finish f); // "eos", ...
 /* The right to slots until it ends; a value, never a pointer. A command that carries an old
  * generation is inert. */
 typedef struct bt_lease {
-    int32_t slot;        // first of n_seq seats (for people to read; the engine seats sequences itself)
+    int32_t slot;        // first of n_seq seats (for people: the engine seats sequences itself)
     uint32_t generation; // grows with every lease granted
     int64_t deadline_ns; // 0 = none
-    int64_t budget_us;   // device time this request may use, cumulative
+    int64_t budget_us;   // device time this request may use, cumulative; INT64_MAX = no limit
     bool budget_final;   // true: at budget_us it ends with quota_exhausted;
                          // false: at budget_us it pauses until a larger budget arrives
 } bt_lease;
@@ -56,7 +56,7 @@ typedef struct bt_gen_params {
     float repeat_penalty, freq_penalty, presence_penalty;
     int32_t repeat_last_n; // window of the penalties; -1 = whole sequence, prompt included
     uint64_t seed;
-    int32_t max_tokens; // > 0: already bounded by the context
+    int32_t max_tokens; // > 0, cut to the context; 0 only with prompt_logprobs: scores, draws none
     int32_t min_tokens;
     bool ignore_eos;
     bool cache_prompt;    // may reuse and leave KV prefix pages
@@ -68,7 +68,7 @@ typedef struct bt_gen_params {
     const char *const *stop; // NUL-terminated bytes, borrowed during submit
 } bt_gen_params;
 
-/* temperature 1, top_p 1, repeat 1, everything else off, cache_prompt, n_logprobs -1, max_tokens 16. */
+/* temperature 1, top_p 1, repeat 1, all else off, cache_prompt, n_logprobs -1, max_tokens 16. */
 void bt_gen_params_init(bt_gen_params *p);
 
 typedef struct bt_engine_request {
@@ -83,7 +83,7 @@ typedef struct bt_engine_request {
 
 typedef struct bt_token_out {
     int32_t token;
-    float logprob; // meaningful if n_logprobs >= 0
+    float logprob; // NaN if none was asked for, and for the first token of a prompt
     int32_t n_top;
     const int32_t *top_token; // [n_top]
     const float *top_logprob;
@@ -93,11 +93,13 @@ typedef struct bt_token_out {
 
 typedef enum bt_engine_event_type {
     BT_EE_PREFILL, // prompt progress of a request (after each chunk; cached tokens count as done)
-    BT_EE_PROMPT_LOGPROBS, // tokens of the prompt with logprobs, in order, in pieces
-    BT_EE_TOKENS,  // new tokens of a sequence and the text that became certain with them
+    BT_EE_PROMPT_LOGPROBS, // tokens of the prompt with logprobs, in order, in pieces; seq is 0
+    BT_EE_TOKENS,  // new tokens of a sequence and the text that became certain with them; the
+                   // end-of-sequence token is counted in END but has no event of its own
     BT_EE_SEQ_END, // a sequence ended: its last text (possibly empty) and why
-    BT_EE_END,     // all sequences of a request have ended: totals. Its usage entry waits for release
-    BT_EE_STEP,    // after each step: books and free pages
+    BT_EE_END,     // all sequences of a request have ended: totals. Its books wait for release
+    BT_EE_STEP,    // after each step: books and free pages. n_rows 0: no step ran, but requests
+                   // ended (cancel, lease) and gave back their pages
     BT_EE_LOAD,    // load progress in bytes
     BT_EE_READY,   // what was loaded
     BT_EE_FATAL,   // the engine cannot go on; err says why
@@ -129,6 +131,7 @@ typedef struct bt_engine_event {
             int32_t prompt_tokens, cached_tokens, completion_tokens;
             uint64_t used_us;
             int64_t prefill_ns, decode_ns; // wall time in the slot
+            bt_status status; // OK; else the engine refused the submit (wire only) and nothing ran
         } end;
         struct {
             uint64_t busy_us, house_us; // cumulative of this engine boot
@@ -182,15 +185,19 @@ void bt_engine_close(bt_engine *e);
 
 /* Takes a copy of everything. EBUSY: no slots or pages (the caller admitted too much). */
 bt_status bt_engine_submit(bt_engine *e, const bt_engine_request *req, bt_err *err);
-/* Ends a request at once with this finish; inert if it is gone or the generation is another. */
+/* Ends a request at once with this finish; inert if it is gone or the generation is another. The
+ * sink gets SEQ_END, END and a STEP without rows before it returns. */
 void bt_engine_cancel(bt_engine *e, uint64_t request, uint32_t generation, bt_finish why);
 /* Raises budget_us (never lowers it) and sets budget_final. */
 void bt_engine_budget(bt_engine *e, uint64_t request, uint32_t generation, int64_t budget_us,
                       bool budget_final);
-/* The request's use is in the ledger: its usage entry is free again. */
+/* The request's use is in the ledger: its usage entry is free again. Inert while it runs; not
+ * needed without a usage_path. */
 void bt_engine_release(bt_engine *e, uint64_t request);
 /* True while a step would do something. False: idle, or all sequences wait for budget. */
 bool bt_engine_has_work(const bt_engine *e);
+/* The earliest lease deadline, when has_work() turns true by itself; INT64_MAX = none. */
+int64_t bt_engine_next_deadline(const bt_engine *e);
 /* One forward pass over the batch, at most. Also expires leases. A device fault is returned. */
 bt_status bt_engine_step(bt_engine *e, bt_err *err);
 

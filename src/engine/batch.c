@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* batch.c - which rows the next step computes.
+ *
+ * Decodes first, one row each: whoever is generating keeps its pace. What the token budget and the
+ * time aimed at leave over is divided evenly among the sequences that still read their prompt, so
+ * that a long prompt cannot hold up a short one. Both lists start where the step before left off.
+ */
+#include "engine/engine_internal.h"
+#include "base/assert.h"
+
+typedef enum seat_phase { PHASE_NONE, PHASE_PREFILL, PHASE_DECODE } seat_phase;
+
+static seat_phase seat_phase_of(const bt_engine *e, const bt_seat *s)
+{
+    if (s->state != BT_SEAT_RUNNING) return PHASE_NONE;
+    const bt_live_request *r = &e->request[s->request];
+    if (bt_request_paused(r)) return PHASE_NONE;
+    return s->kv_len < r->n_prompt ? PHASE_PREFILL : PHASE_DECODE;
+}
+
+static void sample_plain(bt_sample_req *q, const bt_engine *e, const bt_live_request *r)
+{
+    *q = (bt_sample_req){.top_p = 1,
+                         .repeat_penalty = 1,
+                         .vocab = e->vocab_limit,
+                         .n_logprobs = r->params.n_logprobs,
+                         .forced = -1};
+}
+
+/* How the token after this sequence's last row is drawn. */
+static void sample_next(bt_sample_req *q, const bt_engine *e, const bt_seat *s)
+{
+    const bt_live_request *r = &e->request[s->request];
+    const bt_gen_params *p = &r->params;
+    sample_plain(q, e, r);
+    q->temperature = p->temperature;
+    q->top_p = p->top_p;
+    q->min_p = p->min_p;
+    q->top_k = p->top_k;
+    q->seed = p->seed + (uint64_t)s->seq;
+    q->counter = (uint64_t)s->n_tokens;
+    q->bias = p->bias;
+    q->n_bias = p->n_bias;
+    if (s->window_tokens > 0) {
+        q->repeat_penalty = p->repeat_penalty;
+        q->freq_penalty = p->freq_penalty;
+        q->presence_penalty = p->presence_penalty;
+        q->counts = s->window.count;
+        q->n_counts = s->window.n;
+    }
+    if (p->ignore_eos || s->n_generated < p->min_tokens) q->ban = bt_vocab_eos(e->vocab, &q->n_ban);
+}
+
+static void batch_out(bt_engine *e, bt_seat *s, int32_t row)
+{
+    bt_batch *b = &e->batch;
+    BT_ASSERT(b->n_out < e->plan.out_max);
+    e->out_row[b->n_out++] = row;
+    s->n_out++;
+}
+
+/* Adds the next n tokens of a sequence. */
+static void batch_add(bt_engine *e, int32_t seat, int32_t n)
+{
+    bt_batch *b = &e->batch;
+    bt_seat *s = &e->seat[seat];
+    const bt_live_request *r = &e->request[s->request];
+    s->rows = n;
+    s->first_row = b->n_rows;
+    s->first_out = b->n_out;
+    s->n_out = 0;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t at = s->kv_len + i, row = b->n_rows;
+        e->token[row] = s->token[at];
+        e->pos[row] = at;
+        e->row_seq[row] = b->n_seqs;
+        b->n_rows++;
+        bool last = at == s->n_tokens - 1;
+        if (last && r->max_tokens > 0) {
+            sample_next(&e->sample[b->n_out], e, s);
+            batch_out(e, s, row);
+        } else if (!last && r->params.prompt_logprobs && s->seq == 0) {
+            sample_plain(&e->sample[b->n_out], e, r);
+            e->sample[b->n_out].forced = s->token[at + 1];
+            batch_out(e, s, row);
+        }
+    }
+    e->batch_seq[b->n_seqs] = (bt_batch_seq){s->page, s->first_row, n, s->kv_len + n};
+    e->batch_seat[b->n_seqs++] = seat;
+}
+
+static void build_decodes(bt_engine *e, int32_t limit, bt_cost_work *work)
+{
+    int32_t start = e->next_decode;
+    for (int32_t i = 0; i < e->slots; i++) {
+        int32_t seat = (start + i) % e->slots;
+        if (seat_phase_of(e, &e->seat[seat]) != PHASE_DECODE) continue;
+        if (e->batch.n_rows >= limit) {
+            e->next_decode = seat;
+            return;
+        }
+        work->decode_rows++;
+        work->kv_reads += e->seat[seat].kv_len + 1;
+        work->n_seqs++;
+        batch_add(e, seat, 1);
+    }
+}
+
+/* Rows for one prompt when `left` prompts, it included, share what remains of the step. */
+static int32_t chunk_rows(const bt_engine *e, const bt_seat *s, int32_t left, double us, bool first)
+{
+    const bt_live_request *r = &e->request[s->request];
+    int32_t pending = r->n_prompt - s->kv_len;
+    int32_t room = e->plan.rows_max - e->batch.n_rows;
+    if (r->params.prompt_logprobs && s->seq == 0)
+        room = BT_MIN(room, e->plan.out_max - e->batch.n_out - (left - 1));
+    int32_t most = BT_MIN(pending, room);
+    int32_t fair = BT_MIN(most, BT_MAX((room + left - 1) / left, BT_ENGINE_CHUNK_MIN));
+    int32_t n = bt_cost_chunk(&e->cost, s->kv_len, fair, us / left);
+    int32_t least = BT_MIN(most, BT_ENGINE_CHUNK_MIN);
+    if (n >= least) return n;
+    /* A share too small to be worth it: a short chunk as long as the step has time for one, and the
+     * first always gets one, or a slow device would never read a prompt. */
+    return first || bt_cost_chunk(&e->cost, s->kv_len, least, us) == least ? least : 0;
+}
+
+static void build_prefills(bt_engine *e, int32_t n_prefill, bt_cost_work *work)
+{
+    int32_t start = e->next_prefill, left = n_prefill, unserved = -1, served = -1;
+    double us = e->step_us - bt_cost_predict(&e->cost, work);
+    for (int32_t i = 0; i < e->slots && left > 0; i++) {
+        int32_t seat = (start + i) % e->slots;
+        bt_seat *s = &e->seat[seat];
+        if (seat_phase_of(e, s) != PHASE_PREFILL) continue;
+        bt_seat_reuse(e, s);
+        int32_t n = chunk_rows(e, s, left--, us, served < 0);
+        if (n <= 0) {
+            if (unserved < 0) unserved = seat;
+            continue;
+        }
+        if (served < 0) served = seat;
+        us -= e->cost.prefill_row * n + e->cost.kv_read * (double)bt_cost_reads(s->kv_len, n);
+        batch_add(e, seat, n);
+    }
+    if (unserved >= 0)
+        e->next_prefill = unserved;
+    else if (served >= 0)
+        e->next_prefill = (served + 1) % e->slots;
+}
+
+void bt_batch_build(bt_engine *e)
+{
+    int32_t n_prefill = 0;
+    bt_cost_work work = {0};
+    e->batch = (bt_batch){.token = e->token,
+                          .pos = e->pos,
+                          .row_seq = e->row_seq,
+                          .seqs = e->batch_seq,
+                          .out_row = e->out_row};
+    e->n_share = 0;
+    for (int32_t i = 0; i < e->slots; i++) {
+        e->seat[i].rows = 0;
+        n_prefill += seat_phase_of(e, &e->seat[i]) == PHASE_PREFILL;
+    }
+    /* One row is kept for prompts, or decodes could hold them off for ever where the budget is
+     * tiny; with a budget of a single row they take turns. */
+    int32_t limit = e->plan.rows_max;
+    if (n_prefill > 0) limit = limit > 1 ? limit - 1 : (int32_t)(e->n_steps & 1);
+    build_decodes(e, limit, &work);
+    if (n_prefill > 0) build_prefills(e, n_prefill, &work);
+}

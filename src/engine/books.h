@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* books.h - who used how much device time of this engine boot, and the crash file that keeps it.
+ *
+ * An entry is opened at submit, grows with each step and is closed by release, when its
+ * microseconds move to closed_us. At every moment busy_us == house_us + closed_us +
+ * sum(entry.used_us). Each publish writes a whole bank of the file (baton/usage.h) and then flips
+ * the sequence number, so a reader, or front after a crash, always finds the books of one finished
+ * step. No allocation after open. Thread: engine. */
+#pragma once
+#include "baton/status.h"
+#include "baton/usage.h"
+#include <stdbool.h>
+
+typedef struct bt_books {
+    bt_usage_bank bank; // the truth; the file gets copies
+    bool ended[BT_USAGE_ENTRIES];
+    bt_usage_file *file; // mapped, or NULL
+    uint64_t boot;
+} bt_books;
+
+/* path NULL: books in memory only. A file that does not exist is made; one that holds the books of
+ * another boot that nobody settled is refused. A boot id already in the file is kept. */
+bt_status bt_books_open(bt_books *b, const char *path, bt_err *err);
+void bt_books_close(bt_books *b);
+bool bt_books_full(const bt_books *b);
+bool bt_books_has(const bt_books *b, uint64_t request);
+void bt_books_add(bt_books *b, uint64_t request);
+/* Busy time of a step: to a request that has an entry, or to the house. Returns cumulative use. */
+uint64_t bt_books_charge(bt_books *b, uint64_t request, uint64_t us);
+void bt_books_charge_house(bt_books *b, uint64_t us);
+/* The request runs no more: from now on release may close it. */
+void bt_books_end(bt_books *b, uint64_t request);
+/* Closes an ended entry; false (and nothing happens) if there is none. */
+bool bt_books_release(bt_books *b, uint64_t request);
+void bt_books_publish(bt_books *b);

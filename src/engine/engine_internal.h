@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine_internal.h - what the engine's files share: seats, requests, the batch under construction.
+ *
+ *   request.c  submit, cancel, budget: validation, seats, KV pages, the ends of sequences
+ *   batch.c    which rows the next step computes
+ *   step.c     one step: forward pass, books, tokens to text, leases
+ *   event.c    facts to engine.h's events
+ *   engine.c   tables, warm-up, close;  open.c  from a path
+ *
+ * SEATS    free --submit--> running (sequence 0) or waiting (its siblings, until sequence 0 has the
+ *          prompt in KV; they then share its full pages and compute the last ones themselves)
+ *          --> free. A running sequence whose kv_len < n_prompt is prefilling, else decoding.
+ * PAGES    of prompt + max_tokens are taken at submit, so no step can fail for lack of one.
+ * Everything is allocated at open; submit alone may allocate (decoders). Thread: engine. */
+#pragma once
+#include "baton/engine.h"
+#include "engine/books.h"
+#include "engine/cost.h"
+#include "engine/kv.h"
+#include "engine/window.h"
+#include "text/decode.h"
+
+enum {
+    BT_ENGINE_SLOTS_MAX = BT_COST_PARTS_MAX,
+    BT_ENGINE_CTX_DEFAULT = 4096,
+    BT_ENGINE_SLOTS_DEFAULT = 8,
+    BT_ENGINE_STEP_TOKENS_DEFAULT = 512,
+    BT_ENGINE_STEP_MS_DEFAULT = 250,
+    BT_ENGINE_CHUNK_MIN = 16, // prompt rows worth a place in a step
+    BT_ENGINE_PIECE = 32,     // prompt tokens in one PROMPT_LOGPROBS event
+};
+
+typedef enum bt_seat_state { BT_SEAT_FREE, BT_SEAT_WAITING, BT_SEAT_RUNNING } bt_seat_state;
+
+typedef struct bt_seat {
+    bt_seat_state state;
+    int32_t request;  // index into engine.request
+    int32_t seq;      // index in its request
+    int32_t *token;   // owned, [ctx]: prompt, then what was generated
+    int32_t n_tokens; // prompt + generated
+    int32_t kv_len;   // of them in KV
+    int32_t *page;    // owned, [pages of ctx]
+    int32_t n_pages;  // held
+    int32_t n_chain;  // leading pages that are in the prefix cache
+    bool chain_open;  // further full pages may be published
+    int32_t n_generated;
+    bt_window window;
+    int32_t window_tokens; // 0 = no penalties
+    bt_decoder *decoder;   // owned
+    /* in the step under way */
+    int32_t rows, first_row, first_out, n_out;
+} bt_seat;
+
+typedef struct bt_live_request {
+    uint64_t id; // 0 = free
+    uint64_t salt;
+    bt_lease lease;
+    bt_gen_params params;    // bias points to own_bias; stop is gone (the decoders have it)
+    bt_logit_bias *own_bias; // owned, [BT_BIAS_MAX]
+    int32_t n_prompt, max_tokens;
+    int32_t n_seq, n_live;
+    int32_t seat[BT_SEQS_PER_REQUEST_MAX]; // -1 once that sequence has ended
+    int32_t cached_tokens, completion_tokens;
+    bt_finish worst;
+    uint64_t used_us;
+    int64_t submit_ns, first_token_ns;
+} bt_live_request;
+
+struct bt_engine {
+    const bt_backend *backend;
+    bt_device *dev;
+    const bt_recipe *recipe;    // borrowed from the model
+    const bt_vocab *vocab;      // borrowed from the model or the caller
+    struct bt_model *own_model; // owned; NULL where the parts are the caller's
+    bt_vocab *own_vocab;        // owned; likewise
+    bt_device_plan plan;
+    int32_t slots, vocab_limit;
+    double step_us;
+    bool share_prefix, auto_release, faulted;
+    bt_engine_sink sink;
+    void *ud;
+
+    bt_kv kv;
+    bt_books books;
+    bt_cost cost;
+    bt_seat *seat;                     // owned, [slots]
+    bt_live_request *request;          // owned, [slots]
+    int32_t next_decode, next_prefill; // round-robin over seats
+    uint64_t n_steps;
+
+    /* the step under way */
+    bt_batch batch;
+    int32_t *token, *pos, *row_seq, *out_row; // owned
+    bt_batch_seq *batch_seq;                  // owned, [slots]
+    int32_t *batch_seat;                      // owned, [slots]: seat of batch_seq[i]
+    bt_sample_req *sample;                    // owned, [out_max]
+    bt_sample_out *out;                       // owned, [out_max]
+    bt_step_share *share;                     // owned, [slots]
+    int32_t n_share;
+};
+
+/* The parts of an engine, for tests and tools that bring their own backend. All is borrowed. */
+typedef struct bt_engine_parts {
+    const bt_backend *backend;
+    const bt_recipe *recipe;
+    const bt_weights *weights;
+    const bt_vocab *vocab;
+    bt_device_plan plan;
+    const char *name; // of the model, for READY
+} bt_engine_parts;
+bt_status bt_engine_open_parts(const bt_engine_parts *parts, const bt_engine_options *opt,
+                               bt_engine_sink sink, void *ud, bt_engine **out, bt_err *err);
+
+const bt_vocab *bt_engine_vocab(const bt_engine *e);
+
+/* batch.c: fills e->batch; n_rows 0 if nothing can run. */
+void bt_batch_build(bt_engine *e);
+
+/* request.c */
+bool bt_request_paused(const bt_live_request *r);
+void bt_request_end(bt_engine *e, bt_live_request *r, bt_finish why);
+void bt_seat_end(bt_engine *e, bt_seat *s, bt_finish why, bool flush_text);
+/* Publishes pages that became full and takes over equal ones. */
+void bt_seat_publish(bt_engine *e, bt_seat *s);
+/* Skips pages of the prompt that the cache has by now; only at a page border. */
+void bt_seat_reuse(bt_engine *e, bt_seat *s);
+/* Sequence 0 has the prompt in KV: its siblings start. */
+void bt_request_share_prompt(bt_engine *e, bt_live_request *r);
+void bt_seat_push(bt_engine *e, bt_seat *s, int32_t token);
+
+/* event.c */
+void bt_emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done);
+void bt_emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_seat *s,
+                    const bt_token_out *token, int32_t n_tokens, const char *text, size_t n_text,
+                    bt_finish finish);
+void bt_emit_end(bt_engine *e, const bt_live_request *r);
+void bt_emit_step(bt_engine *e, uint64_t step_us);
+/* One token as events tell it; o NULL: no logprob. */
+void bt_token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o,
+                       bt_token_out *dst);

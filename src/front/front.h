@@ -8,6 +8,7 @@
 #include "quota/account.h"
 #include "base/buf.h"
 #include "quota/ledger.h"
+#include "text/chat.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,21 +19,16 @@ typedef struct bt_stream bt_stream;
 typedef struct bt_front_options {
     bt_engine_options engine; // model_path and the rest; usage_path is front's own business
     const char *model_alias;  // name shown by /v1/models; NULL = file's base name without .gguf
-    const char *data_dir;
-    const char *api_keys; // file or NULL
-    const char *tiers;    // file, or preset name "guide" / "2026"; NULL = "guide"
-    const char *trusted_proxy;
-    const char *default_tier; // of anonymous addresses: "anonymous"
-    int32_t queue;            // waiting requests in all
-    double price;             // charged = device x price
-    int32_t stream_bytes;     // ring of one stream; default 256 KiB
+    const char *data_dir;         // made if missing
+    bt_accounts_options accounts; // keys, tiers, proxies, owner
+    int32_t queue;                // waiting requests in all; 0 = 1024
+    int32_t queue_wait_s;         // longest wait in the queue; 0 = 600
+    double price;                 // charged = device x price; 0 = 1
+    int32_t stream_bytes;         // ring of one stream; 0 = 256 KiB
+    const char *engine_program;   // runs as the engine process; NULL = this program
 } bt_front_options;
 
 /* Where prompt text comes from: exactly one of text, tokens or messages. */
-typedef struct bt_message {
-    const char *role, *content;
-} bt_message;
-
 typedef struct bt_front_request {
     bt_identity identity;  // from bt_account_identify
     const char *text;      // completions
@@ -111,10 +107,11 @@ const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n);
 /* State for /health, /v1/models, /v1/queue, /v1/quota, /metrics. */
 typedef struct bt_front_state {
     bool ready, draining;
+    bool failed; // the model could not be loaded at start-up: message says why
     const char *model;   // alias
     const char *message; // why not ready, or ""
     uint64_t load_done, load_total;
-    int32_t ctx, slots, vocab;
+    int32_t ctx, slots, vocab, n_pages, page_tokens;
     int64_t created; // unix seconds
     int32_t engine_restarts;
 } bt_front_state;
@@ -131,8 +128,8 @@ typedef struct bt_front_queue_entry {
     int32_t position, slot;
     int64_t eta_ms, waited_ms, lease_ms, left_ms, device_us;
 } bt_front_queue_entry;
-/* account NULL = everyone's. Returns the count written. */
-int32_t bt_front_queue(bt_front *f, const char *account, bt_front_queue_entry *out, int32_t max,
+/* account_id (of bt_identity) 0 = everyone's. Returns the count written. */
+int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *out, int32_t max,
                        int32_t *depth, int32_t *slots);
 /* Owner: for `baton quota`. */
 bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us, bt_err *err); // -1 = tier's

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/parse.h"
+#include <stdio.h>
+#include <string.h>
+
+/* ---- fields that chat and completions share */
+
+typedef struct limits {
+    int64_t max_tokens; // 0 = as many as the context holds
+    double lease_s;
+    int64_t n;
+} limits;
+
+/* Fields that would change the answer and that nothing here can honour: refused, not ignored. */
+static bt_status refuse_unsupported(bt_parser *p)
+{
+    const cJSON *v = bt_json_item(p->root, "response_format");
+    if (v) {
+        const cJSON *type = cJSON_IsObject(v) ? bt_json_item(v, "type") : NULL;
+        if (!cJSON_IsString(type))
+            return bt__parse_fault(p, BT_EINVAL, "response_format",
+                                   "'response_format' must be an object with a 'type'");
+        if (strcmp(type->valuestring, "text") != 0)
+            return bt__parse_fault(
+                p, BT_EINVAL, "response_format",
+                "'response_format' of type \"%.40s\" is not supported; use \"text\"",
+                type->valuestring);
+    }
+    v = bt_json_item(p->root, "tools");
+    const cJSON *choice = bt_json_item(p->root, "tool_choice");
+    if (v && !cJSON_IsArray(v))
+        return bt__parse_fault(p, BT_EINVAL, "tools", "'tools' must be an array");
+    bool none = cJSON_IsString(choice) && strcmp(choice->valuestring, "none") == 0;
+    if (v && v->child && !none)
+        return bt__parse_fault(p, BT_EINVAL, "tools",
+                               "tools are not supported: leave 'tools' out or set 'tool_choice' to "
+                               "\"none\"");
+    v = bt_json_item(p->root, "suffix");
+    if (v && !(cJSON_IsString(v) && v->valuestring[0] == 0))
+        return bt__parse_fault(p, BT_EINVAL, "suffix", "'suffix' is not supported: leave it out");
+    return BT_OK;
+}
+
+static bt_status parse_common(bt_parser *p, bt_gen_params *params, limits *l)
+{
+    bt_api_request *r = p->out;
+    const char *user = NULL;
+    int64_t best_of = 0;
+    bt_status rc;
+    bt_gen_params_init(params);
+    if ((rc = bt__parse_str(p, "model", &r->model)) ||
+        (rc = bt__parse_bool(p, "stream", &r->stream)) || (rc = bt__parse_str(p, "user", &user)) ||
+        (rc = bt__parse_sampling(p, params)) ||
+        (rc = bt__parse_int(p, "n", 1, BT_SEQS_PER_REQUEST_MAX, &l->n)) ||
+        (rc = bt__parse_int(p, "best_of", 1, BT_SEQS_PER_REQUEST_MAX, &best_of)) ||
+        (rc = bt__parse_num(p, "lease_seconds", 0.1, BT_API_LEASE_MAX_S, &l->lease_s)) ||
+        (rc = refuse_unsupported(p)))
+        return rc;
+    if (best_of && best_of != l->n)
+        return bt__parse_fault(p, BT_EINVAL, "best_of",
+                               "'best_of' other than 'n' is not supported");
+    const cJSON *options = bt_json_item(p->root, "stream_options");
+    if (options && !cJSON_IsObject(options))
+        return bt__parse_fault(p, BT_EINVAL, "stream_options",
+                               "'stream_options' must be an object");
+    if (options && bt_json_get_bool(options, "include_usage", &r->include_usage, NULL) != BT_OK)
+        return bt__parse_fault(p, BT_EINVAL, "stream_options.include_usage",
+                               "'stream_options.include_usage' must be true or false");
+    return BT_OK;
+}
+
+static void fill_part(bt_front_request *part, const bt_api_request *r, const bt_gen_params *params,
+                      const limits *l)
+{
+    part->n_seq = (int32_t)l->n;
+    part->params = *params;
+    part->params.max_tokens = (int32_t)l->max_tokens;
+    part->lease_seconds = l->lease_s;
+    part->progress = r->stream;
+}
+
+/* ---- chat */
+
+static const char *role_of(const cJSON *message)
+{
+    static const char *const known[][2] = {
+        {"system", "system"},       {"developer", "system"}, {"user", "user"},
+        {"assistant", "assistant"}, {"tool", "tool"},
+    };
+    const cJSON *role = bt_json_item(message, "role");
+    for (size_t i = 0; cJSON_IsString(role) && i < sizeof known / sizeof *known; i++)
+        if (strcmp(role->valuestring, known[i][0]) == 0) return known[i][1];
+    return NULL;
+}
+
+/* content as an array of text parts: their texts, one after another. */
+static bt_status join_parts(bt_parser *p, const cJSON *content, int at, const char **out)
+{
+    char field[64];
+    size_t len = 0;
+    int i = 0;
+    for (const cJSON *part = content->child; part; part = part->next, i++) {
+        const cJSON *type = cJSON_IsObject(part) ? bt_json_item(part, "type") : NULL;
+        const cJSON *text = cJSON_IsObject(part) ? bt_json_item(part, "text") : NULL;
+        snprintf(field, sizeof field, "messages[%d].content[%d]", at, i);
+        if (cJSON_IsString(type) && strcmp(type->valuestring, "text") != 0)
+            return bt__parse_fault(p, BT_EINVAL, field,
+                                   "'%s' is of type \"%.40s\"; this model reads \"text\" only",
+                                   field, type->valuestring);
+        if (!cJSON_IsString(type) || !cJSON_IsString(text))
+            return bt__parse_fault(
+                p, BT_EINVAL, field,
+                "'%s' must be an object with 'type' \"text\" and a string 'text'", field);
+        len += strlen(text->valuestring);
+    }
+    char *joined = bt__parse_alloc(p, len + 1, 1);
+    if (!joined) return bt__parse_nomem(p);
+    *out = joined;
+    for (const cJSON *part = content->child; part; part = part->next) {
+        const char *text = bt_json_item(part, "text")->valuestring;
+        size_t n = strlen(text);
+        memcpy(joined, text, n);
+        joined += n;
+    }
+    return BT_OK;
+}
+
+static bt_status parse_message(bt_parser *p, const cJSON *item, int at, bt_message *m)
+{
+    char field[64];
+    snprintf(field, sizeof field, "messages[%d]", at);
+    if (!cJSON_IsObject(item))
+        return bt__parse_fault(p, BT_EINVAL, field, "'%s' must be an object", field);
+    m->role = role_of(item);
+    if (!m->role) {
+        snprintf(field, sizeof field, "messages[%d].role", at);
+        return bt__parse_fault(p, BT_EINVAL, field,
+                               "'%s' must be \"system\", \"developer\", \"user\", \"assistant\" or "
+                               "\"tool\"",
+                               field);
+    }
+    snprintf(field, sizeof field, "messages[%d].content", at);
+    const cJSON *content = bt_json_item(item, "content");
+    if (cJSON_IsArray(content)) return join_parts(p, content, at, &m->content);
+    bool may_lack = strcmp(m->role, "assistant") == 0; // a turn that only called tools
+    if (!cJSON_IsString(content) && !(may_lack && !content))
+        return bt__parse_fault(p, BT_EINVAL, field,
+                               "'%s' must be a string or an array of text parts", field);
+    const char *text = content ? content->valuestring : "";
+    m->content = bt_arena_strndup(&p->out->arena, text, strlen(text));
+    return m->content ? BT_OK : bt__parse_nomem(p);
+}
+
+static bt_status parse_messages(bt_parser *p, bt_front_request *part)
+{
+    const cJSON *list = bt_json_item(p->root, "messages");
+    if (!cJSON_IsArray(list))
+        return bt__parse_fault(p, BT_EINVAL, "messages", "'messages' must be an array of messages");
+    int count = cJSON_GetArraySize(list);
+    if (count < 1 || count > BT_API_MESSAGES_MAX)
+        return bt__parse_fault(p, BT_EINVAL, "messages",
+                               "'messages' holds %d messages; it must hold 1 to %d", count,
+                               BT_API_MESSAGES_MAX);
+    bt_message *messages = bt__parse_alloc(p, (size_t)count, sizeof *messages);
+    if (!messages) return bt__parse_nomem(p);
+    int i = 0;
+    for (const cJSON *item = list->child; item; item = item->next, i++) {
+        bt_status rc = parse_message(p, item, i, &messages[i]);
+        if (rc != BT_OK) return rc;
+    }
+    part->messages = messages;
+    part->n_messages = count;
+    return BT_OK;
+}
+
+static bt_status chat_parse(bt_parser *p)
+{
+    bt_api_request *r = p->out;
+    bt_gen_params params;
+    limits l = {0, 0, 1};
+    int64_t top = 0;
+    bt_status rc;
+    r->dialect = BT_API_CHAT;
+    if ((rc = parse_common(p, &params, &l)) ||
+        (rc = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
+        (rc = bt__parse_int(p, "max_completion_tokens", -1, INT32_MAX, &l.max_tokens)) ||
+        (rc = bt__parse_bool(p, "logprobs", &r->logprobs)) ||
+        (rc = bt__parse_int(p, "top_logprobs", 0, BT_TOP_LOGPROBS_MAX, &top)))
+        return rc;
+    const char *limit =
+        bt_json_item(p->root, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+    if (bt_json_item(p->root, limit) && l.max_tokens == 0)
+        return bt__parse_fault(p, BT_EINVAL, limit, "'%s' must be at least 1", limit);
+    if (l.max_tokens < 0) l.max_tokens = 0; // -1: no limit, as llama-server has it
+    if (bt_json_item(p->root, "top_logprobs") && !r->logprobs)
+        return bt__parse_fault(p, BT_EINVAL, "top_logprobs",
+                               "'top_logprobs' needs 'logprobs' set to true");
+    if (r->logprobs) params.n_logprobs = (int32_t)top;
+    r->part = bt__parse_alloc(p, 1, sizeof *r->part);
+    if (!r->part) return bt__parse_nomem(p);
+    r->n_parts = 1;
+    r->n_seq = (int32_t)l.n;
+    fill_part(&r->part[0], r, &params, &l);
+    return parse_messages(p, &r->part[0]);
+}
+
+bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_api_error *e)
+{
+    bt_parser p;
+    bt_status rc = bt__parse_open(&p, body, len, out, e);
+    if (rc == BT_OK) rc = chat_parse(&p);
+    return bt__parse_close(&p, rc);
+}
+
+/* ---- completions */
+
+static bt_status parse_tokens(bt_parser *p, const cJSON *list, bt_front_request *part)
+{
+    int count = cJSON_GetArraySize(list);
+    if (count < 1)
+        return bt__parse_fault(p, BT_EINVAL, "prompt", "'prompt' holds an empty array of tokens");
+    int32_t *ids = bt__parse_alloc(p, (size_t)count, sizeof *ids);
+    if (!ids) return bt__parse_nomem(p);
+    int32_t n = 0;
+    for (const cJSON *item = list->child; item; item = item->next) {
+        double v = cJSON_IsNumber(item) ? item->valuedouble : -1;
+        if (!(v >= 0 && v <= INT32_MAX) || v != (double)(int32_t)v)
+            return bt__parse_fault(p, BT_EINVAL, "prompt",
+                                   "'prompt' has something at place %d that is not a token id", n);
+        ids[n++] = (int32_t)v;
+    }
+    part->tokens = ids;
+    part->n_tokens = n;
+    return BT_OK;
+}
+
+static bt_status parse_one_prompt(bt_parser *p, const cJSON *v, bt_front_request *part)
+{
+    if (cJSON_IsArray(v)) return parse_tokens(p, v, part);
+    if (!cJSON_IsString(v))
+        return bt__parse_fault(p, BT_EINVAL, "prompt",
+                               "'prompt' must be a string, an array of token ids, or an array of "
+                               "those");
+    part->n_text = strlen(v->valuestring);
+    part->text = bt_arena_strndup(&p->out->arena, v->valuestring, part->n_text);
+    return part->text ? BT_OK : bt__parse_nomem(p);
+}
+
+/* A string, an array of token ids, or an array of either: one part a prompt. */
+static bt_status parse_prompts(bt_parser *p)
+{
+    bt_api_request *r = p->out;
+    const cJSON *v = bt_json_item(p->root, "prompt");
+    if (!v) return bt__parse_fault(p, BT_EINVAL, "prompt", "'prompt' is missing");
+    bool many = cJSON_IsArray(v) && !cJSON_IsNumber(v->child);
+    int count = many ? cJSON_GetArraySize(v) : 1;
+    if (count < 1 || count > BT_API_PARTS_MAX)
+        return bt__parse_fault(p, BT_EINVAL, "prompt",
+                               "'prompt' holds %d prompts; it must hold 1 to %d", count,
+                               BT_API_PARTS_MAX);
+    r->part = bt__parse_alloc(p, (size_t)count, sizeof *r->part);
+    if (!r->part) return bt__parse_nomem(p);
+    r->n_parts = count;
+    const cJSON *item = many ? v->child : v;
+    for (int i = 0; i < count; i++, item = item->next) {
+        bt_status rc = parse_one_prompt(p, item, &r->part[i]);
+        if (rc != BT_OK) return rc;
+    }
+    return BT_OK;
+}
+
+static bt_status completion_parse(bt_parser *p)
+{
+    bt_api_request *r = p->out;
+    bt_gen_params params;
+    limits l = {16, 0, 1};
+    int64_t logprobs = -1;
+    bt_status rc;
+    r->dialect = BT_API_COMPLETION;
+    if ((rc = parse_common(p, &params, &l)) ||
+        (rc = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
+        (rc = bt__parse_bool(p, "echo", &r->echo)) ||
+        (rc = bt__parse_int(p, "logprobs", 0, BT_TOP_LOGPROBS_MAX, &logprobs)) ||
+        (rc = parse_prompts(p)))
+        return rc;
+    if (r->n_parts * l.n > BT_API_CHOICES_MAX)
+        return bt__parse_fault(p, BT_EINVAL, "n",
+                               "%d prompts with n = %d ask for too many choices; at most %d are "
+                               "allowed",
+                               r->n_parts, (int)l.n, BT_API_CHOICES_MAX);
+    /* Scoring: an engine always draws, so one token is drawn and never shown. */
+    r->score_only = l.max_tokens == 0;
+    if (r->score_only) l.max_tokens = 1;
+    if (l.max_tokens < 0) l.max_tokens = 0;
+    r->logprobs = logprobs >= 0;
+    params.n_logprobs = (int32_t)logprobs;
+    params.prompt_logprobs = r->echo && r->logprobs;
+    r->n_seq = (int32_t)l.n;
+    for (int32_t i = 0; i < r->n_parts; i++) fill_part(&r->part[i], r, &params, &l);
+    return BT_OK;
+}
+
+bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out,
+                                     bt_api_error *e)
+{
+    bt_parser p;
+    bt_status rc = bt__parse_open(&p, body, len, out, e);
+    if (rc == BT_OK) rc = completion_parse(&p);
+    return bt__parse_close(&p, rc);
+}

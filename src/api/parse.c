@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/parse.h"
+#include "base/crypto.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bt_status bt__parse_fault(bt_parser *p, bt_status code, const char *field, const char *fmt, ...)
+{
+    char msg[sizeof p->e->err.msg];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    snprintf(p->e->param, sizeof p->e->param, "%s", field);
+    return bt_err_set(&p->e->err, code, 0, "%s", msg);
+}
+
+bt_status bt__parse_nomem(bt_parser *p)
+{
+    return bt_err_set(&p->e->err, BT_ENOMEM, 0, "out of memory for the request");
+}
+
+void *bt__parse_alloc(bt_parser *p, size_t count, size_t bytes)
+{
+    if (count > SIZE_MAX / bytes) return NULL;
+    return bt_arena_alloc(&p->out->arena, count * bytes);
+}
+
+bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,
+                         bt_api_error *e)
+{
+    *p = (bt_parser){NULL, out, e};
+    *e = (bt_api_error){0};
+    *out = (bt_api_request){0};
+    /* Tokens are the worst case: two body bytes ("1,") become four; the rest is copied once. */
+    bt_arena_init(&out->arena, len * 8 + (256 << 10));
+    bt_status rc = bt_json_parse(body, len, &p->root, &e->err);
+    if (rc == BT_OK && !cJSON_IsObject(p->root))
+        rc = bt_err_set(&e->err, BT_EINVAL, 0, "the request body must be a JSON object");
+    return rc;
+}
+
+bt_status bt__parse_close(bt_parser *p, bt_status rc)
+{
+    cJSON_Delete(p->root);
+    p->root = NULL;
+    if (rc != BT_OK) bt_api_request_release(p->out);
+    return rc;
+}
+
+void bt_api_request_release(bt_api_request *r)
+{
+    bt_arena_release(&r->arena);
+    r->part = NULL;
+    r->n_parts = 0;
+}
+
+static bt_status named(bt_parser *p, const char *field, bt_status rc)
+{
+    if (rc != BT_OK) snprintf(p->e->param, sizeof p->e->param, "%s", field);
+    return rc;
+}
+
+bt_status bt__parse_int(bt_parser *p, const char *field, int64_t min, int64_t max, int64_t *out)
+{
+    return named(p, field, bt_json_get_int(p->root, field, min, max, out, &p->e->err));
+}
+
+bt_status bt__parse_num(bt_parser *p, const char *field, double min, double max, double *out)
+{
+    return named(p, field, bt_json_get_num(p->root, field, min, max, out, &p->e->err));
+}
+
+bt_status bt__parse_bool(bt_parser *p, const char *field, bool *out)
+{
+    return named(p, field, bt_json_get_bool(p->root, field, out, &p->e->err));
+}
+
+bt_status bt__parse_str(bt_parser *p, const char *field, const char **out)
+{
+    const char *s = NULL;
+    bt_status rc = bt_json_get_str(p->root, field, &s, &p->e->err);
+    if (rc != BT_OK || !s) return named(p, field, rc);
+    *out = bt_arena_strndup(&p->out->arena, s, strlen(s));
+    return *out ? BT_OK : bt__parse_nomem(p);
+}
+
+bt_status bt__parse_stop(bt_parser *p, bt_gen_params *params)
+{
+    const cJSON *v = bt_json_item(p->root, "stop");
+    if (!v) return BT_OK;
+    if (!cJSON_IsString(v) && !cJSON_IsArray(v))
+        return bt__parse_fault(p, BT_EINVAL, "stop",
+                               "'stop' must be a string or an array of strings");
+    int count = cJSON_IsArray(v) ? cJSON_GetArraySize(v) : 1;
+    if (count > BT_STOP_MAX)
+        return bt__parse_fault(p, BT_EINVAL, "stop",
+                               "'stop' holds %d strings; at most %d are allowed", count,
+                               BT_STOP_MAX);
+    const char **stop = bt__parse_alloc(p, (size_t)count + 1, sizeof *stop);
+    if (!stop) return bt__parse_nomem(p);
+    int32_t n = 0;
+    for (const cJSON *item = cJSON_IsArray(v) ? v->child : v; item;
+         item = cJSON_IsArray(v) ? item->next : NULL) {
+        if (!cJSON_IsString(item))
+            return bt__parse_fault(p, BT_EINVAL, "stop", "'stop' must hold strings only");
+        size_t len = strlen(item->valuestring);
+        if (len > BT_STOP_BYTES_MAX)
+            return bt__parse_fault(p, BT_EINVAL, "stop",
+                                   "a stop string of %zu bytes is too long; at most %d are allowed",
+                                   len, BT_STOP_BYTES_MAX);
+        if (len == 0) continue; // some clients send "" for none
+        stop[n] = bt_arena_strndup(&p->out->arena, item->valuestring, len);
+        if (!stop[n++]) return bt__parse_nomem(p);
+    }
+    params->stop = stop;
+    params->n_stop = n;
+    return BT_OK;
+}
+
+bt_status bt__parse_bias(bt_parser *p, bt_gen_params *params)
+{
+    const cJSON *v = bt_json_item(p->root, "logit_bias");
+    if (!v) return BT_OK;
+    if (!cJSON_IsObject(v))
+        return bt__parse_fault(p, BT_EINVAL, "logit_bias",
+                               "'logit_bias' must be an object from token id to bias");
+    int count = cJSON_GetArraySize(v);
+    if (count > BT_BIAS_MAX)
+        return bt__parse_fault(p, BT_EINVAL, "logit_bias",
+                               "'logit_bias' holds %d tokens; at most %d are allowed", count,
+                               BT_BIAS_MAX);
+    bt_logit_bias *bias = bt__parse_alloc(p, (size_t)count + 1, sizeof *bias);
+    if (!bias) return bt__parse_nomem(p);
+    int32_t n = 0;
+    for (const cJSON *item = v->child; item; item = item->next) {
+        char *end;
+        errno = 0;
+        long id = strtol(item->string, &end, 10);
+        if (item->string[0] < '0' || item->string[0] > '9' || *end || errno || id > INT32_MAX)
+            return bt__parse_fault(p, BT_EINVAL, "logit_bias",
+                                   "'logit_bias' has the key \"%.40s\", which is not a token id",
+                                   item->string);
+        if (!cJSON_IsNumber(item) || !(item->valuedouble >= -100 && item->valuedouble <= 100))
+            return bt__parse_fault(
+                p, BT_EINVAL, "logit_bias",
+                "'logit_bias' of token %ld must be a number between -100 and 100", id);
+        bias[n++] = (bt_logit_bias){(int32_t)id, (float)item->valuedouble};
+    }
+    params->bias = bias;
+    params->n_bias = n;
+    return BT_OK;
+}
+
+static bt_status parse_penalties(bt_parser *p, bt_gen_params *params)
+{
+    double freq = 0, presence = 0, repeat = 1;
+    int64_t last_n = params->repeat_last_n;
+    bt_status rc;
+    if ((rc = bt__parse_num(p, "frequency_penalty", -2, 2, &freq)) ||
+        (rc = bt__parse_num(p, "presence_penalty", -2, 2, &presence)) ||
+        (rc = bt__parse_num(p, "repeat_penalty", 0.01, 100, &repeat)) || // llama-server's name
+        (rc = bt__parse_num(p, "repetition_penalty", 0.01, 100, &repeat)) ||
+        (rc = bt__parse_int(p, "repeat_last_n", -1, INT32_MAX, &last_n)))
+        return rc;
+    params->freq_penalty = (float)freq;
+    params->presence_penalty = (float)presence;
+    params->repeat_penalty = (float)repeat;
+    params->repeat_last_n = (int32_t)last_n;
+    return BT_OK;
+}
+
+bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params)
+{
+    double temperature = params->temperature, top_p = params->top_p, min_p = params->min_p;
+    int64_t top_k = params->top_k, seed = -1, min_tokens = 0;
+    bt_status rc;
+    if ((rc = bt__parse_num(p, "temperature", 0, 2, &temperature)) ||
+        (rc = bt__parse_num(p, "top_p", 0, 1, &top_p)) ||
+        (rc = bt__parse_num(p, "min_p", 0, 1, &min_p)) ||
+        (rc = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) ||
+        (rc = bt__parse_int(p, "seed", INT64_MIN, INT64_MAX, &seed)) ||
+        (rc = bt__parse_int(p, "min_tokens", 0, INT32_MAX, &min_tokens)) ||
+        (rc = bt__parse_bool(p, "ignore_eos", &params->ignore_eos)) ||
+        (rc = bt__parse_bool(p, "cache_prompt", &params->cache_prompt)) ||
+        (rc = parse_penalties(p, params)) || (rc = bt__parse_stop(p, params)) ||
+        (rc = bt__parse_bias(p, params)))
+        return rc;
+    params->temperature = (float)temperature;
+    params->top_p = (float)top_p;
+    params->min_p = (float)min_p;
+    params->top_k = top_k < 0 ? 0 : (int32_t)top_k;
+    params->min_tokens = (int32_t)min_tokens;
+    params->seed =
+        seed == -1 ? bt_random_id() : (uint64_t)seed; // -1: "any", as llama-server has it
+    return BT_OK;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* parse.h - reading request fields: typed, bounded, each fault naming its field. Private to
+ * src/api. */
+#pragma once
+#include "api/api.h"
+
+typedef struct bt_parser {
+    cJSON *root; // owned
+    bt_api_request *out;
+    bt_api_error *e;
+} bt_parser;
+
+/* Parses the body and demands an object; prepares out's arena. */
+bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,
+                         bt_api_error *e);
+/* Frees the tree, and on failure what out holds. Returns rc. */
+bt_status bt__parse_close(bt_parser *p, bt_status rc);
+/* A fault of `field`. */
+bt_status bt__parse_fault(bt_parser *p, bt_status code, const char *field, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+bt_status bt__parse_nomem(bt_parser *p);
+void *bt__parse_alloc(bt_parser *p, size_t count,
+                      size_t bytes); // from the arena; NULL when out of it
+
+/* Absent and null leave *out alone. */
+bt_status bt__parse_int(bt_parser *p, const char *field, int64_t min, int64_t max, int64_t *out);
+bt_status bt__parse_num(bt_parser *p, const char *field, double min, double max, double *out);
+bt_status bt__parse_bool(bt_parser *p, const char *field, bool *out);
+bt_status bt__parse_str(bt_parser *p, const char *field, const char **out); // copied
+/* stop: a string or an array of strings. */
+bt_status bt__parse_stop(bt_parser *p, bt_gen_params *params);
+/* logit_bias: object of token id -> [-100, 100]. */
+bt_status bt__parse_bias(bt_parser *p, bt_gen_params *params);
+/* The sampling fields all dialects of the OpenAI family share. */
+bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.h - the subcommands. Each takes its loaded options and returns the program's exit code:
+ * 0 ok, 1 failed, 2 usage, 3 no device when one was demanded. */
+#pragma once
+#include "cli/options.h"
+
+int bt_cmd_serve(const bt_options *o, int argc, char **argv);
+int bt_cmd_run(const bt_options *o, int argc, char **argv);
+int bt_cmd_tokenize(const bt_options *o, int argc, char **argv);
+int bt_cmd_bench(const bt_options *o, int argc, char **argv);
+int bt_cmd_quota(const bt_options *o, int argc, char **argv);
+int bt_cmd_doctor(const bt_options *o, int argc, char **argv);
+
+/* Prints "baton: SENTENCE" and returns the exit code of that kind of error. */
+int bt_cli_fail(const bt_err *err);
+/* Appends all of stdin; BT_ETOOBIG past max bytes. */
+bt_status bt_cli_read_stdin(bt_buf *out, size_t max, bt_err *err);
+/* One line of a small file, without its newline; "" if the file is not there. */
+bt_status bt_cli_read_line(const char *path, char *out, size_t cap, bt_err *err);

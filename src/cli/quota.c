@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quota.c - `baton quota`: shows and edits accounts by asking the running server; never writes beside it. */
+#include "base/assert.h"
+#include "base/json.h"
+#include "cli/cli.h"
+#include "cli/client.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct target {
+    char url[256], token[128];
+} target;
+
+static bt_status target_find(const bt_options *o, target *t, bt_err *err)
+{
+    char path[512];
+    const char *data = bt_options_data_dir(o);
+    snprintf(path, sizeof path, "%s/owner-token", data);
+    bt_status st = bt_cli_read_line(o->owner_token_file ? o->owner_token_file : path, t->token,
+                                    sizeof t->token, err);
+    if (st) return st;
+    if (!t->token[0])
+        return bt_err_set(err, BT_EINVAL, 0, "no owner token in %s: give --data DIR of the server, or "
+                          "--owner-token-file", o->owner_token_file ? o->owner_token_file : path);
+    return bt_client_url(o, t->url, sizeof t->url, err);
+}
+
+/* Calls the server; an error answer becomes the error, in the server's own words. */
+static bt_status call(const target *t, const char *method, const char *path, const char *body, cJSON **out,
+                      bt_err *err)
+{
+    bt_buf answer = BT_BUF_INIT;
+    int code = 0;
+    bt_status st = bt_client_call(t->url, method, path, t->token, body, &code, &answer, err);
+    if (st == BT_OK) st = bt_json_parse(answer.data ? answer.data : "", answer.len, out, err);
+    if (st == BT_OK && code >= 400) {
+        const cJSON *e = bt_json_item(*out, "error");
+        const cJSON *m = e ? bt_json_item(e, "message") : NULL;
+        st = bt_err_set(err, BT_EIO, code, "the server says (%d): %.180s", code,
+                        cJSON_IsString(m) ? m->valuestring : "error");
+    }
+    bt_buf_release(&answer);
+    return st;
+}
+
+static double seconds(const cJSON *row, const char *key)
+{
+    const cJSON *v = bt_json_item(row, key);
+    return cJSON_IsNumber(v) ? v->valuedouble / 1e6 : 0;
+}
+
+static const char *text(const cJSON *row, const char *key)
+{
+    const cJSON *v = bt_json_item(row, key);
+    return cJSON_IsString(v) ? v->valuestring : "-";
+}
+
+static void show(const bt_options *o, const cJSON *answer)
+{
+    const cJSON *list = bt_json_item(answer, "accounts"), *row;
+    if (strncmp(o->output, "json", 4) == 0) {
+        char *s = cJSON_PrintUnformatted(list);
+        if (s) puts(s);
+        cJSON_free(s);
+        return;
+    }
+    bool csv = strcmp(o->output, "csv") == 0;
+    printf(csv ? "%s,%s,%s,%s,%s,%s\n" : "| %-32s | %10s | %10s | %8s | %10s | %-20s |\n", "account", "limit_s",
+           "used_s", "held_s", "left_s", "resets_at");
+    if (!csv) printf("|%.34s|%.12s|%.12s|%.10s|%.12s|%.22s|\n", "----------------------------------", "-----------:",
+                     "-----------:", "---------:", "-----------:", "----------------------");
+    cJSON_ArrayForEach(row, list)
+        printf(csv ? "%s,%.3f,%.3f,%.3f,%.3f,%s\n" : "| %-32s | %10.3f | %10.3f | %8.3f | %10.3f | %-20s |\n",
+               text(row, "account"), seconds(row, "limit_us"), seconds(row, "used_us"),
+               seconds(row, "held_us"), seconds(row, "remaining_us"), text(row, "resets_at"));
+}
+
+static void path_of(const char *account, char *out, size_t cap)
+{
+    size_t n = (size_t)snprintf(out, cap, "/v1/accounts/");
+    for (; *account && n + 4 < cap; account++) {
+        unsigned char c = (unsigned char)*account;
+        if (isalnum(c) || strchr("._-", c)) out[n++] = (char)c;
+        else n += (size_t)snprintf(out + n, cap - n, "%%%02X", c);
+    }
+    out[n] = 0;
+}
+
+static bt_status edit(const target *t, int argc, char **argv, bt_err *err)
+{
+    char path[512], body[96];
+    cJSON *answer = NULL;
+    bool set = strcmp(argv[0], "set") == 0;
+    path_of(argv[1], path, sizeof path);
+    snprintf(body, sizeof body, "{\"reset\": true}");
+    if (set) {
+        char *end;
+        double s = strtod(argv[2], &end);
+        bool back = strcmp(argv[2], "tier") == 0;
+        if (!back && (end == argv[2] || *end || !(s >= 0 && s <= 1e9)))
+            return bt_err_set(err, BT_EINVAL, 0, "SECONDS must be a number from 0 to 1e9, or 'tier'");
+        if (back) snprintf(body, sizeof body, "{\"limit_us\": null}");
+        else snprintf(body, sizeof body, "{\"limit_us\": %.0f}", s * 1e6);
+    }
+    (void)argc;
+    bt_status st = call(t, "POST", path, body, &answer, err);
+    if (st == BT_OK) printf("%s: %s\n", argv[1], set ? "limit set" : "window reset");
+    cJSON_Delete(answer);
+    return st;
+}
+
+int bt_cmd_quota(const bt_options *o, int argc, char **argv)
+{
+    target t = {0};
+    bt_err err = {0};
+    cJSON *answer = NULL;
+    const char *verb = argc ? argv[0] : "show";
+    bool is_show = strcmp(verb, "show") == 0 && argc <= 1;
+    bool is_edit = (strcmp(verb, "set") == 0 && argc == 3) || (strcmp(verb, "reset") == 0 && argc == 2);
+    bt_status st = BT_OK;
+    if (!is_show && !is_edit)
+        st = bt_err_set(&err, BT_EINVAL, 0,
+                        "usage: baton quota [show | set ACCOUNT SECONDS|tier | reset ACCOUNT]");
+    if (st == BT_OK) st = target_find(o, &t, &err);
+    if (st == BT_OK && is_edit) st = edit(&t, argc, argv, &err);
+    if (st == BT_OK && is_show) st = call(&t, "GET", "/v1/accounts", NULL, &answer, &err);
+    if (st == BT_OK && is_show) show(o, answer);
+    cJSON_Delete(answer);
+    return st ? bt_cli_fail(&err) : 0;
+}

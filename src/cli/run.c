@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.c - `baton run`: completes a prompt, or chats, with the engine in this process. Ctrl-C ends an answer. */
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cli/cli.h"
+#include "text/chat.h"
+#include "text/encode.h"
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PROMPT_MAX = 16 << 20, LINE_MAX_BYTES = 1 << 20 };
+
+typedef struct session {
+    const bt_options *o;
+    bt_engine *engine;
+    bt_encoder *encoder;
+    bool ready, ended, progress;
+    bt_finish finish;
+    int32_t ctx, prompt_tokens, cached_tokens, completion_tokens;
+    int64_t prefill_ns, decode_ns;
+    bt_buf answer; // chat: what the model said in this turn
+    bool keep;
+} session;
+
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
+
+static void show_load(session *s, uint64_t done, uint64_t total)
+{
+    if (!s->progress || total < 64 << 20) return; // small models load before one could read it
+    fprintf(stderr, "\rloading %3d %%", (int)(done * 100 / total));
+    if (done == total) fprintf(stderr, "\r             \r");
+}
+
+static void on_event(void *ud, const bt_engine_event *ev)
+{
+    session *s = ud;
+    switch (ev->type) {
+    case BT_EE_LOAD: show_load(s, ev->u.load.done, ev->u.load.total); break;
+    case BT_EE_READY: s->ctx = ev->u.ready.ctx; break;
+    case BT_EE_TOKENS:
+    case BT_EE_SEQ_END:
+        fwrite(ev->u.tokens.text, 1, (size_t)ev->u.tokens.n_text, stdout);
+        fflush(stdout);
+        if (s->keep) bt_buf_add(&s->answer, ev->u.tokens.text, (size_t)ev->u.tokens.n_text);
+        break;
+    case BT_EE_END:
+        s->ended = true;
+        s->finish = ev->u.end.finish;
+        s->prompt_tokens = ev->u.end.prompt_tokens;
+        s->cached_tokens = ev->u.end.cached_tokens;
+        s->completion_tokens = ev->u.end.completion_tokens;
+        s->prefill_ns = ev->u.end.prefill_ns;
+        s->decode_ns = ev->u.end.decode_ns;
+        break;
+    case BT_EE_PREFILL:
+    case BT_EE_PROMPT_LOGPROBS:
+    case BT_EE_STEP:
+    case BT_EE_FATAL: break;
+    }
+}
+
+static void params_of(const bt_options *o, bt_gen_params *p)
+{
+    bt_gen_params_init(p);
+    p->temperature = (float)o->temperature;
+    p->top_k = (int32_t)o->top_k;
+    p->top_p = (float)o->top_p;
+    p->min_p = (float)o->min_p;
+    p->repeat_penalty = (float)o->repeat_penalty;
+    p->repeat_last_n = (int32_t)o->repeat_last_n;
+    p->ignore_eos = o->ignore_eos;
+    p->seed = o->seed >= 0 ? (uint64_t)o->seed : bt_random_id();
+}
+
+/* Runs one prompt to its end; the text goes to stdout as it comes. */
+static bt_status complete(session *s, const char *text, size_t n, const char *stop, bt_err *err)
+{
+    static uint64_t next_id;
+    bt_encode_options opt = {.add_special = true};
+    const int32_t *ids;
+    size_t n_ids;
+    bt_status st = bt_encode(s->encoder, text, n, &opt, (size_t)s->ctx, &ids, &n_ids, err);
+    if (st == BT_ECONTEXT || (st == BT_OK && (int32_t)n_ids >= s->ctx))
+        return bt_err_set(err, BT_ECONTEXT, 0, "the prompt does not fit the context of %d tokens; use "
+                          "--ctx or a shorter one", s->ctx);
+    if (st == BT_OK && n_ids == 0) return bt_err_set(err, BT_EINVAL, 0, "the prompt is empty");
+    if (st) return st;
+    bt_engine_request req = {.id = ++next_id, .salt = 1, .tokens = ids, .n_tokens = (int32_t)n_ids, .n_seq = 1};
+    params_of(s->o, &req.params);
+    int32_t room = s->ctx - (int32_t)n_ids;
+    req.params.max_tokens = s->o->predict < room ? (int32_t)s->o->predict : room;
+    req.params.stop = &stop;
+    req.params.n_stop = stop != NULL;
+    req.lease = (bt_lease){.generation = (uint32_t)next_id, .budget_us = INT64_MAX, .budget_final = true};
+    s->ended = false;
+    interrupted = 0;
+    st = bt_engine_submit(s->engine, &req, err);
+    while (st == BT_OK && !s->ended) {
+        if (interrupted) bt_engine_cancel(s->engine, req.id, req.lease.generation, BT_FINISH_CANCELLED);
+        else st = bt_engine_step(s->engine, err);
+    }
+    bt_engine_release(s->engine, req.id);
+    return st;
+}
+
+static void show_timings(const session *s)
+{
+    if (s->o->quiet) return;
+    int32_t prompt = s->prompt_tokens - s->cached_tokens;
+    double prefill_s = (double)s->prefill_ns / 1e9, decode_s = (double)s->decode_ns / 1e9;
+    fprintf(stderr, "\n[prompt %d tokens, %.1f/s; generated %d, %.1f/s; ended: %s]\n", prompt,
+            prefill_s > 0 ? prompt / prefill_s : 0, s->completion_tokens,
+            decode_s > 0 ? (s->completion_tokens - 1) / decode_s : 0, bt_finish_name(s->finish));
+}
+
+static bt_status run_prompt(session *s, bt_err *err)
+{
+    bt_buf in = BT_BUF_INIT;
+    const char *text = s->o->prompt;
+    size_t n = text ? strlen(text) : 0;
+    bt_status st = BT_OK;
+    if (!text) {
+        st = bt_cli_read_stdin(&in, PROMPT_MAX, err);
+        text = in.data;
+        n = in.len;
+    }
+    if (st == BT_OK) {
+        fwrite(text, 1, n, stdout);
+        fflush(stdout);
+        st = complete(s, text, n, NULL, err);
+    }
+    if (st == BT_OK) {
+        putchar('\n');
+        show_timings(s);
+    }
+    bt_buf_release(&in);
+    return st;
+}
+
+/* The transcript is the prompt of each turn; the prefix cache makes that cheap. */
+static bt_status run_chat(session *s, bt_err *err)
+{
+    static char line[LINE_MAX_BYTES];
+    bt_buf script = BT_BUF_INIT;
+    bt_status st = BT_OK;
+    s->keep = true;
+    if (s->o->system) {
+        bt_message m = {"system", s->o->system};
+        bt_chat_render(&m, 1, &script);
+        script.len -= strlen("Assistant:");
+    }
+    fprintf(stderr, "Chat. An empty line or Ctrl-D ends it, Ctrl-C an answer.\n");
+    while (st == BT_OK) {
+        fprintf(stderr, "> ");
+        if (!fgets(line, sizeof line, stdin)) break;
+        line[strcspn(line, "\n")] = 0;
+        if (!line[0]) break;
+        bt_message m = {"user", line};
+        bt_chat_render(&m, 1, &script);
+        bt_buf_clear(&s->answer);
+        if (script.failed) st = bt_err_set(err, BT_ENOMEM, 0, "the chat has grown too long");
+        else st = complete(s, script.data, script.len, bt_chat_stop, err);
+        if (st) break;
+        bt_buf_add(&script, s->answer.data, s->answer.len);
+        if (!s->answer.len || s->answer.data[s->answer.len - 1] != '\n') bt_buf_addc(&script, '\n');
+        putchar('\n');
+        show_timings(s);
+    }
+    bt_buf_release(&script);
+    return st;
+}
+
+int bt_cmd_run(const bt_options *o, int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    session s = {.o = o, .progress = isatty(STDERR_FILENO)};
+    bt_engine_options eo;
+    bt_gguf *file = NULL;
+    bt_vocab *vocab = NULL;
+    bt_tokenizer *tok = NULL;
+    bt_err err = {0};
+    int level = bt_log_parse_level(o->log_level);
+    bt_log_set_level(level < BT_LOG_WARN ? BT_LOG_WARN : (bt_log_level)level);
+    bt_status st = bt_options_engine(o, &eo, &err);
+    if (st == BT_OK && eo.slots == 0) eo.slots = 1;
+    if (st == BT_OK) st = bt_gguf_open(o->model, &file, &err);
+    if (st == BT_OK) st = bt_vocab_open(file, &vocab, &err);
+    if (st == BT_OK) st = bt_tokenizer_open(file, vocab, &tok, &err);
+    if (st == BT_OK) st = bt_encoder_open(tok, &s.encoder, &err);
+    if (st == BT_OK) st = bt_engine_open(&eo, on_event, &s, &s.engine, &err);
+    if (st == BT_OK) {
+        signal(SIGINT, on_interrupt);
+        st = o->prompt || !isatty(STDIN_FILENO) ? run_prompt(&s, &err) : run_chat(&s, &err);
+    }
+    bt_engine_close(s.engine);
+    bt_encoder_close(s.encoder);
+    bt_tokenizer_close(tok);
+    bt_vocab_close(vocab);
+    bt_gguf_close(file);
+    bt_buf_release(&s.answer);
+    return st ? bt_cli_fail(&err) : 0;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* serve.c - `baton serve`: front and HTTP server until a signal; as PID 1 it also reaps. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "http/server.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DRAIN_MS = 8000 };
+
+/* The owner's secret: from its file, else made there (0600), so that `baton quota` on this machine just works. */
+static bt_status owner_token(const bt_options *o, const char *data, char out[static 128], bt_err *err)
+{
+    char path[512];
+    uint8_t secret[16];
+    snprintf(path, sizeof path, "%s/owner-token", data);
+    bt_status st = bt_cli_read_line(o->owner_token_file ? o->owner_token_file : path, out, 128, err);
+    if (st || out[0]) return st;
+    if (o->owner_token_file)
+        return bt_err_set(err, BT_EINVAL, 0, "the owner token file %s is missing or empty",
+                          o->owner_token_file);
+    bt_random(secret, sizeof secret);
+    for (size_t i = 0; i < sizeof secret; i++) snprintf(out + 2 * i, 3, "%02x", secret[i]);
+    if (mkdir(data, 0700) != 0 && errno != EEXIST)
+        return bt_err_set(err, BT_EIO, errno, "cannot make the data directory %s: %s", data, strerror(errno));
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, out, 32) == 32 && write(fd, "\n", 1) == 1;
+    int why = errno;
+    if (fd >= 0) close(fd);
+    if (ok) return BT_OK;
+    return bt_err_set(err, BT_EIO, why, "cannot write %s: %s", path, strerror(why));
+}
+
+/* DATA/server: the URL, for client commands on this machine. */
+static void leave_url(const char *data, const char *host, int port)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/server", data);
+    FILE *f = fopen(path, "we");
+    if (!f) return; // only a convenience
+    bool any = !strcmp(host, "0.0.0.0") || !strcmp(host, "::");
+    fprintf(f, "http://%s:%d\n", any ? "127.0.0.1" : host, port);
+    fclose(f);
+}
+
+static void warn_ephemeral(const char *data)
+{
+    if (getenv("SPACE_ID") && strcmp(data, "/data") != 0)
+        bt_say("note: no persistent storage at /data: a restart of this Space forgets quotas");
+}
+
+/* Blocks until a signal says stop or the model turns out not to load. */
+static int serve_wait(bt_front *f, const sigset_t *set)
+{
+    for (;;) {
+        struct timespec t = {0, 100000000};
+        int sig = sigtimedwait(set, NULL, &t);
+        if (sig == SIGTERM || sig == SIGINT) {
+            bt_log(BT_LOG_INFO, "server.stop", "signal=%d", sig);
+            return 0;
+        }
+        if (getpid() == 1)
+            while (waitpid(-1, NULL, WNOHANG) > 0) continue;
+        bt_front_state st;
+        bt_front_state_get(f, &st);
+        if (!st.failed) continue;
+        fprintf(stderr, "baton: %s\n", st.message);
+        return 1;
+    }
+}
+
+static void front_options(const bt_options *o, const char *data, const char *token, bt_front_options *out)
+{
+    out->model_alias = o->alias;
+    out->data_dir = data;
+    out->queue = (int32_t)o->queue;
+    out->queue_wait_s = (int32_t)o->queue_wait;
+    out->price = o->price;
+    out->accounts = (bt_accounts_options){
+        .api_keys = o->api_keys,
+        .api_key = o->api_key,
+        .tiers = o->tiers,
+        .trusted_proxy = o->trusted_proxy,
+        .owner_token = token,
+        .default_tier = o->default_tier,
+        .require_key = o->require_key || o->api_key,
+        .behind_space = getenv("SPACE_ID") != NULL,
+    };
+}
+
+int bt_cmd_serve(const bt_options *o, int argc, char **argv)
+{
+    (void)argv;
+    bt_front_options fo = {0};
+    bt_front *front = NULL;
+    bt_server *server = NULL;
+    bt_err err = {0};
+    char token[128];
+    int code = 1, level = bt_log_parse_level(o->log_level);
+    const char *data = bt_options_data_dir(o);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); // every thread inherits it; main takes them
+    bt_status st = bt_options_engine(o, &fo.engine, &err);
+    if (st == BT_OK && argc > 0) st = bt_err_set(&err, BT_EINVAL, 0, "unexpected argument '%s'", argv[0]);
+    if (st == BT_OK && level < 0)
+        st = bt_err_set(&err, BT_EINVAL, 0, "--log-level must be error, warn, info or debug");
+    if (st) return bt_cli_fail(&err);
+    bt_log_set_level((bt_log_level)level);
+    st = owner_token(o, data, token, &err);
+    front_options(o, data, token, &fo);
+    if (st == BT_OK) st = bt_front_open(&fo, &front, &err);
+    bt_server_options so = {.host = o->host,
+                            .port = (uint16_t)o->port,
+                            .model_path = o->model,
+                            .body_bytes_max = (size_t)o->max_body};
+    if (st == BT_OK) st = bt_server_open(front, &so, &server, &err);
+    if (st == BT_OK) {
+        bt_say("listening on http://%s:%d", o->host, bt_server_port(server));
+        leave_url(data, o->host, bt_server_port(server));
+        warn_ephemeral(data);
+        code = serve_wait(front, &set);
+        bt_front_drain(front);
+    } else {
+        code = bt_cli_fail(&err);
+    }
+    bt_server_close(server, DRAIN_MS);
+    bt_front_close(front);
+    return code;
+}

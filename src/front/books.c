@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* books.c - the ledger thread: every change of a balance, in group commits.
+ *
+ * What waits in the inbox becomes one transaction; nobody is told before it has committed. If a commit fails
+ * (disk full) holds are refused, and posts are kept and tried again: the engine's usage entry is released only
+ * after a post, so even a crash meanwhile loses nothing. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "front/internal.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { BATCH_MAX = 256, UNPOSTED_MAX = 4096 };
+static const int64_t retry_ns = 250000000, sync_ns = 1000000000, ask_ns = 2000000000;
+
+/* ---- questions from other threads: two owners, the asker may give up waiting */
+
+typedef enum ask_type { ASK_READ, ASK_TOTALS, ASK_SET_LIMIT, ASK_RESET, ASK_LIST } ask_type;
+
+struct bt_ask {
+    atomic_int refs;
+    ask_type type;
+    char account[64];
+    int64_t limit_us;
+    bt_ledger_balance balance;
+    bt_ledger_totals totals;
+    struct {
+        char account[64];
+        int64_t limit_us;
+        bt_ledger_balance balance;
+    } *list; // owned
+    size_t n_list, cap_list;
+    bt_status st;
+    bt_err err;
+    pthread_mutex_t mu;
+    pthread_cond_t cond;
+    bool answered; // guarded by mu
+};
+
+static bt_ask *ask_new(ask_type type, const char *account, int64_t limit_us)
+{
+    bt_ask *a = bt_calloc(1, sizeof *a);
+    if (!a) return NULL;
+    atomic_init(&a->refs, 2);
+    a->type = type;
+    if (account) snprintf(a->account, sizeof a->account, "%s", account);
+    a->limit_us = limit_us;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&a->mu, NULL);
+    pthread_cond_init(&a->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    return a;
+}
+
+static void ask_unref(bt_ask *a)
+{
+    if (!a || atomic_fetch_sub(&a->refs, 1) != 1) return;
+    pthread_mutex_destroy(&a->mu);
+    pthread_cond_destroy(&a->cond);
+    bt_free(a->list);
+    bt_free(a);
+}
+
+/* Sends the question and waits for its answer; *a is released by the caller in any case. */
+static bt_status ask_wait(bt_front *f, bt_ask *a, bt_err *err)
+{
+    if (!a) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
+    bt_book book = {.type = BT_BOOK_ASK, .ask = a};
+    if (bt_inbox_push(&f->ledger_in, &book)) {
+        ask_unref(a);
+        return bt_err_set(err, BT_EBUSY, 0, "the ledger is busy; try again in a moment");
+    }
+    int64_t deadline = bt_now_ns() + ask_ns;
+    struct timespec t = {deadline / 1000000000, deadline % 1000000000};
+    int rc = 0;
+    pthread_mutex_lock(&a->mu);
+    while (!a->answered && rc != ETIMEDOUT) rc = pthread_cond_timedwait(&a->cond, &a->mu, &t);
+    bool answered = a->answered;
+    pthread_mutex_unlock(&a->mu);
+    if (!answered) return bt_err_set(err, BT_ETIMEOUT, 0, "the ledger did not answer in time");
+    if (a->st && err) *err = a->err;
+    return a->st;
+}
+
+static void ask_list_add(void *ud, const char *account, int64_t limit_us,
+                         const bt_ledger_balance *balance)
+{
+    bt_ask *a = ud;
+    if (a->n_list == a->cap_list) {
+        size_t cap = a->cap_list ? a->cap_list * 2 : 64;
+        void *list = bt_realloc(a->list, cap * sizeof *a->list);
+        if (!list) return;
+        a->list = list;
+        a->cap_list = cap;
+    }
+    snprintf(a->list[a->n_list].account, sizeof a->list->account, "%s", account);
+    a->list[a->n_list].limit_us = limit_us;
+    a->list[a->n_list++].balance = *balance;
+}
+
+static void ask_run(bt_front *f, bt_ask *a)
+{
+    int64_t now = bt_wall_us();
+    switch (a->type) {
+    case ASK_READ:
+        a->st = bt_ledger_read(f->ledger, a->account, a->limit_us, now, &a->balance, &a->err);
+        break;
+    case ASK_TOTALS: a->st = bt_ledger_totals_read(f->ledger, &a->totals, &a->err); break;
+    case ASK_SET_LIMIT:
+        a->st = bt_ledger_set_limit(f->ledger, a->account, a->limit_us, now, &a->err);
+        break;
+    case ASK_RESET: a->st = bt_ledger_reset(f->ledger, a->account, now, &a->err); break;
+    case ASK_LIST: a->st = bt_ledger_accounts(f->ledger, now, ask_list_add, a, &a->err); break;
+    }
+    pthread_mutex_lock(&a->mu);
+    a->answered = true;
+    pthread_cond_signal(&a->cond);
+    pthread_mutex_unlock(&a->mu);
+    ask_unref(a);
+}
+
+bt_status bt_front_balance(bt_front *f, const bt_identity *who, bt_ledger_balance *out, bt_err *err)
+{
+    bt_ask *a = ask_new(ASK_READ, who->account, who->tier->quota_us);
+    bt_status st = ask_wait(f, a, err);
+    if (st == BT_OK) *out = a->balance;
+    ask_unref(a);
+    return st;
+}
+
+bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out, bt_err *err)
+{
+    bt_ask *a = ask_new(ASK_TOTALS, NULL, 0);
+    bt_status st = ask_wait(f, a, err);
+    if (st == BT_OK) *out = a->totals;
+    ask_unref(a);
+    return st;
+}
+
+bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us, bt_err *err)
+{
+    bt_ask *a = ask_new(ASK_SET_LIMIT, account, limit_us);
+    bt_status st = ask_wait(f, a, err);
+    ask_unref(a);
+    return st;
+}
+
+bt_status bt_front_quota_reset(bt_front *f, const char *account, bt_err *err)
+{
+    bt_ask *a = ask_new(ASK_RESET, account, 0);
+    bt_status st = ask_wait(f, a, err);
+    ask_unref(a);
+    return st;
+}
+
+bt_status bt_front_quota_list(bt_front *f, bt_ledger_account_fn fn, void *ud, bt_err *err)
+{
+    bt_ask *a = ask_new(ASK_LIST, NULL, 0);
+    bt_status st = ask_wait(f, a, err);
+    for (size_t i = 0; st == BT_OK && i < a->n_list; i++)
+        fn(ud, a->list[i].account, a->list[i].limit_us, &a->list[i].balance);
+    ask_unref(a);
+    return st;
+}
+
+/* ---- one transaction */
+
+typedef struct outcome {
+    bt_status st;
+    int64_t held_us, charged_us;
+    bool final;
+    bt_ledger_balance balance;
+} outcome;
+
+/* The ledger counts charge, the scheduler device time: price lies between them. */
+static int64_t to_charge(const bt_front *f, int64_t device_us)
+{
+    return llround((double)device_us * f->opt.price);
+}
+
+static int64_t to_device(const bt_front *f, int64_t charge_us)
+{
+    return f->opt.price == 1 ? charge_us : (int64_t)((double)charge_us / f->opt.price);
+}
+
+static outcome book_run(bt_front *f, const bt_book *b, bt_err *err)
+{
+    outcome o = {BT_OK, 0, 0, false, {0}};
+    bt_stream *s = b->stream;
+    int64_t now = bt_wall_us();
+    switch (b->type) {
+    case BT_BOOK_HOLD:
+        o.st = bt_ledger_hold(f->ledger, f->boot, s->identity.account, s->id, s->identity.tier->quota_us,
+                              to_charge(f, b->amount_us), now, &o.held_us, &o.final, &o.balance, err);
+        break;
+    case BT_BOOK_TOP_UP:
+        o.st = bt_ledger_top_up(f->ledger, s->id, to_charge(f, b->amount_us), now, &o.held_us,
+                                &o.final, err);
+        break;
+    case BT_BOOK_POST:
+        o.charged_us = to_charge(f, b->amount_us);
+        o.st = bt_ledger_post(f->ledger, s->id, b->amount_us, o.charged_us, now, &o.balance, err);
+        break;
+    case BT_BOOK_VOID: o.st = bt_ledger_void(f->ledger, s->id, now, &o.balance, err); break;
+    case BT_BOOK_SETTLE:
+    case BT_BOOK_ASK: break;
+    }
+    return o;
+}
+
+static void deliver_hold(bt_front *f, const bt_book *b, const outcome *o)
+{
+    bt_stream *s = b->stream;
+    bool first = b->type == BT_BOOK_HOLD;
+    bt_sched_event ev = {.request = s->id, .amount_us = to_device(f, o->held_us), .final = o->final};
+    ev.type = !first ? BT_EV_TOPPED_UP : o->st == BT_OK ? BT_EV_HELD : BT_EV_REFUSED;
+    if (first) {
+        s->balance = o->balance;
+        s->hold_status = o->st;
+    }
+    bt__front_event(f, &ev);
+}
+
+static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)
+{
+    bt_stream *s = b->stream;
+    bool posted = b->type == BT_BOOK_POST;
+    bt__link_done(f, s->id);
+    bt__count(&f->count.finished[b->finish], 1);
+    bt__count(&f->count.charged_us, (uint64_t)o->charged_us);
+    pthread_mutex_lock(&s->mu);
+    if (b->finish == BT_FINISH_DEVICE_FAULT) s->broke = BT_EDEVICE;
+    else if (!posted && b->status != BT_OK) s->broke = b->status;
+    bool accepted = s->accepted;
+    pthread_mutex_unlock(&s->mu);
+    if (accepted)
+        bt__stream_done(s, b->finish, posted ? b->amount_us : 0, o->charged_us, &o->balance);
+    else
+        bt__stream_refused(s, b->status ? b->status : BT_ECANCELLED, "the request was cancelled", 0, NULL);
+    bt__front_forget(f, s);
+}
+
+static void deliver(bt_front *f, const bt_book *b, const outcome *o)
+{
+    if (b->type == BT_BOOK_HOLD || b->type == BT_BOOK_TOP_UP) deliver_hold(f, b, o);
+    else if (b->type == BT_BOOK_POST || b->type == BT_BOOK_VOID) deliver_end(f, b, o);
+    bt_stream_unref(b->stream);
+}
+
+/* ---- posts that could not be written yet */
+
+typedef struct unposted {
+    bt_book item[UNPOSTED_MAX], again[UNPOSTED_MAX];
+    size_t n;
+    int64_t next_try_ns;
+    bool said;
+} unposted;
+
+static void unposted_keep(bt_front *f, unposted *u, const bt_book *b, const bt_err *err)
+{
+    if (!u->said)
+        bt_log(BT_LOG_ERR, "ledger.write_failed",
+               "why=\"%s\" holds are refused and posts kept until it can be written", err->msg);
+    u->said = true;
+    u->next_try_ns = bt_now_ns() + retry_ns;
+    if (u->n < UNPOSTED_MAX) {
+        u->item[u->n++] = *b;
+        return;
+    }
+    /* the usage file still has it: the next start posts it */
+    bt_log(BT_LOG_ERR, "ledger.unposted_full", "req=%016" PRIx64, b->stream->id);
+    bt__front_forget(f, b->stream);
+    bt_stream_unref(b->stream);
+}
+
+/* Runs books[0..n) as one transaction and delivers; what must not be lost is kept on failure. */
+static void books_commit(bt_front *f, const bt_book *books, size_t n, unposted *keep)
+{
+    outcome out[BATCH_MAX];
+    bt_err err = {0};
+    bt_status st = bt_ledger_begin(f->ledger, &err);
+    for (size_t i = 0; st == BT_OK && i < n; i++) {
+        out[i] = book_run(f, &books[i], &err);
+        bool refused = out[i].st == BT_EQUOTA || out[i].st == BT_EINVAL || out[i].st == BT_ENOTFOUND;
+        if (out[i].st && !refused) st = out[i].st;
+    }
+    if (st == BT_OK) st = bt_ledger_commit(f->ledger, &err);
+    else bt_ledger_rollback(f->ledger);
+    if (st == BT_OK) {
+        keep->said = false;
+        for (size_t i = 0; i < n; i++) deliver(f, &books[i], &out[i]);
+        return;
+    }
+    if (n > 1) { // one bad apple must not spoil the batch
+        for (size_t i = 0; i < n; i++) books_commit(f, &books[i], 1, keep);
+        return;
+    }
+    if (books->type == BT_BOOK_POST || books->type == BT_BOOK_VOID) {
+        unposted_keep(f, keep, books, &err);
+        return;
+    }
+    memset(out, 0, sizeof *out);
+    out->st = st == BT_EQUOTA ? BT_EQUOTA : BT_EIO;
+    out->final = true; // a failed top-up: what is held is what there is
+    if (books->type == BT_BOOK_TOP_UP) {
+        bt_sched_event ev = {.type = BT_EV_TOPPED_UP, .request = books->stream->id, .final = true};
+        bt__front_event(f, &ev);
+        bt_stream_unref(books->stream);
+        return;
+    }
+    deliver(f, books, out);
+}
+
+static void unposted_retry(bt_front *f, unposted *u)
+{
+    if (u->n == 0 || bt_now_ns() < u->next_try_ns) return;
+    size_t n = u->n;
+    memcpy(u->again, u->item, n * sizeof *u->again);
+    u->n = 0;
+    u->next_try_ns = bt_now_ns() + retry_ns;
+    for (size_t at = 0; at < n; at += BATCH_MAX)
+        books_commit(f, u->again + at, BT_MIN(n - at, (size_t)BATCH_MAX), u);
+}
+
+/* ---- the engine's own books: busy and house time, and the crash file's way to the disk */
+
+static void books_engine(bt_front *f)
+{
+    bt_link *l = &f->link;
+    bt_usage_bank *bank = &l->bank;
+    bt_err err = {0};
+    bt_status st = BT_EBUSY;
+    uint64_t boot = 0;
+    pthread_mutex_lock(&l->usage_mu);
+    if (l->usage) {
+        boot = l->boot;
+        st = bt_usage_read(l->usage, bank, &err);
+        bt_usage_sync(l->usage, NULL);
+    }
+    pthread_mutex_unlock(&l->usage_mu);
+    if (st == BT_OK)
+        st = bt_ledger_engine(f->ledger, boot, (int64_t)bank->busy_us, (int64_t)bank->house_us,
+                              bt_wall_us(), &err);
+    if (st && boot) bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
+    if (bt_ledger_sync(f->ledger, &err)) bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
+}
+
+/* A dead engine: what its file still holds is booked, the file goes, and the next engine may start. */
+static void books_settle(bt_front *f, uint64_t boot)
+{
+    bt_link *l = &f->link;
+    char path[600] = "";
+    bt_err err;
+    pthread_mutex_lock(&l->usage_mu);
+    if (l->usage && l->boot == boot) {
+        snprintf(path, sizeof path, "%s", bt_usage_path(l->usage));
+        bt_usage_close(l->usage);
+        l->usage = NULL;
+    }
+    pthread_mutex_unlock(&l->usage_mu);
+    if (path[0] && bt_ledger_settle_engine(f->ledger, path, bt_wall_us(), &err))
+        bt_log(BT_LOG_ERR, "ledger.settle", "boot=%016" PRIx64 " why=\"%s\"", boot, err.msg);
+    bt__link_down_settled(f, boot);
+}
+
+/* ---- thread */
+
+bt_status bt__books_open(bt_front *f, bt_err *err)
+{
+    const char *dir = f->opt.data_dir;
+    int posted = 0, voided = 0;
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+        return bt_err_set(err, BT_EIO, errno, "cannot make the data directory %s: %s", dir,
+                          strerror(errno));
+    bt_status st = bt_ledger_open(dir, &f->ledger, err);
+    if (st) return st;
+    bt_ledger_set_price(f->ledger, f->opt.price);
+    st = bt_ledger_recover(f->ledger, dir, f->boot, bt_wall_us(), &posted, &voided, err);
+    if (st == BT_OK && posted + voided > 0)
+        bt_log(BT_LOG_WARN, "ledger.recovered", "posted=%d voided=%d", posted, voided);
+    return st;
+}
+
+/* Splits a take of the inbox: runs of ledger work become transactions, the rest is done in its place. */
+static void books_batch(bt_front *f, const bt_book *books, int n, unposted *keep)
+{
+    int from = 0;
+    for (int i = 0; i <= n; i++) {
+        bool plain = i < n && books[i].type != BT_BOOK_SETTLE && books[i].type != BT_BOOK_ASK;
+        if (plain) continue;
+        if (i > from) books_commit(f, books + from, (size_t)(i - from), keep);
+        if (i < n && books[i].type == BT_BOOK_SETTLE) books_settle(f, books[i].boot);
+        if (i < n && books[i].type == BT_BOOK_ASK) ask_run(f, books[i].ask);
+        from = i + 1;
+    }
+}
+
+void *bt__ledger_main(void *front)
+{
+    bt_front *f = front;
+    unposted *keep = bt_must(bt_calloc(1, sizeof *keep));
+    bt_book books[BATCH_MAX];
+    int64_t next_sync_ns = 0;
+    int n;
+    while ((n = bt_inbox_take(&f->ledger_in, books, BATCH_MAX,
+                              bt_now_ns() + (keep->n ? retry_ns : sync_ns))) >= 0) {
+        if (n > 0) books_batch(f, books, n, keep);
+        unposted_retry(f, keep);
+        if (bt_now_ns() >= next_sync_ns) {
+            next_sync_ns = bt_now_ns() + sync_ns;
+            books_engine(f);
+        }
+    }
+    for (int tries = 0; keep->n > 0 && tries < 8; tries++) {
+        bt_sleep_ns(retry_ns);
+        unposted_retry(f, keep);
+    }
+    for (size_t i = 0; i < keep->n; i++) bt_stream_unref(keep->item[i].stream);
+    bt_free(keep);
+    return NULL;
+}

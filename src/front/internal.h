@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h - what the threads of front share. Included by src/front only.
+ *
+ * LOCK ORDER  registry_mu, then a stream's mu; sched_mu, link.tx_mu, usage_mu, down_mu and wake_mu are leaves. Never hold two others.
+ * THREADS     text_main (text.c), sched_main (loop.c), ledger_main (books.c), link_main (link.c). */
+#pragma once
+#include "base/hash.h"
+#include "base/inbox.h"
+#include "front/front.h"
+#include "front/stream.h"
+#include "quota/usage.h"
+#include "text/encode.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+enum {
+    BT_TEXT_INBOX = 4096,
+    BT_SCHED_INBOX = 16384,
+    BT_LEDGER_INBOX = 8192,
+    BT_TTFT_BUCKETS = 16,
+};
+
+/* ---- counters: written where the thing happens, read by metrics.c */
+typedef atomic_ullong bt_counter;
+static inline void bt__count(bt_counter *c, uint64_t n)
+{
+    atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
+typedef struct bt_front_counters {
+    bt_counter submitted, refused, slow_readers;
+    bt_counter finished[BT_FINISH_COUNT];
+    bt_counter prompt_tokens, cached_tokens, completion_tokens;
+    bt_counter charged_us;
+    bt_counter steps, step_us, step_rows, step_longest_us;
+    bt_counter ttft_bucket[BT_TTFT_BUCKETS + 1], ttft_sum_us, ttft_count;
+    bt_counter queue_sum_us, queue_count;
+    bt_counter engine_restarts;
+} bt_front_counters;
+void bt__count_ttft(bt_front_counters *c, int64_t ns);
+/* A request that ended before it was accepted: refused, unless its client had left. */
+static inline void bt__count_refused(bt_front_counters *c, bt_status status)
+{
+    bt__count(status == BT_ECANCELLED ? &c->finished[BT_FINISH_CANCELLED] : &c->refused, 1);
+}
+
+/* ---- messages */
+typedef enum bt_book_type {
+    BT_BOOK_HOLD,
+    BT_BOOK_TOP_UP,
+    BT_BOOK_POST,
+    BT_BOOK_VOID,
+    BT_BOOK_SETTLE, // the engine of `boot` is dead: settle its usage file
+    BT_BOOK_ASK,    // a question from another thread
+} bt_book_type;
+
+typedef struct bt_ask bt_ask;
+
+typedef struct bt_book {
+    bt_book_type type;
+    bt_stream *stream; // one reference, HOLD .. VOID
+    int64_t amount_us;
+    bt_finish finish;
+    bt_status status;
+    uint64_t boot;
+    bt_ask *ask; // one reference
+} bt_book;
+
+/* ---- the engine process and its socket */
+typedef struct bt_link {
+    pthread_t thread;
+    pthread_mutex_t tx_mu;
+    bt_buf tx; // guarded by tx_mu
+    int fd;    // guarded by tx_mu; -1 while there is no engine
+    pid_t pid; // link thread
+    pthread_mutex_t usage_mu;
+    bt_usage *usage;    // guarded by usage_mu; owned: the current engine's crash file
+    uint64_t boot;      // guarded by usage_mu: its id
+    bt_usage_bank bank; // ledger thread's copy
+    pthread_mutex_t down_mu;
+    pthread_cond_t down_cond;
+    uint64_t down_settled; // guarded by down_mu: boot whose books are closed
+} bt_link;
+
+struct bt_front {
+    bt_front_options opt; // strings owned
+    char *strings[8];     // what opt points to
+    uint64_t boot;
+    bt_accounts *accounts;
+    bt_ledger *ledger; // ledger thread, after open
+    bt_sched *sched;   // guarded by sched_mu
+    pthread_mutex_t sched_mu;
+
+    bt_gguf *file; // constant once text_ready
+    bt_vocab *vocab;
+    bt_tokenizer *tokenizer;
+    atomic_bool text_ready;
+
+    bt_inbox text_in;   // bt_stream *
+    bt_inbox sched_in;  // bt_sched_event
+    bt_inbox ledger_in; // bt_book
+    pthread_t text_thread, sched_thread, ledger_thread;
+    int threads_started; // how many of text, sched, ledger, link run
+    bt_link link;
+
+    pthread_mutex_t registry_mu;
+    bt_map registry; // guarded by registry_mu: request id -> bt_stream *, one reference each
+    atomic_int alive; // streams in the registry
+
+    pthread_mutex_t state_mu;
+    bt_front_state state;   // guarded by state_mu
+    char state_message[248], state_model[128];
+    double prefill_us, decode_us;
+    atomic_bool draining, stopping;
+
+    pthread_mutex_t wake_mu;
+    bt_front_wake wake; // guarded by wake_mu
+    void *wake_ud;      // guarded by wake_mu
+    bt_front_counters count;
+};
+
+/* ---- front.c */
+void bt__front_wake(bt_front *f, bt_stream *s);
+void bt__front_event(bt_front *f, const bt_sched_event *ev);
+void bt__front_event_simple(bt_front *f, bt_sched_event_type type, uint64_t request);
+void bt__front_book(bt_front *f, const bt_book *book); // takes over the book's references
+bt_stream *bt__front_find(bt_front *f, uint64_t id);   // a new reference, or NULL
+void bt__front_forget(bt_front *f, bt_stream *s);      // drops the registry's reference
+void bt__front_say(bt_front *f, bool ready, const char *message); // state for /health
+
+/* ---- thread bodies; each takes the bt_front and ends when its inbox closes */
+void *bt__text_main(void *front);
+void *bt__sched_main(void *front);
+void *bt__ledger_main(void *front);
+void *bt__link_main(void *front);
+
+/* ---- link.c: commands to the engine. Thread: any. Dropped silently while there is none. */
+void bt__link_open(bt_front *f);
+void bt__link_release(bt_front *f);
+void bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease);
+void bt__link_budget(bt_front *f, uint64_t request, const bt_lease *lease);
+void bt__link_cancel(bt_front *f, uint64_t request, const bt_lease *lease, bt_finish why);
+void bt__link_done(bt_front *f, uint64_t request); // posted: the engine may free its usage entry
+void bt__link_stop(bt_front *f);                   // asks the engine to end
+void bt__link_down_settled(bt_front *f, uint64_t boot); // a dead engine's books are closed
+
+/* ---- books.c */
+bt_status bt__books_open(bt_front *f, bt_err *err);
+bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out, bt_err *err); // asks the ledger thread

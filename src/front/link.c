@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link.c - the engine process: started, spoken to, watched, started again.
+ *
+ * The link thread starts the engine (the kernel ends it when this thread ends), reads its frames and turns them
+ * into stream and scheduler events. When the engine ends unasked, the order is: what its crash file says each
+ * request used -> scheduler; ENGINE_DOWN; the scheduler posts; the ledger settles the file; only then the next engine
+ * starts, after a back-off. So no lease of a dead engine ever reaches a new one. */
+#define _GNU_SOURCE
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "engine/process.h"
+#include "engine/wire.h"
+#include "front/internal.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const int64_t write_ns = 5000000000, settle_ns = 30000000000;
+static const int64_t backoff_min_ns = 100000000, backoff_max_ns = 10000000000;
+
+/* ---- commands: any thread */
+
+/* Flushes what `tx` holds; a socket that takes nothing means an engine that is gone or stuck: it is shut down, and
+ * the link thread notices. Called with tx_mu held. */
+static void tx_flush(bt_link *l)
+{
+    bt_err err;
+    if (l->fd < 0) {
+        bt_buf_clear(&l->tx);
+        return;
+    }
+    if (bt_frame_flush(&l->tx, l->fd, bt_now_ns() + write_ns, &err) == BT_OK) return;
+    bt_log(BT_LOG_ERR, "engine.write", "why=\"%s\"", err.msg);
+    shutdown(l->fd, SHUT_RDWR);
+}
+
+void bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease)
+{
+    bt_engine_request req = {
+        .id = s->id,
+        .salt = f->opt.engine.share_prefix ? 1 : s->identity.account_id,
+        .tokens = s->tokens,
+        .n_tokens = s->n_tokens,
+        .n_seq = s->n_seq,
+        .params = s->params,
+        .lease = *lease,
+    };
+    pthread_mutex_lock(&f->link.tx_mu);
+    bt_wire_put_submit(&f->link.tx, &req);
+    tx_flush(&f->link);
+    pthread_mutex_unlock(&f->link.tx_mu);
+}
+
+void bt__link_budget(bt_front *f, uint64_t request, const bt_lease *lease)
+{
+    pthread_mutex_lock(&f->link.tx_mu);
+    bt_wire_put_budget(&f->link.tx, request, lease->generation, lease->budget_us, lease->budget_final);
+    tx_flush(&f->link);
+    pthread_mutex_unlock(&f->link.tx_mu);
+}
+
+void bt__link_cancel(bt_front *f, uint64_t request, const bt_lease *lease, bt_finish why)
+{
+    pthread_mutex_lock(&f->link.tx_mu);
+    bt_wire_put_cancel(&f->link.tx, request, lease->generation, why);
+    tx_flush(&f->link);
+    pthread_mutex_unlock(&f->link.tx_mu);
+}
+
+void bt__link_done(bt_front *f, uint64_t request)
+{
+    pthread_mutex_lock(&f->link.tx_mu);
+    bt_wire_put_release(&f->link.tx, request);
+    tx_flush(&f->link);
+    pthread_mutex_unlock(&f->link.tx_mu);
+}
+
+void bt__link_stop(bt_front *f)
+{
+    pthread_mutex_lock(&f->link.tx_mu);
+    bt_wire_put_stop(&f->link.tx);
+    tx_flush(&f->link);
+    pthread_mutex_unlock(&f->link.tx_mu);
+}
+
+void bt__link_down_settled(bt_front *f, uint64_t boot)
+{
+    pthread_mutex_lock(&f->link.down_mu);
+    f->link.down_settled = boot;
+    pthread_cond_broadcast(&f->link.down_cond);
+    pthread_mutex_unlock(&f->link.down_mu);
+}
+
+/* ---- events from the engine: link thread */
+
+static void on_ready(bt_front *f, const bt_engine_event *ev)
+{
+    bt_sched_event up = {.type = BT_EV_ENGINE_UP};
+    up.u.engine_up.slots = ev->u.ready.slots;
+    up.u.engine_up.n_pages = ev->u.ready.n_pages;
+    up.u.engine_up.page_tokens = ev->u.ready.page_tokens;
+    up.u.engine_up.prefill_us_per_token = (double)ev->u.ready.prefill_us_per_token;
+    up.u.engine_up.decode_us_per_token = (double)ev->u.ready.decode_us_per_token;
+    pthread_mutex_lock(&f->state_mu);
+    f->state.ctx = ev->u.ready.ctx;
+    f->state.slots = ev->u.ready.slots;
+    f->state.n_pages = ev->u.ready.n_pages;
+    f->state.page_tokens = ev->u.ready.page_tokens;
+    pthread_mutex_unlock(&f->state_mu);
+    bt__front_event(f, &up);
+    bt__front_say(f, true, "");
+    bt_log(BT_LOG_INFO, "engine.ready",
+           "model=%s device=%s slots=%d ctx=%d kv_pages=%d weights_bytes=%" PRIu64 " kv_bytes=%" PRIu64
+           " scratch_bytes=%" PRIu64,
+           f->state_model, ev->u.ready.device, ev->u.ready.slots, ev->u.ready.ctx, ev->u.ready.n_pages,
+           ev->u.ready.weights_bytes, ev->u.ready.kv_bytes, ev->u.ready.scratch_bytes);
+}
+
+static void on_step(bt_front *f, const bt_engine_event *ev)
+{
+    bt_sched_event e = {.type = BT_EV_USED};
+    for (int32_t i = 0; i < ev->u.step.n_share; i++) {
+        e.request = ev->u.step.share[i].request;
+        e.amount_us = (int64_t)ev->u.step.share[i].used_us;
+        bt__front_event(f, &e);
+    }
+    e = (bt_sched_event){.type = BT_EV_STEP};
+    e.u.step.pages_free = ev->u.step.pages_free;
+    e.u.step.n_rows = ev->u.step.n_rows;
+    e.u.step.n_prefill_rows = BT_MAX(0, ev->u.step.n_rows - ev->u.step.n_seqs);
+    e.u.step.n_seqs = ev->u.step.n_seqs;
+    e.u.step.step_us = ev->u.step.step_us;
+    bt__front_event(f, &e);
+    bt__count(&f->count.steps, 1);
+    bt__count(&f->count.step_us, ev->u.step.step_us);
+    bt__count(&f->count.step_rows, (uint64_t)ev->u.step.n_rows);
+    if (ev->u.step.step_us > atomic_load(&f->count.step_longest_us))
+        atomic_store(&f->count.step_longest_us, ev->u.step.step_us); // written by this thread only
+}
+
+static void on_end(bt_front *f, bt_stream *s, const bt_engine_event *ev)
+{
+    pthread_mutex_lock(&s->mu);
+    s->prompt_tokens = ev->u.end.prompt_tokens;
+    s->cached_tokens = ev->u.end.cached_tokens;
+    s->completion_tokens = ev->u.end.completion_tokens;
+    s->prefill_ns = ev->u.end.prefill_ns;
+    s->decode_ns = ev->u.end.decode_ns;
+    int64_t first_ns = s->first_token_ns;
+    pthread_mutex_unlock(&s->mu);
+    if (first_ns) bt__count_ttft(&f->count, first_ns - s->submitted_ns);
+    bt__count(&f->count.prompt_tokens, (uint64_t)ev->u.end.prompt_tokens);
+    bt__count(&f->count.cached_tokens, (uint64_t)ev->u.end.cached_tokens);
+    bt__count(&f->count.completion_tokens, (uint64_t)ev->u.end.completion_tokens);
+}
+
+static void on_request(bt_front *f, const bt_engine_event *ev)
+{
+    bt_stream *s = bt__front_find(f, ev->request);
+    if (s) {
+        switch (ev->type) {
+        case BT_EE_PREFILL: bt__stream_prefill(s, ev->u.prefill.done, ev->u.prefill.total); break;
+        case BT_EE_PROMPT_LOGPROBS: bt__stream_tokens(s, BT_SE_PROMPT, ev); break;
+        case BT_EE_TOKENS: bt__stream_tokens(s, BT_SE_TOKENS, ev); break;
+        case BT_EE_SEQ_END: bt__stream_tokens(s, BT_SE_SEQ_END, ev); break;
+        default: on_end(f, s, ev);
+        }
+        bt_stream_unref(s);
+    }
+    if (ev->type != BT_EE_END) return;
+    bt_sched_event e = {.type = BT_EV_FINISHED,
+                        .request = ev->request,
+                        .amount_us = (int64_t)ev->u.end.used_us,
+                        .finish = ev->u.end.finish};
+    bt__front_event(f, &e);
+}
+
+static void on_event(bt_front *f, const bt_engine_event *ev)
+{
+    switch (ev->type) {
+    case BT_EE_LOAD:
+        pthread_mutex_lock(&f->state_mu);
+        f->state.load_done = ev->u.load.done;
+        f->state.load_total = ev->u.load.total;
+        pthread_mutex_unlock(&f->state_mu);
+        break;
+    case BT_EE_READY: on_ready(f, ev); break;
+    case BT_EE_STEP: on_step(f, ev); break;
+    case BT_EE_FATAL:
+        bt__front_say(f, false, ev->u.fatal.message);
+        bt_log(BT_LOG_ERR, "engine.fatal", "why=\"%s\"", ev->u.fatal.message);
+        break;
+    case BT_EE_PREFILL:
+    case BT_EE_PROMPT_LOGPROBS:
+    case BT_EE_TOKENS:
+    case BT_EE_SEQ_END:
+    case BT_EE_END: on_request(f, ev); break;
+    }
+}
+
+/* Reads frames until the engine's socket ends or breaks. */
+static void link_read(bt_front *f, int fd, bt_wire_storage *storage)
+{
+    bt_frame_reader reader = {0};
+    bt_frame frame;
+    bt_engine_event ev;
+    bt_err err = {0};
+    bt_status st = BT_OK;
+    while (st == BT_OK) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 1000) == 0) continue;
+        st = bt_frame_reader_fill(&reader, fd, &err);
+        if (st == BT_ETIMEOUT) st = BT_OK;
+        int got = 0;
+        while (st == BT_OK && (got = bt_frame_reader_next(&reader, &frame, &err)) > 0) {
+            st = bt_wire_get_event(frame.type, &frame.rd, storage, &ev, &err);
+            if (st == BT_OK) on_event(f, &ev);
+        }
+        if (got < 0) st = BT_EIO;
+    }
+    if (st != BT_ECLOSED) bt_log(BT_LOG_ERR, "engine.read", "why=\"%s\"", err.msg);
+    bt_frame_reader_release(&reader);
+}
+
+/* ---- start and end of a process */
+
+/* In the child between fork and exec: async-signal-safe calls only. */
+static void child_exec(const char *program, const char *fd_text, int keep_fd)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    fcntl(keep_fd, F_SETFD, 0);
+    char *const argv[] = {"baton", BT_ENGINE_COMMAND, (char *)(uintptr_t)fd_text, NULL};
+    execv(program, argv);
+    _exit(127);
+}
+
+static bt_status engine_spawn(bt_front *f, int *fd_out, bt_err *err)
+{
+    bt_link *l = &f->link;
+    int fd[2];
+    char fd_text[16];
+    bt_usage *usage = NULL;
+    uint64_t boot = bt_random_id();
+    bt_status st = bt_usage_create(f->opt.data_dir, boot, &usage, err);
+    if (st) return st;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0) {
+        bt_usage_close(usage);
+        return bt_err_set(err, BT_EIO, errno, "cannot make a socket pair: %s", strerror(errno));
+    }
+    snprintf(fd_text, sizeof fd_text, "%d", fd[1]);
+    pid_t pid = fork();
+    if (pid == 0) child_exec(f->opt.engine_program, fd_text, fd[1]);
+    close(fd[1]);
+    if (pid < 0) {
+        close(fd[0]);
+        bt_usage_close(usage);
+        return bt_err_set(err, BT_EIO, errno, "cannot start an engine process: %s", strerror(errno));
+    }
+    fcntl(fd[0], F_SETFL, O_NONBLOCK);
+    bt_engine_options opt = f->opt.engine;
+    opt.usage_path = bt_usage_path(usage);
+    l->pid = pid;
+    pthread_mutex_lock(&l->usage_mu);
+    l->usage = usage;
+    l->boot = boot;
+    pthread_mutex_unlock(&l->usage_mu);
+    pthread_mutex_lock(&l->tx_mu);
+    l->fd = fd[0];
+    bt_buf_clear(&l->tx);
+    bt_wire_put_options(&l->tx, &opt);
+    tx_flush(l);
+    pthread_mutex_unlock(&l->tx_mu);
+    *fd_out = fd[0];
+    return BT_OK;
+}
+
+/* Makes sure the process is gone; returns its exit code, 128 + signal, or -1 if somebody else reaped it. */
+static int engine_reap(bt_link *l)
+{
+    int status;
+    for (int waited_ms = 0;; waited_ms += 10) {
+        pid_t got = waitpid(l->pid, &status, WNOHANG);
+        if (got == l->pid) break;
+        if (got < 0) return -1;
+        if (waited_ms == 3000) kill(l->pid, SIGKILL);
+        bt_sleep_ns(10000000);
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Tells the scheduler what each request had used when the engine died, then that it died. */
+static void engine_down(bt_front *f)
+{
+    bt_link *l = &f->link;
+    bt_usage_bank *bank = bt_malloc(sizeof *bank);
+    uint64_t boot;
+    bt_err err = {0};
+    pthread_mutex_lock(&l->usage_mu);
+    boot = l->boot;
+    bt_status st = bank && l->usage ? bt_usage_read(l->usage, bank, &err) : BT_ENOMEM;
+    pthread_mutex_unlock(&l->usage_mu);
+    if (st) bt_log(BT_LOG_ERR, "engine.usage", "why=\"%s\"", err.msg);
+    for (uint64_t i = 0; st == BT_OK && i < bank->n; i++) {
+        bt_sched_event used = {.type = BT_EV_USED,
+                               .request = bank->entry[i].request,
+                               .amount_us = (int64_t)bank->entry[i].used_us};
+        bt__front_event(f, &used);
+    }
+    bt_free(bank);
+    bt_sched_event down = {.type = BT_EV_ENGINE_DOWN, .amount_us = (int64_t)boot};
+    bt__front_event(f, &down);
+    int64_t deadline = bt_now_ns() + settle_ns;
+    struct timespec t = {deadline / 1000000000, deadline % 1000000000};
+    int rc = 0;
+    pthread_mutex_lock(&l->down_mu);
+    while (l->down_settled != boot && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&l->down_cond, &l->down_mu, &t);
+    pthread_mutex_unlock(&l->down_mu);
+}
+
+/* One engine from start to end. True: start another after a pause. */
+static bool engine_life(bt_front *f, bt_wire_storage *storage)
+{
+    bt_link *l = &f->link;
+    bt_err err = {0};
+    int fd = -1;
+    if (engine_spawn(f, &fd, &err)) {
+        bt_log(BT_LOG_ERR, "engine.start", "why=\"%s\"", err.msg);
+        bt__front_say(f, false, err.msg);
+        return true;
+    }
+    link_read(f, fd, storage);
+    pthread_mutex_lock(&l->tx_mu);
+    l->fd = -1;
+    pthread_mutex_unlock(&l->tx_mu);
+    close(fd);
+    int code = engine_reap(l);
+    bool asked = atomic_load(&f->stopping);
+    if (!asked) bt_log(BT_LOG_ERR, "engine.ended", "code=%d", code);
+    pthread_mutex_lock(&f->state_mu);
+    bool first_load_failed = f->state.slots == 0 && (code == BT_ENGINE_EXIT_LOAD || code == 127);
+    f->state.ready = false;
+    f->state.failed = first_load_failed;
+    if (f->state_message[0] == 0)
+        snprintf(f->state_message, sizeof f->state_message, "the engine ended and is being restarted");
+    pthread_mutex_unlock(&f->state_mu);
+    engine_down(f);
+    return !asked && !first_load_failed;
+}
+
+void *bt__link_main(void *front)
+{
+    bt_front *f = front;
+    bt_wire_storage *storage = bt_must(bt_malloc(sizeof *storage));
+    int64_t backoff_ns = backoff_min_ns;
+    while (!atomic_load(&f->stopping)) {
+        int64_t start_ns = bt_now_ns();
+        if (!engine_life(f, storage)) break;
+        bt__count(&f->count.engine_restarts, 1);
+        if (bt_now_ns() - start_ns > 6 * backoff_max_ns) backoff_ns = backoff_min_ns;
+        for (int64_t until = bt_now_ns() + backoff_ns; bt_now_ns() < until;) {
+            if (atomic_load(&f->stopping)) break;
+            bt_sleep_ns(20000000);
+        }
+        backoff_ns = BT_MIN(backoff_ns * 2, backoff_max_ns);
+    }
+    bt_free(storage);
+    return NULL;
+}
+
+void bt__link_open(bt_front *f)
+{
+    bt_link *l = &f->link;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&l->tx_mu, NULL);
+    pthread_mutex_init(&l->usage_mu, NULL);
+    pthread_mutex_init(&l->down_mu, NULL);
+    pthread_cond_init(&l->down_cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void bt__link_release(bt_front *f)
+{
+    bt_buf_release(&f->link.tx);
+    bt_usage_close(f->link.usage);
+    f->link.usage = NULL;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loop.c - the scheduler thread: events in, actions out.
+ *
+ * bt_sched_step() decides; this file only carries its decisions to where they act: the ledger, the engine's
+ * socket, the request's stream. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "front/internal.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { EVENTS_MAX = 256, ACTIONS_MAX = 256 };
+static const int64_t idle_ns = 1000000000, positions_ns = 250000000;
+
+static void act_book(bt_front *f, bt_book_type type, const bt_sched_action *a)
+{
+    bt_book book = {.type = type,
+                    .stream = bt__front_find(f, a->request),
+                    .amount_us = a->amount_us,
+                    .finish = a->finish,
+                    .status = a->status};
+    if (book.stream) bt__front_book(f, &book);
+}
+
+static void act_admit(bt_front *f, const bt_sched_action *a)
+{
+    bt_stream *s = bt__front_find(f, a->request);
+    if (!s) return;
+    int64_t now = bt_now_ns();
+    pthread_mutex_lock(&s->mu);
+    s->admitted_ns = now;
+    pthread_mutex_unlock(&s->mu);
+    bt__count(&f->count.queue_sum_us, (uint64_t)(now - s->submitted_ns) / 1000);
+    bt__count(&f->count.queue_count, 1);
+    bt_log(BT_LOG_DEBUG, "lease.granted", "req=%016" PRIx64 " slot=%d budget_us=%" PRId64, s->id,
+           a->lease.slot, a->lease.budget_us);
+    bt__link_submit(f, s, &a->lease);
+    bt_stream_unref(s);
+}
+
+static void act_accept(bt_front *f, const bt_sched_action *a)
+{
+    bt_stream *s = bt__front_find(f, a->request);
+    if (!s) return;
+    s->accepted = true;
+    bt__stream_accepted(s, &s->balance);
+    bt_stream_unref(s);
+}
+
+static void refusal_text(const bt_stream *s, bt_status status, char *text, size_t cap)
+{
+    char when[24] = "its first use";
+    if (s->balance.resets_us) bt_rfc3339(s->balance.resets_us, when);
+    switch (status) {
+    case BT_EQUOTA:
+        snprintf(text, cap,
+                 "account %s has used its %.1f s of device time (%.1f s are held by running requests); "
+                 "the window resets at %s",
+                 s->identity.account, (double)s->balance.limit_us / 1e6,
+                 (double)s->balance.held_us / 1e6, when);
+        break;
+    case BT_EBUSY:
+        snprintf(text, cap,
+                 "the queue is full (tier %s may have %d requests waiting); try again in a moment",
+                 s->identity.tier->name, s->identity.tier->queue);
+        break;
+    case BT_ECLOSED: snprintf(text, cap, "the server is shutting down"); break;
+    case BT_EIO:
+        snprintf(text, cap, "the quota ledger cannot be written just now; try again in a moment");
+        break;
+    default: snprintf(text, cap, "%s", bt_status_get(status)->text);
+    }
+}
+
+static void act_refuse(bt_front *f, const bt_sched_action *a)
+{
+    bt_stream *s = bt__front_find(f, a->request);
+    if (!s) return;
+    char text[200];
+    bool ledger_said = a->status == BT_EQUOTA && s->hold_status != BT_OK;
+    bt_status status = ledger_said ? s->hold_status : a->status;
+    refusal_text(s, status, text, sizeof text);
+    bt__count_refused(&f->count, status);
+    bt__stream_refused(s, status, text, a->retry_ns / 1000000,
+                       status == BT_EQUOTA ? &s->balance : NULL);
+    bt__front_forget(f, s);
+    bt_stream_unref(s);
+}
+
+static void act(bt_front *f, const bt_sched_action *a)
+{
+    switch (a->type) {
+    case BT_ACT_HOLD: act_book(f, BT_BOOK_HOLD, a); break;
+    case BT_ACT_TOP_UP: act_book(f, BT_BOOK_TOP_UP, a); break;
+    case BT_ACT_POST: act_book(f, BT_BOOK_POST, a); break;
+    case BT_ACT_VOID: act_book(f, BT_BOOK_VOID, a); break;
+    case BT_ACT_ACCEPT: act_accept(f, a); break;
+    case BT_ACT_ADMIT: act_admit(f, a); break;
+    case BT_ACT_BUDGET: bt__link_budget(f, a->request, &a->lease); break;
+    case BT_ACT_CANCEL: bt__link_cancel(f, a->request, &a->lease, a->finish); break;
+    case BT_ACT_REFUSE: act_refuse(f, a); break;
+    case BT_ACT_PREEMPT:
+    case BT_ACT_PARK:
+    case BT_ACT_WAKE:
+    case BT_ACT_KILL:
+    case BT_ACT_GRANT_OUTSIDE: break; // one engine, always resident: not emitted
+    }
+}
+
+/* One call of the state machine and all its consequences. Actions are carried out after sched_mu is given back:
+ * they take other locks. */
+static void loop_step(bt_front *f, const bt_sched_event *events, size_t n)
+{
+    bt_sched_action actions[ACTIONS_MAX];
+    size_t got;
+    do {
+        pthread_mutex_lock(&f->sched_mu);
+        got = bt_sched_step(f->sched, bt_now_ns(), events, n, actions, ACTIONS_MAX);
+        pthread_mutex_unlock(&f->sched_mu);
+        for (size_t i = 0; i < got; i++) act(f, &actions[i]);
+        n = 0;
+    } while (got == ACTIONS_MAX);
+}
+
+typedef struct moved {
+    uint64_t request;
+    int32_t position;
+    int64_t eta_ms;
+} moved;
+
+typedef struct moved_list {
+    moved item[1024];
+    size_t n;
+} moved_list;
+
+static void moved_add(void *ud, uint64_t request, int32_t position, int64_t eta_ms)
+{
+    moved_list *l = ud;
+    if (l->n < sizeof l->item / sizeof *l->item) l->item[l->n++] = (moved){request, position, eta_ms};
+}
+
+static void loop_positions(bt_front *f, moved_list *l)
+{
+    l->n = 0;
+    pthread_mutex_lock(&f->sched_mu);
+    if (bt_sched_waiting(f->sched) > 0) bt_sched_positions(f->sched, bt_now_ns(), moved_add, l);
+    pthread_mutex_unlock(&f->sched_mu);
+    for (size_t i = 0; i < l->n; i++) {
+        bt_stream *s = bt__front_find(f, l->item[i].request);
+        if (!s) continue;
+        bt__stream_queue(s, l->item[i].position, l->item[i].eta_ms);
+        bt_stream_unref(s);
+    }
+}
+
+/* An engine's end: after its requests' posts have gone to the ledger, what its usage file still holds is settled. */
+static void loop_engine_down(bt_front *f, const bt_sched_event *ev)
+{
+    bt_book book = {.type = BT_BOOK_SETTLE, .boot = (uint64_t)ev->amount_us};
+    bt__front_book(f, &book);
+}
+
+void *bt__sched_main(void *front)
+{
+    bt_front *f = front;
+    bt_sched_event events[EVENTS_MAX];
+    moved_list *moved_now = bt_must(bt_calloc(1, sizeof *moved_now));
+    int64_t next_positions_ns = 0;
+    for (;;) {
+        int64_t now = bt_now_ns(), until = now + idle_ns;
+        pthread_mutex_lock(&f->sched_mu);
+        int64_t deadline = bt_sched_next_deadline(f->sched);
+        bool waiting = bt_sched_waiting(f->sched) > 0;
+        pthread_mutex_unlock(&f->sched_mu);
+        if (deadline < until) until = deadline;
+        if (waiting && next_positions_ns < until) until = next_positions_ns;
+        int n = bt_inbox_take(&f->sched_in, events, EVENTS_MAX, until > now ? until : 0);
+        if (n < 0) break;
+        loop_step(f, events, (size_t)n);
+        for (int i = 0; i < n; i++)
+            if (events[i].type == BT_EV_ENGINE_DOWN) loop_engine_down(f, &events[i]);
+        if (bt_now_ns() >= next_positions_ns) {
+            next_positions_ns = bt_now_ns() + positions_ns;
+            loop_positions(f, moved_now);
+        }
+    }
+    loop_step(f, NULL, 0);
+    bt_free(moved_now);
+    return NULL;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stream.h - one request's record in front: what was asked, and the ring its answer travels through.
+ *
+ * Two owners: the HTTP side (until bt_stream_unref) and the work side (the registry, until its last event was put).
+ * Fields are written by one stage at a time, in the order of the path: submit (http), text worker, then the ones
+ * under `mu`. Producers append encoded events to `in`; the HTTP loop swaps it with `out` and reads from there, so
+ * a producer never waits for a reader. */
+#pragma once
+#include "base/frame.h"
+#include "base/mem.h"
+#include "front/front.h"
+#include "sched/sched.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct bt_stream {
+    atomic_int refs;
+    bt_front *front; // borrowed: outlives every stream
+    void *user;
+    uint64_t id;
+
+    /* set by submit, constant after */
+    bt_identity identity;
+    bt_gen_params params; // bias and stop point into `arena`
+    int32_t n_seq;
+    int64_t lease_ns;
+    bool progress;
+    int64_t submitted_ns;
+    bt_arena arena; // what submit copied
+    const char *text;
+    size_t n_text;
+    const bt_message *messages;
+    int32_t n_messages;
+
+    /* set by the text worker, constant after */
+    int32_t *tokens; // owned
+    int32_t n_tokens;
+    int32_t max_tokens;
+
+    /* hold's outcome: ledger thread writes, sched thread reads after the answer's event */
+    bt_ledger_balance balance;
+    bt_status hold_status;
+    bool accepted; // sched thread writes, ledger thread reads after the book
+
+    atomic_bool cancelled;
+    atomic_bool in_sched; // SUBMIT was pushed: a cancel must follow it
+
+    pthread_mutex_t mu;
+    bt_buf in;            // guarded by mu
+    bool overflow, ended; // guarded by mu
+    int64_t admitted_ns, first_token_ns; // guarded by mu, as the totals of the engine's END:
+    int32_t prompt_tokens, cached_tokens, completion_tokens;
+    int64_t prefill_ns, decode_ns;
+    bt_status broke; // guarded by mu: why the answer broke off, OK if it did not
+
+    bt_buf out; // HTTP side only, as all below
+    size_t out_at;
+    bt_arena scratch;
+    char message[248];
+};
+
+bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_err *err);
+void bt__stream_ref(bt_stream *s);
+
+/* Producers. Thread: any. */
+void bt__stream_refused(bt_stream *s, bt_status status, const char *message, int64_t retry_after_ms,
+                        const bt_ledger_balance *balance);
+void bt__stream_accepted(bt_stream *s, const bt_ledger_balance *balance);
+void bt__stream_queue(bt_stream *s, int32_t position, int64_t eta_ms);
+void bt__stream_prefill(bt_stream *s, int32_t done, int32_t total);
+/* PROMPT, TOKENS or SEQ_END from the engine's event. */
+void bt__stream_tokens(bt_stream *s, bt_stream_event_type type, const bt_engine_event *ev);
+/* The last event: totals from the stream, books from the ledger. */
+void bt__stream_done(bt_stream *s, bt_finish finish, int64_t device_us, int64_t charged_us,
+                     const bt_ledger_balance *balance);

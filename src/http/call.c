@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* call.c - one request: head, body, reply. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "http/internal.h"
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static int64_t ms_from_now(int32_t ms)
+{
+    return bt_now_ns() + (int64_t)ms * 1000000;
+}
+
+static const char *head_value(const bt_call *c, const char *name)
+{
+    return MHD_lookup_connection_value(c->conn->mhd, MHD_HEADER_KIND, name);
+}
+
+/* ---- replies */
+
+void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
+{
+    if (c->n_headers == BT_HEADERS_MAX) return;
+    bt_header *h = &c->header[c->n_headers++];
+    h->name = name;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(h->value, sizeof h->value, fmt, ap);
+    va_end(ap);
+}
+
+void bt__call_json(bt_call *c, int status)
+{
+    c->status = status;
+    c->type = "application/json";
+    if (!c->reply.failed) return;
+    bt_buf_release(&c->reply);
+    c->status = 503;
+    bt_buf_adds(&c->reply, "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\","
+                           "\"param\":null,\"code\":\"out_of_memory\"}}");
+}
+
+void bt__call_fail(bt_call *c, bt_status status, const char *message, const char *param,
+                   const char *code)
+{
+    const bt_status_info *info = bt_status_get(status);
+    bt_buf_clear(&c->reply);
+    bt_api_error_write(&c->reply, status, message, param, code, NULL);
+    if (status == BT_EAUTH) bt__call_header(c, "WWW-Authenticate", "Bearer realm=\"baton\"");
+    if (info->retry) bt__call_header(c, "Retry-After", "%d", status == BT_ENOTREADY ? 2 : 1);
+    bt__call_json(c, info->http);
+}
+
+void bt__call_error(bt_call *c, const bt_err *err)
+{
+    bt__call_fail(c, err->code, err->msg, NULL, NULL);
+}
+
+void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance)
+{
+    if (!balance || balance->limit_us < 0 || bt_api_quota_unlimited(balance->limit_us)) return;
+    int64_t left_s = balance->resets_us ? (balance->resets_us - bt_wall_us()) / 1000000 : 0;
+    bt__call_header(c, "x-ratelimit-limit-gpu-ms", "%" PRId64, balance->limit_us / 1000);
+    bt__call_header(c, "x-ratelimit-remaining-gpu-ms", "%" PRId64, balance->remaining_us / 1000);
+    bt__call_header(c, "x-ratelimit-reset", "%" PRId64, BT_MAX(left_s, 0));
+}
+
+static void add_headers(bt_call *c, struct MHD_Response *r)
+{
+    MHD_add_response_header(r, "Access-Control-Allow-Origin", "*");
+    MHD_add_response_header(r, "Access-Control-Expose-Headers",
+                            "x-request-id, retry-after, x-ratelimit-limit-gpu-ms, "
+                            "x-ratelimit-remaining-gpu-ms, x-ratelimit-reset");
+    MHD_add_response_header(r, "x-request-id", c->id);
+    if (c->type) MHD_add_response_header(r, "Content-Type", c->type);
+    for (int32_t i = 0; i < c->n_headers; i++)
+        MHD_add_response_header(r, c->header[i].name, c->header[i].value);
+    if (c->close_after || atomic_load(&c->conn->server->stop))
+        MHD_add_response_header(r, "Connection", "close");
+}
+
+static void count_status(bt_call *c)
+{
+    int hundreds = c->status / 100;
+    if (hundreds >= 1 && hundreds <= 5)
+        atomic_fetch_add(&c->conn->server->count.by_class[hundreds], 1);
+}
+
+enum MHD_Result bt__call_send(bt_call *c)
+{
+    struct MHD_Response *r;
+    size_t len = c->reply.len;
+    if (c->reply.data) {
+        r = MHD_create_response_from_buffer_with_free_callback(len, c->reply.data, bt_free);
+        if (!r) return MHD_NO;
+        c->reply = (bt_buf)BT_BUF_INIT; // MHD owns the bytes now
+    } else {
+        static char nothing[1];
+        r = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+        if (!r) return MHD_NO;
+    }
+    add_headers(c, r);
+    c->stage = BT_STAGE_REPLIED;
+    /* All of it must leave within the write limit plus a second for each 16 KiB. */
+    c->conn->deadline_ns =
+        ms_from_now(c->conn->server->opt.write_timeout_ms + (int32_t)(len / 16384) * 1000);
+    count_status(c);
+    enum MHD_Result rc = MHD_queue_response(c->conn->mhd, (unsigned int)c->status, r);
+    MHD_destroy_response(r);
+    return rc;
+}
+
+/* The response of a stream: the reader gives bytes until it says END. */
+enum MHD_Result bt__call_stream(bt_call *c, MHD_ContentReaderCallback reader)
+{
+    struct MHD_Response *r =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64, reader, c, NULL);
+    if (!r) return MHD_NO;
+    c->status = 200;
+    c->type = "text/event-stream; charset=utf-8";
+    bt__call_header(c, "Cache-Control", "no-cache");
+    bt__call_header(c, "X-Accel-Buffering", "no");
+    add_headers(c, r);
+    c->stage = BT_STAGE_STREAM;
+    count_status(c);
+    enum MHD_Result rc = MHD_queue_response(c->conn->mhd, 200, r);
+    MHD_destroy_response(r);
+    return rc;
+}
+
+/* ---- parking */
+
+void bt__call_park(bt_call *c)
+{
+    BT_ASSERT(!c->parked);
+    c->parked = true;
+    c->conn->deadline_ns = 0; // nothing is expected of the client while it waits
+    MHD_suspend_connection(c->conn->mhd);
+}
+
+void bt__call_unpark(bt_call *c)
+{
+    if (!c->parked) return;
+    c->parked = false;
+    c->conn->server->resumed = true;
+    MHD_resume_connection(c->conn->mhd);
+}
+
+void bt__call_hangup(bt_call *c)
+{
+    if (c->gone) return;
+    c->gone = true;
+    bool answered = c->stage == BT_STAGE_REPLIED ||
+                    (c->answer && bt_answer_state_get(c->answer) > BT_ANSWER_RUNNING);
+    if (!answered) atomic_fetch_add(&c->conn->server->count.hangups, 1);
+    if (c->stage == BT_STAGE_WORK) return; // lent: looked at when it comes back
+    bt__generate_cancel(c);
+    bt__call_unpark(c);
+}
+
+/* ---- reading a request */
+
+static enum MHD_Result add_hops(void *ud, enum MHD_ValueKind kind, const char *key,
+                                const char *value)
+{
+    bt_buf *hops = ud;
+    (void)kind;
+    if (strcasecmp(key, "X-Forwarded-For") == 0 && value)
+        bt_buf_addf(hops, "%s%s", hops->len ? ", " : "", value);
+    return MHD_YES;
+}
+
+static bt_status identify(bt_call *c)
+{
+    bt_err err = {0};
+    bt_buf hops = BT_BUF_INIT;
+    /* A client may send this header itself and a proxy add a second one: the last hop counts. */
+    MHD_get_connection_values(c->conn->mhd, MHD_HEADER_KIND, add_hops, &hops);
+    bt_status rc = BT_OK;
+    if (hops.failed) rc = bt_err_set(&err, BT_ENOMEM, 0, "out of memory for the request");
+    if (rc == BT_OK)
+        rc = bt_account_identify(bt_front_accounts(c->conn->server->front),
+                                 head_value(c, "Authorization"), head_value(c, "X-Api-Key"),
+                                 c->conn->peer, hops.data, &c->who, &err);
+    bt_buf_release(&hops);
+    if (rc == BT_OK && c->route->need == BT_NEED_OWNER && !c->who.owner)
+        rc = bt_err_set(&err, BT_EFORBIDDEN, 0,
+                        "only the owner may do that; send the owner's token");
+    if (rc != BT_OK) bt__call_error(c, &err);
+    return rc;
+}
+
+/* X-Baton-Lease: seconds, unless the body says otherwise. */
+static bool read_lease_header(bt_call *c)
+{
+    const char *text = head_value(c, "X-Baton-Lease");
+    if (!text) return true;
+    char *end;
+    double v = strtod(text, &end);
+    if (end != text && *end == 0 && v >= 0.1 && v <= BT_API_LEASE_MAX_S) {
+        c->lease_header_s = v;
+        return true;
+    }
+    bt__call_fail(c, BT_EINVAL,
+                  "the header X-Baton-Lease must be a number of seconds from 0.1 to 86400",
+                  "X-Baton-Lease", NULL);
+    return false;
+}
+
+static void preflight(bt_call *c, const char *methods)
+{
+    c->status = 204;
+    bt__call_header(c, "Access-Control-Allow-Methods", "%s", methods);
+    bt__call_header(c, "Access-Control-Allow-Headers",
+                    "Authorization, Content-Type, X-Api-Key, X-Baton-Lease, *");
+    bt__call_header(c, "Access-Control-Max-Age", "86400");
+}
+
+static void route(bt_call *c, const char *method, const char *url)
+{
+    char methods[64] = "";
+    const char *tail = NULL;
+    c->head = strcmp(method, "HEAD") == 0;
+    c->route = bt__route_find(c->head ? "GET" : method, url, &tail, methods);
+    if (tail && !(c->tail = bt_strdup(tail))) {
+        bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
+    } else if (c->route) {
+        if (atomic_load(&c->conn->server->stop))
+            bt__call_fail(c, BT_ECLOSED, NULL, NULL, NULL);
+        else if (c->route->need == BT_NEED_NOTHING || identify(c) == BT_OK)
+            read_lease_header(c);
+    } else if (!*methods) {
+        char message[160];
+        snprintf(message, sizeof message, "there is no %.100s here; GET / shows what there is",
+                 url);
+        bt__call_fail(c, BT_ENOTFOUND, message, NULL, NULL);
+    } else if (strcmp(method, "OPTIONS") == 0) {
+        preflight(c, methods);
+    } else {
+        bt__call_fail(c, BT_EMETHOD, NULL, NULL, NULL);
+        bt__call_header(c, "Allow", "%s", methods);
+    }
+}
+
+static void too_large(bt_call *c)
+{
+    char message[96];
+    snprintf(message, sizeof message, "the request body is larger than %zu bytes",
+             c->conn->server->opt.body_bytes_max);
+    c->discard = c->close_after = true;
+    bt__call_fail(c, BT_ETOOBIG, message, NULL, NULL);
+}
+
+/* The head is here: decides what can be decided before the body. */
+static enum MHD_Result begin(bt_conn *conn, const char *url, const char *method, void **con_cls)
+{
+    bt_call *c = bt_calloc(1, sizeof *c);
+    if (!c) return MHD_NO;
+    c->conn = conn;
+    conn->call = c;
+    *con_cls = c;
+    conn->deadline_ns = ms_from_now(conn->server->opt.request_timeout_ms);
+    bt_api_id(bt_random_id(), c->id);
+    atomic_fetch_add(&conn->server->count.requests, 1);
+    c->body.max_bytes = conn->server->opt.body_bytes_max;
+    route(c, method, url);
+    c->discard = c->status != 0;
+    const char *length = head_value(c, "Content-Length");
+    if (length && strtoull(length, NULL, 10) > conn->server->opt.body_bytes_max) {
+        c->n_headers = 0;
+        too_large(c);
+        return bt__call_send(c); // before the body: MHD closes after it
+    }
+    return MHD_YES;
+}
+
+static void take_body(bt_call *c, const char *data, size_t n)
+{
+    bt_server *s = c->conn->server;
+    if (c->discard) return;
+    if (c->body.len + n > s->opt.body_bytes_max) {
+        too_large(c);
+    } else if (s->bodies_bytes + n > s->opt.bodies_bytes_max) {
+        c->discard = true;
+        bt__call_fail(c, BT_EBUSY, "too many large request bodies are being received; try again",
+                      NULL, NULL);
+    } else {
+        bt_buf_add(&c->body, data, n);
+        s->bodies_bytes += n;
+        c->body_counted += n;
+        if (c->body.failed) {
+            c->discard = true;
+            bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
+        }
+    }
+}
+
+static void drop_body(bt_call *c)
+{
+    c->conn->server->bodies_bytes -= c->body_counted;
+    c->body_counted = 0;
+    bt_buf_release(&c->body);
+}
+
+/* ---- serving it */
+
+enum { INLINE_PARSE_BYTES_MAX = 64 << 10 }; // a larger body would hold up every stream
+
+static void finish_handling(bt_call *c)
+{
+    drop_body(c);
+    if (c->route->generates && c->parsed && !c->status) bt__generate_start(c);
+}
+
+static enum MHD_Result handle(bt_call *c)
+{
+    const bt_route *r = c->route;
+    if (c->status) return bt__call_send(c);
+    if (r->helper || (r->generates && c->body.len > INLINE_PARSE_BYTES_MAX)) {
+        c->stage = BT_STAGE_WORK;
+        if (bt_inbox_push(&c->conn->server->work, &c) == BT_OK) {
+            bt__call_park(c);
+            return MHD_YES;
+        }
+        bt__call_fail(c, BT_EBUSY, "the server is busy; try again", NULL, NULL);
+        return bt__call_send(c);
+    }
+    r->handle(c);
+    finish_handling(c);
+    return c->status ? bt__call_send(c) : MHD_YES;
+}
+
+/* Helper thread. */
+void bt__call_work(bt_call *c)
+{
+    c->route->handle(c);
+}
+
+void bt__call_worked(bt_call *c)
+{
+    c->stage = BT_STAGE_READ;
+    if (!c->gone) finish_handling(c);
+    if (c->stage == BT_STAGE_WAIT) return; // a generation began: it stays parked
+    BT_ASSERT(c->gone || c->status);
+    bt__call_unpark(c);
+}
+
+enum MHD_Result bt__call_serve(void *cls, struct MHD_Connection *mhd, const char *url,
+                               const char *method, const char *version, const char *data,
+                               size_t *n_data, void **con_cls)
+{
+    (void)cls;
+    (void)version;
+    bt_call *c = *con_cls;
+    if (!c) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        bt_conn *conn = info ? info->socket_context : NULL;
+        return conn ? begin(conn, url, method, con_cls) : MHD_NO;
+    }
+    if (*n_data) {
+        take_body(c, data, *n_data);
+        *n_data = 0;
+        return MHD_YES;
+    }
+    if (c->gone) return MHD_NO;
+    switch (c->stage) {
+    case BT_STAGE_READ: return handle(c);
+    case BT_STAGE_WAIT: return bt__generate_respond(c);
+    default: return MHD_YES;
+    }
+}
+
+void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                        enum MHD_RequestTerminationCode why)
+{
+    (void)cls;
+    (void)mhd;
+    (void)why;
+    bt_call *c = *con_cls;
+    if (!c) return;
+    *con_cls = NULL;
+    bt_conn *conn = c->conn;
+    conn->call = NULL;
+    conn->deadline_ns = ms_from_now(conn->server->opt.idle_timeout_ms);
+    bt__generate_release(c);
+    drop_body(c);
+    bt_buf_release(&c->reply);
+    bt_free((void *)c->tail);
+    bt_free(c);
+}

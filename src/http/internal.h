@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h - connections and calls. Private to src/http.
+ *
+ * LIFE     A bt_conn lives as long as its socket, a bt_call as long as one request on it. Both are
+ * made, changed and freed on the loop thread, and only inside MHD_run(), except that a call may be
+ * lent to the helper thread: meanwhile its connection is suspended, so nothing can free it, and the
+ * loop touches nothing of it but `gone`. PARKED   A call without bytes to send suspends its
+ * connection ("parks"). Only the loop thread resumes: with an external epoll a resume from another
+ * thread wakes nobody. WAKING   Front calls wake() on any thread; it notes the stream's id, never a
+ * pointer of ours, so a wake that comes late finds nothing and does nothing. */
+#pragma once
+#include "api/api.h"
+#include "base/hash.h"
+#include "base/inbox.h"
+#include "http/server.h"
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct bt_conn bt_conn;
+typedef struct bt_call bt_call;
+typedef struct bt_route bt_route;
+
+enum { BT_HEADERS_MAX = 10 };
+
+typedef struct bt_header {
+    const char *name; // static
+    char value[80];
+} bt_header;
+
+struct bt_conn {
+    bt_server *server;
+    bt_conn *prev, *next;
+    struct MHD_Connection *mhd;
+    bt_call *call; // owned by MHD's con_cls; NULL between requests
+    int fd;
+    bool watched;        // the fd is in the hang-up watch
+    int64_t deadline_ns; // the socket is shut down at it; 0 = none
+    char peer[64];
+};
+
+typedef enum bt_stage {
+    BT_STAGE_READ,    // head and body are coming
+    BT_STAGE_WORK,    // lent to the helper
+    BT_STAGE_WAIT,    // generation: no status line yet
+    BT_STAGE_STREAM,  // generation: the body is going out
+    BT_STAGE_REPLIED, // a whole response is queued
+} bt_stage;
+
+/* One front request of a generation. */
+typedef struct bt_leg {
+    bt_call *call;
+    int32_t part;
+    bool ended;        // its last event was taken
+    bt_stream *stream; // owned: one reference
+} bt_leg;
+
+struct bt_call {
+    bt_conn *conn;
+    const bt_route *route;
+    const char *tail; // owned; what follows a prefix route's path, or NULL
+    bt_stage stage;
+    bool head, discard, parked, gone, close_after;
+    char id[24];
+    bt_identity who;
+    double lease_header_s; // X-Baton-Lease, 0 = none
+    bt_buf body;           // the request's
+    size_t body_counted;   // what of it the server's total knows
+
+    int status; // of the reply; 0 = none yet
+    bt_buf reply;
+    const char *type;
+    bt_header header[BT_HEADERS_MAX];
+    int32_t n_headers;
+
+    bool parsed; // req is filled: a generation to submit
+    bt_api_request req;
+    bt_answer *answer;
+    bt_leg *leg; // owned [n_legs]
+    int32_t n_legs;
+    bt_buf out; // SSE bytes not yet taken by the socket
+    size_t out_at;
+    int64_t sent_ns;
+    bt_call *next_done; // guarded by server->mu
+};
+
+typedef enum bt_need { BT_NEED_NOTHING, BT_NEED_IDENTITY, BT_NEED_OWNER } bt_need;
+
+struct bt_route {
+    const char *method, *path;
+    bool prefix; // path is a beginning; the rest is call->tail
+    bt_need need;
+    bool helper; // runs on the helper thread
+    bool generates;
+    void (*handle)(bt_call *c); // fills the reply; or, if it generates, req
+};
+
+typedef struct bt_counters {
+    atomic_llong connections, requests, hangups, timeouts, streams;
+    atomic_llong by_class[6]; // answers by hundreds of the status code
+} bt_counters;
+
+struct bt_server {
+    bt_front *front;
+    bt_server_options opt;
+    uint16_t port;
+    struct MHD_Daemon *daemon;
+    int listen_fd, watch_fd, event_fd;
+    pthread_t loop, helper;
+    bool loop_started, helper_started;
+    atomic_bool stop;
+    int32_t drain_ms;
+    bt_counters count;
+
+    pthread_mutex_t mu; // guards the four below; nothing is called under it
+    uint64_t *ready;    // owned: ids of streams with events
+    size_t n_ready, cap_ready;
+    bool ready_lost; // out of memory for an id: look at every stream
+    bt_call *done;   // calls the helper has finished
+
+    bt_inbox work; // bt_call * for the helper
+
+    /* loop thread only */
+    bt_conn *conns;
+    bt_map legs; // stream id -> bt_leg *
+    uint64_t *drained;
+    size_t cap_drained;
+    size_t bodies_bytes;
+    bool resumed;
+};
+
+/* call.c */
+void bt__call_fail(bt_call *c, bt_status status, const char *message, const char *param,
+                   const char *code);
+void bt__call_error(bt_call *c, const bt_err *err);
+void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void bt__call_json(bt_call *c, int status); // the reply buffer holds JSON
+void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance);
+void bt__call_park(bt_call *c);
+void bt__call_unpark(bt_call *c);
+enum MHD_Result bt__call_send(bt_call *c);                                     // queues the reply
+enum MHD_Result bt__call_stream(bt_call *c, MHD_ContentReaderCallback reader); // queues a stream
+enum MHD_Result bt__call_serve(void *cls, struct MHD_Connection *mhd, const char *url,
+                               const char *method, const char *version, const char *data,
+                               size_t *n_data, void **con_cls);
+void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                        enum MHD_RequestTerminationCode why);
+void bt__call_work(bt_call *c);   // Thread: helper
+void bt__call_worked(bt_call *c); // the helper gave it back
+void bt__call_hangup(bt_call *c);
+
+/* generate.c */
+void bt__generate_parse_chat(bt_call *c);
+void bt__generate_parse_completion(bt_call *c);
+/* Submits what was parsed and parks, or fills the reply. */
+void bt__generate_start(bt_call *c);
+void bt__generate_ready(bt_call *c); // a stream of it may have events
+/* After a resume in stage WAIT: queues the response. */
+enum MHD_Result bt__generate_respond(bt_call *c);
+void bt__generate_beat(bt_call *c, int64_t now_ns);
+void bt__generate_cancel(bt_call *c);
+void bt__generate_release(bt_call *c);
+
+/* routes.c */
+/* NULL: nothing there, or (methods not empty) not for this method. */
+const bt_route *bt__route_find(const char *method, const char *path, const char **tail,
+                               char methods[static 64]);
+
+/* server.c */
+void bt__server_ready(bt_server *s, uint64_t id); // Thread: any
+bool bt__server_watch(bt_conn *conn);             // wants to know when the client hangs up

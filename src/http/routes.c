@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* routes.c - the route table, and the answers that are not generations. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "http/internal.h"
+#include "http/page.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static bt_front *front_of(const bt_call *c)
+{
+    return c->conn->server->front;
+}
+
+/* Parses the body as an object; false: the reply says why not. */
+static bool body_object(bt_call *c, cJSON **root)
+{
+    bt_err err = {0};
+    *root = NULL;
+    bt_status rc = bt_json_parse(c->body.data ? c->body.data : "", c->body.len, root, &err);
+    if (rc == BT_OK && !cJSON_IsObject(*root)) {
+        cJSON_Delete(*root);
+        *root = NULL;
+        rc = bt_err_set(&err, BT_EINVAL, 0, "the request body must be a JSON object");
+    }
+    if (rc != BT_OK) bt__call_error(c, &err);
+    return rc == BT_OK;
+}
+
+/* ---- health, models, version, page */
+
+static void health_body(bt_call *c, const bt_front_state *st)
+{
+    bool ok = st->ready && !st->draining;
+    const char *status = ok             ? "ok"
+                         : st->draining ? "shutting down"
+                         : st->failed   ? "failed"
+                                        : "loading model";
+    bt_jw w = bt_jw_on(&c->reply);
+    bt_jw_open(&w, '{');
+    bt_jw_kstr(&w, "status", status);
+    bt_jw_kbool(&w, "live", true);
+    bt_jw_kbool(&w, "ready", ok);
+    bt_jw_kstr(&w, "model", st->model);
+    if (!ok) {
+        bt_jw_kstr(&w, "message", st->message);
+        bt_jw_kint(&w, "load_done", (int64_t)st->load_done);
+        bt_jw_kint(&w, "load_total", (int64_t)st->load_total);
+        bt_jw_key(&w, "error"); // where llama-server's clients look
+        bt_jw_open(&w, '{');
+        bt_jw_kstr(&w, "message",
+                   st->draining ? "Shutting down"
+                   : st->failed ? st->message
+                                : "Loading model");
+        bt_jw_kstr(&w, "type", "unavailable_error");
+        bt_jw_kint(&w, "code", 503);
+        bt_jw_close(&w, '}');
+    }
+    bt_jw_close(&w, '}');
+    if (!ok && !st->failed) bt__call_header(c, "Retry-After", "1");
+    bt__call_json(c, ok ? 200 : 503);
+}
+
+static void health(bt_call *c)
+{
+    bt_front_state st = {0};
+    bt_front_state_get(front_of(c), &st);
+    health_body(c, &st);
+}
+
+static void health_live(bt_call *c)
+{
+    bt_buf_adds(&c->reply, "{\"status\":\"ok\"}");
+    bt__call_json(c, 200);
+}
+
+static void write_model(bt_jw *w, const bt_front_state *st)
+{
+    bt_jw_open(w, '{');
+    bt_jw_kstr(w, "id", st->model);
+    bt_jw_kstr(w, "object", "model");
+    bt_jw_kint(w, "created", st->created);
+    bt_jw_kstr(w, "owned_by", "baton");
+    if (st->ready) bt_jw_kint(w, "max_model_len", st->ctx);
+    bt_jw_key(w, "meta");
+    bt_jw_open(w, '{');
+    bt_jw_kbool(w, "ready", st->ready);
+    bt_jw_kint(w, "n_ctx", st->ctx);
+    bt_jw_kint(w, "n_vocab", st->vocab);
+    bt_jw_kint(w, "slots", st->slots);
+    bt_jw_close(w, '}');
+    bt_jw_close(w, '}');
+}
+
+static void models(bt_call *c)
+{
+    bt_front_state st = {0};
+    bt_front_state_get(front_of(c), &st);
+    bt_jw w = bt_jw_on(&c->reply);
+    bt_jw_open(&w, '{');
+    bt_jw_kstr(&w, "object", "list");
+    bt_jw_key(&w, "data");
+    bt_jw_open(&w, '[');
+    write_model(&w, &st);
+    bt_jw_close(&w, ']');
+    bt_jw_close(&w, '}');
+    bt__call_json(c, 200);
+}
+
+static void model_one(bt_call *c)
+{
+    bt_front_state st = {0};
+    bt_front_state_get(front_of(c), &st);
+    if (!bt_api_model_matches(c->tail, st.model ? st.model : "", c->conn->server->opt.model_path)) {
+        char message[200];
+        snprintf(message, sizeof message, "the model \"%.100s\" is not served here", c->tail);
+        bt__call_fail(c, BT_ENOTFOUND, message, "model", "model_not_found");
+        return;
+    }
+    bt_jw w = bt_jw_on(&c->reply);
+    write_model(&w, &st);
+    bt__call_json(c, 200);
+}
+
+static void version(bt_call *c)
+{
+    bt_buf_adds(&c->reply, "{\"version\":\"" BATON_VERSION "\"}");
+    bt__call_json(c, 200);
+}
+
+static void page(bt_call *c)
+{
+    bt_buf_add(&c->reply, bt__page, (size_t)(bt__page_end - bt__page));
+    bt__call_header(c, "Cache-Control", "no-cache");
+    bt__call_json(c, 200);
+    if (c->status == 200) c->type = "text/html; charset=utf-8";
+}
+
+/* ---- metrics */
+
+static void metric(bt_buf *b, const char *name, const char *type, const char *help, long long v)
+{
+    bt_buf_addf(b, "# HELP %s %s\n# TYPE %s %s\n%s %lld\n", name, help, name, type, name, v);
+}
+
+static void metrics(bt_call *c)
+{
+    bt_counters *n = &c->conn->server->count;
+    bt_buf *b = &c->reply;
+    bt_front_metrics(front_of(c), b);
+    metric(b, "baton_http_connections", "gauge", "Open connections.", atomic_load(&n->connections));
+    metric(b, "baton_http_requests_total", "counter", "Requests read.", atomic_load(&n->requests));
+    metric(b, "baton_http_generations_total", "counter", "Generations submitted.",
+           atomic_load(&n->streams));
+    metric(b, "baton_http_hangups_total", "counter", "Clients that left before their answer ended.",
+           atomic_load(&n->hangups));
+    metric(b, "baton_http_timeouts_total", "counter", "Requests cut off by a time limit.",
+           atomic_load(&n->timeouts));
+    bt_buf_adds(b, "# HELP baton_http_responses_total Responses by class of status code.\n"
+                   "# TYPE baton_http_responses_total counter\n");
+    for (int i = 1; i < 6; i++)
+        bt_buf_addf(b, "baton_http_responses_total{class=\"%dxx\"} %lld\n", i,
+                    (long long)atomic_load(&n->by_class[i]));
+    bt__call_json(c, 200);
+    if (c->status == 200) c->type = "text/plain; version=0.0.4; charset=utf-8";
+}
+
+/* ---- tokenize, detokenize: llama-server's shapes */
+
+static void write_piece(bt_jw *w, const bt_front *f, int32_t id)
+{
+    size_t n = 0;
+    const char *s = bt_front_token_bytes((bt_front *)f, id, &n);
+    bt_jw_open(w, '{');
+    bt_jw_kint(w, "id", id);
+    bt_jw_key(w, "piece");
+    if (s && bt_utf8_valid_prefix(s, n) == n) {
+        bt_jw_strn(w, s, n);
+    } else {
+        bt_jw_open(w, '[');
+        for (size_t i = 0; s && i < n; i++) bt_jw_int(w, (unsigned char)s[i]);
+        bt_jw_close(w, ']');
+    }
+    bt_jw_close(w, '}');
+}
+
+static void tokenize(bt_call *c)
+{
+    cJSON *root;
+    const char *content = NULL;
+    bool add_special = false, parse_special = true, pieces = false;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    bt_err err = {0};
+    if (!body_object(c, &root)) return;
+    bt_status rc;
+    if ((rc = bt_json_get_str(root, "content", &content, &err)) ||
+        (rc = bt_json_get_bool(root, "add_special", &add_special, &err)) ||
+        (rc = bt_json_get_bool(root, "parse_special", &parse_special, &err)) ||
+        (rc = bt_json_get_bool(root, "with_pieces", &pieces, &err)))
+        goto done;
+    if (!content) {
+        rc = bt_err_set(&err, BT_EINVAL, 0, "'content' is missing: the text to tokenize");
+        goto done;
+    }
+    rc = bt_front_tokenize(front_of(c), content, strlen(content), add_special, parse_special, &ids,
+                           &n, &err);
+    if (rc != BT_OK) goto done;
+    bt_jw w = bt_jw_on(&c->reply);
+    bt_jw_open(&w, '{');
+    bt_jw_key(&w, "tokens");
+    bt_jw_open(&w, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (pieces)
+            write_piece(&w, front_of(c), ids[i]);
+        else
+            bt_jw_int(&w, ids[i]);
+    }
+    bt_jw_close(&w, ']');
+    bt_jw_close(&w, '}');
+    bt__call_json(c, 200);
+done:
+    if (rc != BT_OK) bt__call_error(c, &err);
+    bt_free(ids);
+    cJSON_Delete(root);
+}
+
+static void detokenize(bt_call *c)
+{
+    cJSON *root;
+    int32_t *ids = NULL;
+    char *text = NULL;
+    size_t n = 0, n_text = 0;
+    bt_err err = {0};
+    bt_status rc = BT_OK;
+    if (!body_object(c, &root)) return;
+    const cJSON *list = bt_json_item(root, "tokens");
+    if (!cJSON_IsArray(list)) {
+        rc = bt_err_set(&err, BT_EINVAL, 0, "'tokens' must be an array of token ids");
+        goto done;
+    }
+    ids = bt_malloc(((size_t)cJSON_GetArraySize(list) + 1) * sizeof *ids);
+    if (!ids) {
+        rc = bt_err_set(&err, BT_ENOMEM, 0, "out of memory for the tokens");
+        goto done;
+    }
+    for (const cJSON *item = list->child; item; item = item->next, n++) {
+        double v = cJSON_IsNumber(item) ? item->valuedouble : -1;
+        if (!(v >= 0 && v <= INT32_MAX) || v != (double)(int32_t)v) {
+            rc = bt_err_set(&err, BT_EINVAL, 0,
+                            "'tokens' has something at place %zu that is not a "
+                            "token id",
+                            n);
+            goto done;
+        }
+        ids[n] = (int32_t)v;
+    }
+    rc = bt_front_detokenize(front_of(c), ids, n, &text, &n_text, &err);
+    if (rc != BT_OK) goto done;
+    bt_jw w = bt_jw_on(&c->reply);
+    bt_jw_open(&w, '{');
+    bt_jw_key(&w, "content");
+    bt_jw_strn(&w, text, n_text);
+    bt_jw_close(&w, '}');
+    bt__call_json(c, 200);
+done:
+    if (rc != BT_OK) bt__call_error(c, &err);
+    bt_free(text);
+    bt_free(ids);
+    cJSON_Delete(root);
+}
+
+/* ---- quota, queue, accounts */
+
+static void write_balance(bt_jw *w, const bt_ledger_balance *b)
+{
+    char when[24];
+    bt_api_quota_write(w, "limit_us", b->limit_us, b->limit_us);
+    bt_jw_kint(w, "used_us", b->used_us);
+    bt_jw_kint(w, "held_us", b->held_us);
+    bt_api_quota_write(w, "remaining_us", b->remaining_us, b->limit_us);
+    bt_jw_kstr(w, "window_started_at",
+               b->window_started_us ? bt_rfc3339(b->window_started_us, when) : NULL);
+    bt_jw_kstr(w, "resets_at", b->resets_us ? bt_rfc3339(b->resets_us, when) : NULL);
+}
+
+static void quota(bt_call *c)
+{
+    bt_ledger_balance b = {0};
+    bt_err err = {0};
+    if (bt_front_balance(front_of(c), &c->who, &b, &err) != BT_OK) {
+        bt__call_error(c, &err);
+        return;
+    }
+    bt_jw w = bt_jw_on(&c->reply);
+    bt_jw_open(&w, '{');
+    bt_jw_kstr(&w, "account", c->who.account);
+    bt_jw_kstr(&w, "tier", c->who.tier->name);
+    write_balance(&w, &b);
+    bt_jw_close(&w, '}');
+    bt__call_quota_headers(c, &b);
+    bt__call_json(c, 200);
+}
+
+static void write_entry(bt_jw *w, const bt_front_queue_entry *e, bool owner)
+{
+    char id[24];
+    bt_jw_open(w, '{');
+    bt_jw_kstr(w, "request_id", bt_api_id(e->request, id));
+    if (owner) bt_jw_kstr(w, "account", e->account);
+    bt_jw_kint(w, "waited_ms", e->waited_ms);
+    if (e->running) {
+        bt_jw_kint(w, "slot", e->slot);
+        bt_jw_knum(w, "lease_s", (double)e->lease_ms / 1000);
+        bt_jw_knum(w, "left_s", (double)e->left_ms / 1000);
+        bt_jw_kint(w, "device_us", e->device_us);
+    } else {
+        bt_jw_kint(w, "position", e->position);
+        bt_jw_kint(w, "eta_ms", e->eta_ms);
+    }
+    bt_jw_close(w, '}');
+}
+
+static void queue(bt_call *c)
+{
+    enum { ENTRIES_MAX = 4096 };
+    int32_t depth = 0, slots = 0;
+    bt_front_queue_entry *e = bt_malloc(ENTRIES_MAX * sizeof *e);
+    if (!e) {
+        bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
+        return;
+    }
+    int32_t n = bt_front_queue(front_of(c), c->who.owner ? 0 : c->who.account_id, e, ENTRIES_MAX,
+                               &depth, &slots);
+    bt_jw w = bt_jw_on(&c->reply);
+    bt_jw_open(&w, '{');
+    for (int running = 0; running < 2; running++) {
+        bt_jw_key(&w, running ? "running" : "waiting");
+        bt_jw_open(&w, '[');
+        for (int32_t i = 0; i < n; i++)
+            if (e[i].running == (running == 1)) write_entry(&w, &e[i], c->who.owner);
+        bt_jw_close(&w, ']');
+    }
+    bt_jw_kint(&w, "depth", depth);
+    bt_jw_kint(&w, "slots", slots);
+    bt_jw_close(&w, '}');
+    bt_free(e);
+    bt__call_json(c, 200);
+}
+
+/* Owner: the ledger's accounts, all or the one named. */
+typedef struct account_list {
+    bt_jw w;
+    const char *only;
+    int count;
+} account_list;
+
+static void list_account(void *ud, const char *account, int64_t limit_override_us,
+                         const bt_ledger_balance *balance)
+{
+    account_list *l = ud;
+    if (l->only && strcmp(l->only, account) != 0) return;
+    l->count++;
+    bt_jw_open(&l->w, '{');
+    bt_jw_kstr(&l->w, "account", account);
+    if (limit_override_us >= 0)
+        bt_jw_kint(&l->w, "limit_override_us", limit_override_us);
+    else
+        bt_jw_knull(&l->w, "limit_override_us");
+    write_balance(&l->w, balance);
+    bt_jw_close(&l->w, '}');
+}
+
+static void accounts(bt_call *c)
+{
+    bt_err err = {0};
+    account_list l = {bt_jw_on(&c->reply), NULL, 0};
+    bt_jw_open(&l.w, '{');
+    bt_jw_key(&l.w, "accounts");
+    bt_jw_open(&l.w, '[');
+    if (bt_front_quota_list(front_of(c), list_account, &l, &err) != BT_OK) {
+        bt__call_error(c, &err);
+        return;
+    }
+    bt_jw_close(&l.w, ']');
+    bt_jw_close(&l.w, '}');
+    bt__call_json(c, 200);
+}
+
+/* {limit_us: number | null (the tier's), reset: true}; answers with the account as it then is. */
+static void account_change(bt_call *c)
+{
+    cJSON *root;
+    bt_err err = {0};
+    bt_status rc = BT_OK;
+    int64_t limit_us = -1;
+    bool reset = false;
+    if (!body_object(c, &root)) return;
+    bool has_limit = cJSON_HasObjectItem(root, "limit_us");
+    if ((rc = bt_json_get_int(root, "limit_us", 0, INT64_MAX / 8, &limit_us, &err)) ||
+        (rc = bt_json_get_bool(root, "reset", &reset, &err)))
+        goto done;
+    if (!has_limit && !reset) {
+        rc = bt_err_set(&err, BT_EINVAL, 0, "nothing to change: send 'limit_us', 'reset' or both");
+        goto done;
+    }
+    if (has_limit && (rc = bt_front_quota_set(front_of(c), c->tail, limit_us, &err))) goto done;
+    if (reset && (rc = bt_front_quota_reset(front_of(c), c->tail, &err))) goto done;
+    account_list l = {bt_jw_on(&c->reply), c->tail, 0};
+    rc = bt_front_quota_list(front_of(c), list_account, &l, &err);
+    if (rc == BT_OK && l.count == 0)
+        rc = bt_err_set(&err, BT_ENOTFOUND, 0, "there is no account \"%.100s\"", c->tail);
+    if (rc == BT_OK) bt__call_json(c, 200);
+done:
+    if (rc != BT_OK) bt__call_error(c, &err);
+    cJSON_Delete(root);
+}
+
+/* ---- the table */
+
+static const bt_route routes[] = {
+    {"GET", "/", false, BT_NEED_NOTHING, false, false, page},
+    {"GET", "/health", false, BT_NEED_NOTHING, false, false, health},
+    {"GET", "/health/live", false, BT_NEED_NOTHING, false, false, health_live},
+    {"GET", "/health/ready", false, BT_NEED_NOTHING, false, false, health},
+    {"GET", "/metrics", false, BT_NEED_NOTHING, true, false, metrics},
+    {"GET", "/v1/version", false, BT_NEED_NOTHING, false, false, version},
+    {"GET", "/v1/models", false, BT_NEED_NOTHING, false, false, models},
+    {"GET", "/v1/models/", true, BT_NEED_NOTHING, false, false, model_one},
+    {"POST", "/v1/chat/completions", false, BT_NEED_IDENTITY, false, true, bt__generate_parse_chat},
+    {"POST", "/v1/completions", false, BT_NEED_IDENTITY, false, true,
+     bt__generate_parse_completion},
+    {"POST", "/tokenize", false, BT_NEED_IDENTITY, true, false, tokenize},
+    {"POST", "/detokenize", false, BT_NEED_IDENTITY, true, false, detokenize},
+    {"GET", "/v1/quota", false, BT_NEED_IDENTITY, true, false, quota},
+    {"GET", "/v1/queue", false, BT_NEED_IDENTITY, true, false, queue},
+    {"GET", "/v1/accounts", false, BT_NEED_OWNER, true, false, accounts},
+    {"POST", "/v1/accounts/", true, BT_NEED_OWNER, true, false, account_change},
+};
+
+static bool path_matches(const bt_route *r, const char *path, const char **tail)
+{
+    if (!r->prefix) return strcmp(r->path, path) == 0;
+    size_t n = strlen(r->path);
+    if (strncmp(r->path, path, n) != 0 || path[n] == 0) return false;
+    *tail = path + n;
+    return true;
+}
+
+const bt_route *bt__route_find(const char *method, const char *path, const char **tail,
+                               char methods[static 64])
+{
+    const char *rest = NULL;
+    methods[0] = 0;
+    for (size_t i = 0; i < BT_COUNT(routes); i++) {
+        const bt_route *r = &routes[i];
+        if (!path_matches(r, path, &rest)) continue;
+        if (strcmp(r->method, method) == 0) {
+            *tail = rest;
+            return r;
+        }
+        strcat(methods, strcmp(r->method, "GET") == 0 ? "GET, HEAD, " : "POST, ");
+    }
+    if (*methods) strcat(methods, "OPTIONS");
+    return NULL;
+}

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.c - the loop: sockets in, wakes in, deadlines. */
+#include "http/server.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "http/internal.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    TICK_MS = 250,       // deadlines and beats are looked at this often
+    BUSY_STREAMS = 64,   // with more of them, wakes are gathered for
+    GATHER_NS = 2000000, // this long: each resume walks all suspended connections
+    WORK_MAX = 1024,     // calls lent to the helper
+    BACKLOG = 4096,
+    FDS_SPARE = 256,
+};
+
+/* ---- wakes */
+
+void bt__server_ready(bt_server *s, uint64_t id)
+{
+    pthread_mutex_lock(&s->mu);
+    bool first = s->n_ready == 0 && !s->ready_lost && !s->done;
+    if (s->n_ready == s->cap_ready) {
+        size_t cap = s->cap_ready ? s->cap_ready * 2 : 256;
+        uint64_t *grown = bt_realloc(s->ready, cap * sizeof *grown);
+        if (grown) {
+            s->ready = grown;
+            s->cap_ready = cap;
+        }
+    }
+    if (s->n_ready < s->cap_ready)
+        s->ready[s->n_ready++] = id;
+    else
+        s->ready_lost = true;
+    pthread_mutex_unlock(&s->mu);
+    uint64_t one = 1;
+    if (first && write(s->event_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        bt_log(BT_LOG_ERR, "http.wake", "errno=%d", errno);
+}
+
+static void on_front_wake(void *ud, bt_stream *stream)
+{
+    bt__server_ready(ud, bt_stream_id(stream));
+}
+
+static void finished(bt_server *s, bt_call *c)
+{
+    pthread_mutex_lock(&s->mu);
+    bool first = s->n_ready == 0 && !s->ready_lost && !s->done;
+    c->next_done = s->done;
+    s->done = c;
+    pthread_mutex_unlock(&s->mu);
+    uint64_t one = 1;
+    if (first && write(s->event_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        bt_log(BT_LOG_ERR, "http.wake", "errno=%d", errno);
+}
+
+static void *helper_main(void *ud)
+{
+    bt_server *s = ud;
+    bt_call *c;
+    for (;;) {
+        int n = bt_inbox_take(&s->work, &c, 1, bt_now_ns() + 1000000000);
+        if (n < 0) return NULL;
+        if (n == 0) continue;
+        bt__call_work(c);
+        finished(s, c);
+    }
+}
+
+/* Takes what producers left, and lets the calls concerned go on. */
+static void drain(bt_server *s)
+{
+    uint64_t count;
+    if (read(s->event_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        bt_log(BT_LOG_ERR, "http.wake", "errno=%d", errno);
+    pthread_mutex_lock(&s->mu);
+    uint64_t *ids = s->ready;
+    size_t n = s->n_ready, cap = s->cap_ready;
+    bool lost = s->ready_lost;
+    bt_call *done = s->done;
+    s->ready = s->drained; // the two arrays take turns
+    s->cap_ready = s->cap_drained;
+    s->n_ready = 0;
+    s->ready_lost = false;
+    s->done = NULL;
+    pthread_mutex_unlock(&s->mu);
+    s->drained = ids;
+    s->cap_drained = cap;
+    while (done) {
+        bt_call *next = done->next_done;
+        bt__call_worked(done);
+        done = next;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint64_t leg;
+        if (bt_map_get(&s->legs, ids[i], &leg))
+            bt__generate_ready(((bt_leg *)(uintptr_t)leg)->call);
+    }
+    for (bt_conn *conn = lost ? s->conns : NULL; conn; conn = conn->next)
+        if (conn->call && conn->call->n_legs) bt__generate_ready(conn->call);
+}
+
+/* ---- connections */
+
+static void peer_name(struct MHD_Connection *mhd, char *dst, size_t cap)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    snprintf(dst, cap, "unknown");
+    if (!info || !info->client_addr) return;
+    const struct sockaddr *addr = info->client_addr;
+    socklen_t len =
+        addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (getnameinfo(addr, len, dst, (socklen_t)cap, NULL, 0, NI_NUMERICHOST) != 0) return;
+    if (strncmp(dst, "::ffff:", 7) == 0 && strchr(dst, '.'))
+        memmove(dst, dst + 7, strlen(dst + 7) + 1);
+}
+
+/* Peers that vanish without a word: found by keep-alive when idle, by unacknowledged data when not.
+ */
+static void tune_socket(const bt_server *s, int fd)
+{
+    int on = 1, idle = 30, interval = 10, probes = 3;
+    unsigned unacked_ms = (unsigned)s->opt.write_timeout_ms;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked_ms, sizeof unacked_ms);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static void conn_open(bt_server *s, struct MHD_Connection *mhd, void **socket_context)
+{
+    bt_conn *conn = bt_calloc(1, sizeof *conn);
+    if (!conn) return; // its requests are refused: there is no context
+    conn->server = s;
+    conn->mhd = mhd;
+    conn->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    conn->deadline_ns = bt_now_ns() + (int64_t)s->opt.request_timeout_ms * 1000000;
+    peer_name(mhd, conn->peer, sizeof conn->peer);
+    tune_socket(s, conn->fd);
+    conn->next = s->conns;
+    if (s->conns) s->conns->prev = conn;
+    s->conns = conn;
+    atomic_fetch_add(&s->count.connections, 1);
+    *socket_context = conn;
+}
+
+static void conn_close(bt_server *s, bt_conn *conn)
+{
+    if (conn->watched) epoll_ctl(s->watch_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+    if (conn->prev)
+        conn->prev->next = conn->next;
+    else
+        s->conns = conn->next;
+    if (conn->next) conn->next->prev = conn->prev;
+    atomic_fetch_sub(&s->count.connections, 1);
+    bt_free(conn);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        conn_open(cls, mhd, socket_context);
+    } else if (*socket_context) {
+        conn_close(cls, *socket_context);
+        *socket_context = NULL;
+    }
+}
+
+bool bt__server_watch(bt_conn *conn)
+{
+    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = conn};
+    int op = conn->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(conn->server->watch_fd, op, conn->fd, &ev) != 0) return false;
+    conn->watched = true;
+    return true;
+}
+
+/* No connection is freed between epoll_wait and the loop: that happens in MHD_run() only. */
+static void take_hangups(bt_server *s)
+{
+    struct epoll_event ev[64];
+    int n = epoll_wait(s->watch_fd, ev, 64, 0);
+    for (int i = 0; i < n; i++) {
+        bt_conn *conn = ev[i].data.ptr;
+        if (conn->call) bt__call_hangup(conn->call);
+    }
+}
+
+/* A socket past its deadline is shut down: MHD then sees its end, and closes it. */
+static void tick(bt_server *s, int64_t now_ns)
+{
+    for (bt_conn *conn = s->conns; conn; conn = conn->next) {
+        if (conn->deadline_ns && now_ns >= conn->deadline_ns) {
+            conn->deadline_ns = 0;
+            if (conn->call) atomic_fetch_add(&s->count.timeouts, 1);
+            shutdown(conn->fd, SHUT_RDWR);
+            if (conn->call) bt__call_hangup(conn->call);
+        }
+        if (conn->call) bt__generate_beat(conn->call, now_ns);
+    }
+}
+
+/* ---- the loop */
+
+static int poll_ms(bt_server *s, int64_t until_ns)
+{
+    if (s->resumed) return 0; // resumed inside MHD_run(): it must run again to see that
+    MHD_UNSIGNED_LONG_LONG mhd_ms;
+    int64_t ms = (until_ns - bt_now_ns() + 999999) / 1000000;
+    if (MHD_get_timeout(s->daemon, &mhd_ms) == MHD_YES && (int64_t)mhd_ms < ms)
+        ms = (int64_t)mhd_ms;
+    return ms > 0 ? (int)ms : 0;
+}
+
+static void end_idle(bt_server *s, bool all)
+{
+    for (bt_conn *conn = s->conns; conn; conn = conn->next) {
+        if (conn->call && !all) continue;
+        shutdown(conn->fd, SHUT_RDWR);
+        if (conn->call) bt__call_hangup(conn->call);
+    }
+}
+
+/* One turn: wait, take wakes and hang-ups, run MHD. *gather_ns: wakes are left alone until then. */
+static void turn(bt_server *s, int mhd_fd, int64_t *gather_ns, int64_t *tick_ns)
+{
+    int64_t now_ns = bt_now_ns();
+    bool gathering = now_ns < *gather_ns;
+    struct pollfd fds[3] = {
+        {mhd_fd, POLLIN, 0}, {s->watch_fd, POLLIN, 0}, {gathering ? -1 : s->event_fd, POLLIN, 0}};
+    poll(fds, 3, poll_ms(s, gathering && *gather_ns < *tick_ns ? *gather_ns : *tick_ns));
+    if (fds[2].revents) {
+        drain(s);
+        *gather_ns = s->legs.len > BUSY_STREAMS ? bt_now_ns() + GATHER_NS : 0;
+    }
+    if (fds[1].revents) take_hangups(s);
+    now_ns = bt_now_ns();
+    if (now_ns >= *tick_ns) {
+        *tick_ns = now_ns + (int64_t)TICK_MS * 1000000;
+        tick(s, now_ns);
+    }
+    s->resumed = false;
+    MHD_run(s->daemon);
+}
+
+static void *loop_main(void *ud)
+{
+    bt_server *s = ud;
+    int mhd_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    int64_t gather_ns = 0, tick_ns = bt_now_ns();
+    while (!atomic_load(&s->stop)) turn(s, mhd_fd, &gather_ns, &tick_ns);
+    MHD_socket listener = MHD_quiesce_daemon(s->daemon);
+    if (listener != MHD_INVALID_SOCKET) close(listener);
+    int64_t end_ns = bt_now_ns() + (int64_t)s->drain_ms * 1000000;
+    bool all = false;
+    while (s->conns) {
+        /* past the deadline all are cut off; what still hangs a second later is left to
+         * MHD_stop_daemon */
+        all = bt_now_ns() >= end_ns;
+        if (all && bt_now_ns() >= end_ns + 1000000000) break;
+        end_idle(s, all);
+        tick_ns = BT_MIN(tick_ns, bt_now_ns() + 20000000);
+        turn(s, mhd_fd, &gather_ns, &tick_ns);
+    }
+    return NULL;
+}
+
+/* ---- life */
+
+static void defaults(bt_server_options *o)
+{
+    if (!o->host) o->host = "0.0.0.0";
+    if (!o->body_bytes_max) o->body_bytes_max = 8 << 20;
+    if (!o->bodies_bytes_max) o->bodies_bytes_max = 8 * o->body_bytes_max;
+    if (o->connections_max <= 0) o->connections_max = 4096;
+    if (o->header_bytes <= 0) o->header_bytes = 8192;
+    if (o->request_timeout_ms <= 0) o->request_timeout_ms = 30000;
+    if (o->idle_timeout_ms <= 0) o->idle_timeout_ms = 75000;
+    if (o->write_timeout_ms <= 0) o->write_timeout_ms = 30000;
+    if (o->beat_ms <= 0) o->beat_ms = 12000;
+}
+
+/* As many connections as the limit on files allows. */
+static void raise_files(bt_server_options *o)
+{
+    struct rlimit lim;
+    rlim_t want = (rlim_t)o->connections_max + FDS_SPARE;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want) return;
+    lim.rlim_cur = lim.rlim_max == RLIM_INFINITY ? want : BT_MIN(want, lim.rlim_max);
+    if (setrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur >= want) return;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur <= FDS_SPARE) return;
+    o->connections_max = (int32_t)(lim.rlim_cur - FDS_SPARE);
+    bt_log(BT_LOG_WARN, "http.files", "connections=%d the limit on open files allows no more",
+           o->connections_max);
+}
+
+static bt_status listen_on(bt_server *s, bt_err *err)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *list = NULL;
+    char port[8];
+    snprintf(port, sizeof port, "%u", s->opt.port);
+    int rc = getaddrinfo(s->opt.host, port, &hints, &list);
+    if (rc != 0)
+        return bt_err_set(err, BT_EINVAL, rc, "--host %s is not an address: %s", s->opt.host,
+                          gai_strerror(rc));
+    int fd = -1, saved = 0, on = 1;
+    for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) continue;
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0) break;
+        saved = errno;
+        close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(list);
+    if (fd < 0)
+        return bt_err_set(err, BT_EIO, saved,
+                          "cannot listen on %s port %u: %s; choose another with --port",
+                          s->opt.host, s->opt.port, strerror(saved));
+    struct sockaddr_storage name;
+    socklen_t len = sizeof name;
+    getsockname(fd, (struct sockaddr *)&name, &len);
+    s->port = ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
+                                               : ((struct sockaddr_in *)&name)->sin_port);
+    s->listen_fd = fd;
+    return BT_OK;
+}
+
+static bt_status start(bt_server *s, bt_err *err)
+{
+    s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->watch_fd < 0 || s->event_fd < 0)
+        return bt_err_set(err, BT_EIO, errno, "cannot make event descriptors: %s", strerror(errno));
+    s->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL,
+                                 NULL, bt__call_serve, s, MHD_OPTION_LISTEN_SOCKET, s->listen_fd,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned int)s->opt.connections_max,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)s->opt.header_bytes,
+                                 MHD_OPTION_NOTIFY_COMPLETED, bt__call_completed, s,
+                                 MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
+    if (!s->daemon) return bt_err_set(err, BT_EIO, errno, "cannot start the HTTP daemon");
+    s->listen_fd = -1; // the daemon's now
+    bt_front_on_wake(s->front, on_front_wake, s);
+    if (pthread_create(&s->helper, NULL, helper_main, s) != 0)
+        return bt_err_set(err, BT_ENOMEM, 0, "cannot start a thread");
+    s->helper_started = true;
+    if (pthread_create(&s->loop, NULL, loop_main, s) != 0)
+        return bt_err_set(err, BT_ENOMEM, 0, "cannot start a thread");
+    s->loop_started = true;
+    return BT_OK;
+}
+
+bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_server **out,
+                         bt_err *err)
+{
+    bt_server *s = bt_calloc(1, sizeof *s);
+    if (!s) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the server");
+    s->front = front;
+    s->opt = *opt;
+    s->listen_fd = s->watch_fd = s->event_fd = -1;
+    defaults(&s->opt);
+    raise_files(&s->opt);
+    pthread_mutex_init(&s->mu, NULL);
+    signal(SIGPIPE, SIG_IGN); // a write to a closed socket is an error code, not the end
+    bt_status rc = bt_inbox_init(&s->work, sizeof(bt_call *), WORK_MAX, err);
+    if (rc != BT_OK) {
+        pthread_mutex_destroy(&s->mu);
+        bt_free(s);
+        return rc;
+    }
+    rc = listen_on(s, err);
+    if (rc == BT_OK) rc = start(s, err);
+    if (rc != BT_OK) {
+        bt_server_close(s, 0);
+        return rc;
+    }
+    *out = s;
+    return BT_OK;
+}
+
+uint16_t bt_server_port(const bt_server *s)
+{
+    return s->port;
+}
+
+void bt_server_close(bt_server *s, int32_t drain_ms)
+{
+    if (!s) return;
+    s->drain_ms = drain_ms;
+    atomic_store(&s->stop, true);
+    bt__server_ready(s, 0); // 0 names no stream: it only wakes the loop
+    if (s->loop_started) pthread_join(s->loop, NULL);
+    bt_inbox_close(&s->work);
+    if (s->helper_started) pthread_join(s->helper, NULL);
+    bt_front_on_wake(s->front, NULL, NULL);
+    if (s->daemon) {
+        drain(s); // what the helper still held goes back, so that nothing stays suspended
+        MHD_run(s->daemon);
+        MHD_stop_daemon(s->daemon);
+    }
+    if (s->listen_fd >= 0) close(s->listen_fd);
+    if (s->watch_fd >= 0) close(s->watch_fd);
+    if (s->event_fd >= 0) close(s->event_fd);
+    bt_inbox_release(&s->work);
+    bt_map_release(&s->legs);
+    bt_free(s->ready);
+    bt_free(s->drained);
+    pthread_mutex_destroy(&s->mu);
+    bt_free(s);
+}

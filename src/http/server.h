@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.h - the HTTP server: sockets, routes, streams, the page.
+ *
+ * One loop thread owns all connections (libmicrohttpd without a thread of its own); one helper
+ * thread answers what may take milliseconds (tokenizing, balances, large bodies). A client that
+ * hangs up is noticed within milliseconds, streaming or not, and its requests are cancelled. */
+#pragma once
+#include "front/front.h"
+
+typedef struct bt_server bt_server;
+
+typedef struct bt_server_options {
+    const char *host;        // NULL = "0.0.0.0"
+    uint16_t port;           // 0 = a free one
+    const char *model_path;  // borrowed; its file name is accepted as a model's name. May be NULL
+    bool any_model;          // accept every model name
+    size_t body_bytes_max;   // 0 = 8 MiB
+    size_t bodies_bytes_max; // all bodies together; 0 = 8 x body_bytes_max
+    int32_t connections_max; // 0 = 4096
+    int32_t header_bytes;    // memory of a connection: bounds its request head. 0 = 8192
+    int32_t request_timeout_ms; // head and body of a request; 0 = 30 s
+    int32_t idle_timeout_ms;    // keep-alive; 0 = 75 s
+    int32_t write_timeout_ms;   // a socket that accepts nothing; 0 = 30 s
+    int32_t beat_ms;            // SSE comment when nothing else was sent; 0 = 12 s
+} bt_server_options;
+
+/* Listens and starts the threads. Takes over bt_front_on_wake(). The front must outlive the server.
+ */
+bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_server **out,
+                         bt_err *err);
+uint16_t bt_server_port(const bt_server *s);
+/* Stops accepting, lets running answers finish until drain_ms have passed, cancels the rest, joins.
+ */
+void bt_server_close(bt_server *s, int32_t drain_ms);

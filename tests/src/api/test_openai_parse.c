@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every field of the two OpenAI bodies: good, null, wrong type, out of range, and what it becomes.
+ */
+#include "src/http/fake_front.h"
+#include "api/api.h"
+#include "test.h"
+
+static bt_api_request req;
+static bt_api_error e;
+
+static bt_status chat(const char *fields)
+{
+    char body[4096];
+    snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]%s%s}",
+             *fields ? "," : "", fields);
+    return bt_openai_chat_parse(body, strlen(body), &req, &e);
+}
+
+static bt_status completion(const char *fields)
+{
+    char body[4096];
+    snprintf(body, sizeof body, "{\"prompt\":\"hi\"%s%s}", *fields ? "," : "", fields);
+    return bt_openai_completion_parse(body, strlen(body), &req, &e);
+}
+
+static void refused_one(bt_status (*parse)(const char *), const char *fields, const char *param)
+{
+    bt_status rc = parse(fields);
+    if (rc != BT_EINVAL || strcmp(e.param, param) != 0) fprintf(stderr, "fields: %s\n", fields);
+    CHECK_INT(rc, BT_EINVAL);
+    CHECK_STR(e.param, param);
+    CHECK(strlen(e.err.msg) > 10);
+    bt_api_request_release(&req);
+}
+
+static void defaults(void)
+{
+    REQUIRE(chat("") == BT_OK);
+    const bt_gen_params *p = &req.part[0].params;
+    CHECK_INT(req.dialect, BT_API_CHAT);
+    CHECK_INT(req.n_parts, 1);
+    CHECK_INT(req.part[0].n_messages, 1);
+    CHECK_STR(req.part[0].messages[0].role, "user");
+    CHECK_STR(req.part[0].messages[0].content, "hi");
+    CHECK_INT(req.part[0].n_seq, 1);
+    CHECK_INT(p->max_tokens, 0); // as many as the context holds
+    CHECK_NEAR(p->temperature, 1, 0);
+    CHECK_NEAR(p->top_p, 1, 0);
+    CHECK_INT(p->n_logprobs, -1);
+    CHECK(!req.stream && !req.include_usage && !req.logprobs && !req.part[0].progress);
+    CHECK(req.model == NULL && p->seed != 0);
+    bt_api_request_release(&req);
+    REQUIRE(completion("") == BT_OK);
+    CHECK_INT(req.part[0].params.max_tokens, 16);
+    CHECK_INT(req.part[0].n_text, 2);
+    bt_api_request_release(&req);
+}
+
+static void all_fields(void)
+{
+    REQUIRE(
+        chat("\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+             "\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40,\"min_p\":0.05,\"n\":3,\"seed\":42,"
+             "\"max_tokens\":7,\"max_completion_tokens\":9,\"min_tokens\":2,\"logprobs\":true,"
+             "\"top_logprobs\":5,\"logit_bias\":{\"15\":-100,\"7\":2.5},\"presence_penalty\":1,"
+             "\"frequency_penalty\":-0.5,\"repetition_penalty\":1.1,\"repeat_last_n\":32,"
+             "\"ignore_eos\":true,\"cache_prompt\":false,\"user\":\"u\",\"lease_seconds\":12.5,"
+             "\"stop\":[\"a\",\"\",\"bc\"],\"timings_per_token\":true,\"unknown\":{\"x\":[1]}") ==
+        BT_OK);
+    const bt_gen_params *p = &req.part[0].params;
+    CHECK_STR(req.model, "m");
+    CHECK(req.stream && req.include_usage && req.logprobs && req.part[0].progress);
+    CHECK_NEAR(p->temperature, 0.5, 1e-6);
+    CHECK_NEAR(p->top_p, 0.9, 1e-6);
+    CHECK_INT(p->top_k, 40);
+    CHECK_NEAR(p->min_p, 0.05, 1e-6);
+    CHECK_INT(req.part[0].n_seq, 3);
+    CHECK_INT(p->seed, 42);
+    CHECK_INT(p->max_tokens, 9);
+    CHECK_INT(p->min_tokens, 2);
+    CHECK_INT(p->n_logprobs, 5);
+    CHECK_INT(p->n_bias, 2);
+    CHECK_INT(p->bias[0].token, 15);
+    CHECK_NEAR(p->bias[0].bias, -100, 0);
+    CHECK_NEAR(p->bias[1].bias, 2.5, 0);
+    CHECK_NEAR(p->presence_penalty, 1, 0);
+    CHECK_NEAR(p->freq_penalty, -0.5, 0);
+    CHECK_NEAR(p->repeat_penalty, 1.1, 1e-6);
+    CHECK_INT(p->repeat_last_n, 32);
+    CHECK(p->ignore_eos && !p->cache_prompt);
+    CHECK_NEAR(req.part[0].lease_seconds, 12.5, 0);
+    CHECK_INT(p->n_stop, 2);
+    CHECK_STR(p->stop[0], "a");
+    CHECK_STR(p->stop[1], "bc");
+    bt_api_request_release(&req);
+}
+
+static void null_is_absent(void)
+{
+    static const char *const names[] = {"model",
+                                        "stream",
+                                        "stream_options",
+                                        "temperature",
+                                        "top_p",
+                                        "top_k",
+                                        "min_p",
+                                        "n",
+                                        "seed",
+                                        "max_tokens",
+                                        "max_completion_tokens",
+                                        "min_tokens",
+                                        "logprobs",
+                                        "top_logprobs",
+                                        "logit_bias",
+                                        "presence_penalty",
+                                        "frequency_penalty",
+                                        "repetition_penalty",
+                                        "repeat_last_n",
+                                        "ignore_eos",
+                                        "cache_prompt",
+                                        "user",
+                                        "lease_seconds",
+                                        "stop",
+                                        "tools",
+                                        "tool_choice",
+                                        "response_format"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char field[64];
+        snprintf(field, sizeof field, "\"%s\":null", names[i]);
+        CHECK_INT(chat(field), BT_OK);
+        bt_api_request_release(&req);
+        CHECK_INT(completion(field), BT_OK);
+        bt_api_request_release(&req);
+    }
+}
+
+/* field, a value of the wrong type, two out of range */
+static void bad_values(void)
+{
+    static const char *const rows[][4] = {
+        {"model", "1", "[]", "{}"},
+        {"stream", "\"yes\"", "1", "0"},
+        {"stream_options", "true", "[]", "\"x\""},
+        {"temperature", "\"hot\"", "-0.1", "2.1"},
+        {"top_p", "\"x\"", "-0.1", "1.1"},
+        {"top_k", "1.5", "-2", "1e12"},
+        {"min_p", "[]", "-1", "2"},
+        {"n", "\"2\"", "0", "17"},
+        {"seed", "\"x\"", "1.5", "true"},
+        {"max_tokens", "\"x\"", "-2", "1e12"},
+        {"min_tokens", "\"x\"", "-1", "1e12"},
+        {"logit_bias", "[]", "{\"x\":1}", "{\"5\":101}"},
+        {"presence_penalty", "\"x\"", "-2.1", "2.1"},
+        {"frequency_penalty", "\"x\"", "-2.1", "2.1"},
+        {"repetition_penalty", "\"x\"", "0", "101"},
+        {"repeat_last_n", "\"x\"", "-2", "1e12"},
+        {"ignore_eos", "1", "\"true\"", "[]"},
+        {"cache_prompt", "1", "\"true\"", "[]"},
+        {"user", "5", "[]", "true"},
+        {"lease_seconds", "\"x\"", "0", "86401"},
+        {"stop", "5", "[1]", "{}"},
+        {"best_of", "\"x\"", "0", "3"},
+        {"tools", "{}", "[{\"type\":\"function\"}]", "\"x\""},
+        {"response_format", "\"json\"", "{\"type\":\"json_object\"}", "{}"},
+        {"suffix", "\"end\"", "5", "[]"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int k = 1; k < 4; k++) {
+            char field[96];
+            snprintf(field, sizeof field, "\"%s\":%s", rows[i][0], rows[i][k]);
+            refused_one(chat, field, rows[i][0]);
+            refused_one(completion, field, rows[i][0]);
+        }
+    refused_one(chat, "\"max_tokens\":0", "max_tokens");
+    refused_one(chat, "\"max_completion_tokens\":0", "max_completion_tokens");
+    refused_one(chat, "\"logprobs\":3", "logprobs");
+    refused_one(chat, "\"top_logprobs\":3", "top_logprobs");
+    refused_one(chat, "\"logprobs\":true,\"top_logprobs\":21", "top_logprobs");
+    refused_one(chat, "\"stream_options\":{\"include_usage\":1}", "stream_options.include_usage");
+    refused_one(completion, "\"logprobs\":true", "logprobs");
+    refused_one(completion, "\"logprobs\":21", "logprobs");
+    refused_one(completion, "\"echo\":1", "echo");
+    char stop[1024] = "\"stop\":[\"x\"";
+    for (int i = 0; i < 16; i++) strcat(stop, ",\"x\"");
+    strcat(stop, "]");
+    refused_one(chat, stop, "stop");
+}
+
+static bt_status messages(const char *list)
+{
+    char body[2048];
+    snprintf(body, sizeof body, "{\"messages\":%s}", list);
+    return bt_openai_chat_parse(body, strlen(body), &req, &e);
+}
+
+static void chat_messages(void)
+{
+    REQUIRE(
+        messages(
+            "[{\"role\":\"developer\",\"content\":\"rules\"},"
+            "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+            "{\"type\":\"text\",\"text\":\"b\"}]},"
+            "{\"role\":\"assistant\",\"content\":null},{\"role\":\"tool\",\"content\":\"t\"}]") ==
+        BT_OK);
+    CHECK_INT(req.part[0].n_messages, 4);
+    CHECK_STR(req.part[0].messages[0].role, "system");
+    CHECK_STR(req.part[0].messages[1].content, "ab");
+    CHECK_STR(req.part[0].messages[2].content, "");
+    CHECK_STR(req.part[0].messages[3].role, "tool");
+    bt_api_request_release(&req);
+    refused_one(messages, "[]", "messages");
+    refused_one(messages, "{}", "messages");
+    refused_one(messages, "null", "messages");
+    refused_one(messages, "[5]", "messages[0]");
+    refused_one(messages, "[{\"content\":\"x\"}]", "messages[0].role");
+    refused_one(messages, "[{\"role\":\"king\",\"content\":\"x\"}]", "messages[0].role");
+    refused_one(messages, "[{\"role\":\"user\"}]", "messages[0].content");
+    refused_one(messages, "[{\"role\":\"user\",\"content\":5}]", "messages[0].content");
+    refused_one(messages,
+                "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]",
+                "messages[0].content[0]");
+    refused_one(messages, "[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]",
+                "messages[0].content[0]");
+}
+
+static bt_status prompt(const char *value)
+{
+    char body[2048];
+    snprintf(body, sizeof body, "{\"prompt\":%s,\"echo\":true,\"logprobs\":1,\"max_tokens\":0}",
+             value);
+    return bt_openai_completion_parse(body, strlen(body), &req, &e);
+}
+
+static void prompts(void)
+{
+    REQUIRE(prompt("[\"a\",[1,2,3],\"\"]") == BT_OK);
+    CHECK_INT(req.n_parts, 3);
+    CHECK_STR(req.part[0].text, "a");
+    CHECK_INT(req.part[1].n_tokens, 3);
+    CHECK_INT(req.part[1].tokens[2], 3);
+    CHECK(req.part[1].text == NULL && req.part[2].tokens == NULL);
+    CHECK(req.score_only && req.echo && req.logprobs);
+    CHECK(req.part[2].params.prompt_logprobs);
+    CHECK_INT(req.part[2].params.max_tokens, 1);
+    bt_api_request_release(&req);
+    REQUIRE(prompt("[5,6]") == BT_OK);
+    CHECK_INT(req.n_parts, 1);
+    CHECK_INT(req.part[0].n_tokens, 2);
+    bt_api_request_release(&req);
+    refused_one(prompt, "null", "prompt");
+    refused_one(prompt, "5", "prompt");
+    refused_one(prompt, "[]", "prompt");
+    refused_one(prompt, "[[]]", "prompt");
+    refused_one(prompt, "[1,-1]", "prompt");
+    refused_one(prompt, "[1,\"a\"]", "prompt");
+    refused_one(prompt, "[1,1.5]", "prompt");
+    refused_one(prompt, "[{}]", "prompt");
+    refused_one(prompt,
+                "[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\","
+                "\"a\",\"a\",\"a\",\"a\",\"a\"]",
+                "prompt");
+}
+
+/* Each prefix of a good body is refused, and reads nothing past its end. */
+static void truncation(void)
+{
+    static const char body[] =
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+        "\"text\":"
+        "\"\\u00e9\xC3\xA9\"}]}],\"logit_bias\":{\"5\":-1e2},\"stop\":[\"x\"],\"stream\":true}";
+    for (size_t n = 0; n < sizeof body - 1; n++) {
+        char *exact = malloc(n + !n);
+        memcpy(exact, body, n);
+        CHECK_INT(bt_openai_chat_parse(exact, n, &req, &e), BT_EINVAL);
+        CHECK_INT(bt_openai_completion_parse(exact, n, &req, &e), BT_EINVAL);
+        free(exact);
+    }
+    CHECK_INT(bt_openai_chat_parse(body, sizeof body - 1, &req, &e), BT_OK);
+    bt_api_request_release(&req);
+    char more[sizeof body + 1];
+    snprintf(more, sizeof more, "%sx", body);
+    CHECK_INT(bt_openai_chat_parse(more, sizeof body, &req, &e), BT_EINVAL);
+    CHECK(strstr(e.err.msg, "byte") != NULL);
+    CHECK_INT(bt_openai_chat_parse("[]", 2, &req, &e), BT_EINVAL);
+}
+
+/* Every allocation that fails leaves a clean refusal behind. */
+static void out_of_memory(void)
+{
+    static const char body[] = "{\"prompt\":[\"a\",[1,2]],\"stop\":\"x\",\"logit_bias\":{\"1\":1}}";
+    for (long n = 1; n < 100; n++) {
+        bt_mem_fail_at(n);
+        bt_status rc = bt_openai_completion_parse(body, sizeof body - 1, &req, &e);
+        bool failed = bt_mem_failed();
+        bt_mem_fail_at(0);
+        CHECK_INT(rc, failed ? BT_ENOMEM : BT_OK);
+        bt_api_request_release(&req);
+        if (!failed) return;
+    }
+    CHECK(false); // more allocations than expected
+}
+
+static void model_names(void)
+{
+    CHECK(bt_api_model_matches("tiny", "tiny", NULL));
+    CHECK(bt_api_model_matches("tiny.gguf", "tiny", NULL));
+    CHECK(bt_api_model_matches("org/tiny", "tiny", NULL));
+    CHECK(bt_api_model_matches("stories.gguf", "tiny", "/models/stories.gguf"));
+    CHECK(bt_api_model_matches("stories", "tiny", "/models/stories.gguf"));
+    CHECK(!bt_api_model_matches("tin", "tiny", NULL));
+    CHECK(!bt_api_model_matches("", "tiny", "/models/stories.gguf"));
+    CHECK(!bt_api_model_matches("gpt-4o", "tiny", "/models/stories.gguf"));
+}
+
+int main(void)
+{
+    RUN(defaults);
+    RUN(all_fields);
+    RUN(null_is_absent);
+    RUN(bad_values);
+    RUN(chat_messages);
+    RUN(prompts);
+    RUN(truncation);
+    RUN(out_of_memory);
+    RUN(model_names);
+    return TEST_END();
+}

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Sets up everything and runs every test. usage: scripts/test.sh [quick]
+#   quick    release build and its tests only, no sanitizers
+# BATON_JOBS: parallel builds and tests (default: all cores).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+quick=0
+[ "${1:-}" = quick ] && quick=1
+jobs=${BATON_JOBS:-$(nproc)}
+started=$(date +%s)
+passed=0 failed=0 skipped=0
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
+step() { printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - started)); }
+
+build() { # build PRESET
+    cmake --preset "$1" >"$log/configure" 2>&1 || { cat "$log/configure"; exit 1; }
+    cmake --build "$(presets_dir "$1")" -j "$jobs" >"$log/build" 2>&1 || { tail -60 "$log/build"; exit 1; }
+}
+presets_dir() { case $1 in ci | release) echo build ;; *) echo "build-$1" ;; esac; }
+
+run_ctest() { # run_ctest PRESET [arguments]
+    local dir
+    dir=$(presets_dir "$1")
+    shift
+    ctest --test-dir "$dir" -j "$jobs" --output-on-failure "$@" >"$log/ctest" 2>&1 || true
+    grep -E 'Failed|SKIP|Not Run|\*\*\*' "$log/ctest" || true
+    grep -E 'tests passed|Total Test time' "$log/ctest" || { tail -40 "$log/ctest"; exit 1; }
+    local bad total skip
+    total=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\2/p' "$log/ctest")
+    bad=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\1/p' "$log/ctest")
+    skip=$(grep -c '\*\*\*Skipped' "$log/ctest" || true)
+    passed=$((passed + total - bad - skip)) failed=$((failed + bad)) skipped=$((skipped + skip))
+    if [ "$bad" -gt 0 ]; then sed -n '/^The following tests FAILED/,$p;/: FAIL\|is false\|expected/p' "$log/ctest" | head -60; fi
+}
+
+run_pytest() { # run_pytest arguments...
+    local line n
+    .venv/bin/python -m pytest -q -rs --no-header -p no:cacheprovider "$@" 2>&1 | tee "$log/pytest" | tail -40 || true
+    line=$(tail -1 "$log/pytest")
+    for kind in passed failed error skipped; do
+        n=$(sed -n "s/.*[^0-9]\([0-9][0-9]*\) $kind.*/\1/p;s/^\([0-9][0-9]*\) $kind.*/\1/p" <<<" $line" | head -1)
+        case $kind in
+        passed) passed=$((passed + ${n:-0})) ;;
+        skipped) skipped=$((skipped + ${n:-0})) ;;
+        *) failed=$((failed + ${n:-0})) ;;
+        esac
+    done
+    grep -qE '[0-9]+ (passed|failed|error|skipped)' <<<"$line" || { failed=$((failed + 1)); echo "pytest did not finish"; }
+}
+
+step "set-up"
+scripts/setup.sh
+step "build: release, warnings are errors"
+build ci
+step "tests: unit, sim, fault, fuzz seeds"
+run_ctest ci
+step "tests: the tree's shape"
+run_pytest tests/tree
+step "tests: end to end"
+run_pytest tests/e2e
+if [ $quick = 0 ]; then
+    step "build: address and undefined-behaviour sanitizers"
+    build asan
+    step "tests: under address and undefined-behaviour sanitizers"
+    run_ctest asan -LE 'sim|slow'
+    BATON_BIN=build-asan/baton run_pytest tests/e2e -m 'not slow and not timing'
+    step "build: thread sanitizer"
+    build tsan
+    step "tests: front and its neighbours under the thread sanitizer"
+    run_ctest tsan -R '^(base|front|text|http|api)\.'
+    BATON_BIN=build-tsan/baton run_pytest tests/e2e -m 'not slow and not timing'
+    step "build: engine only, with nothing but a compiler"
+    build engine-only
+fi
+echo
+echo "took $(($(date +%s) - started)) s"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

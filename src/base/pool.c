@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How long a thread spins before it sleeps (worker) or yields (barrier). Between two operations of one step the
- * gap is a few microseconds; between steps it may be forever. */
+/* How long a thread looks before it sleeps (worker). Between two operations of one step the gap is
+ * a few microseconds; between steps it may be forever. Every SPINS_A_LOOK it yields: where cores
+ * are shared, the thread it waits for may stand behind it on the same core, and on a core of its
+ * own a yield costs nothing. */
 enum { SPIN_NS = 60000, SPINS_A_LOOK = 64 };
 
 struct bt_pool {
@@ -46,6 +48,7 @@ static bool pool_spin(const atomic_uint *word, unsigned seen)
             if (atomic_load_explicit(word, memory_order_acquire) != seen) return true;
             pool_pause();
         }
+        sched_yield();
     } while (bt_now_ns() < until);
     return false;
 }
@@ -125,7 +128,10 @@ void bt_pool_free(bt_pool *p)
     bt_free(p);
 }
 
-int bt_pool_threads(const bt_pool *p) { return p->threads; }
+int bt_pool_threads(const bt_pool *p)
+{
+    return p->threads;
+}
 
 void bt_pool_run(bt_pool *p, bt_pool_fn fn, void *ud)
 {
@@ -140,7 +146,7 @@ void bt_pool_run(bt_pool *p, bt_pool_fn fn, void *ud)
     fn(ud, 0, p->threads);
     for (int spins = 0; atomic_load_explicit(&p->running, memory_order_acquire) > 0; spins++) {
         pool_pause();
-        if (spins % 4096 == 4095) sched_yield();
+        if (spins % SPINS_A_LOOK == SPINS_A_LOOK - 1) sched_yield();
     }
 }
 
@@ -153,7 +159,7 @@ void bt_pool_barrier(bt_pool *p)
         atomic_fetch_add_explicit(&p->phase, 1, memory_order_release);
         return;
     }
-    while (!pool_spin(&p->phase, phase)) sched_yield();
+    while (!pool_spin(&p->phase, phase)) continue;
 }
 
 /* The container's CPU quota in whole cores, rounded up; 0 if there is none. */

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 enum { BATCH_MAX = 256, UNPOSTED_MAX = 4096 };
+static const int64_t compact_ns = 24 * 3600 * (int64_t)1000000000, keep_us = 48 * 3600 * (int64_t)1000000;
 static const int64_t retry_ns = 250000000, sync_ns = 1000000000, ask_ns = 2000000000;
 
 /* ---- questions from other threads: two owners, the asker may give up waiting */
@@ -235,7 +236,7 @@ static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)
     bt__count(&f->count.finished[b->finish], 1);
     bt__count(&f->count.charged_us, (uint64_t)o->charged_us);
     pthread_mutex_lock(&s->mu);
-    if (b->finish == BT_FINISH_DEVICE_FAULT) s->broke = BT_EDEVICE;
+    if (b->finish == BT_FINISH_DEVICE_FAULT) s->broke = s->broke ? s->broke : BT_EDEVICE;
     else if (!posted && b->status != BT_OK) s->broke = b->status;
     bool accepted = s->accepted;
     pthread_mutex_unlock(&s->mu);
@@ -406,7 +407,7 @@ void *bt__ledger_main(void *front)
     bt_front *f = front;
     unposted *keep = bt_must(bt_calloc(1, sizeof *keep));
     bt_book books[BATCH_MAX];
-    int64_t next_sync_ns = 0;
+    int64_t next_sync_ns = 0, next_compact_ns = bt_now_ns() + compact_ns;
     int n;
     while ((n = bt_inbox_take(&f->ledger_in, books, BATCH_MAX,
                               bt_now_ns() + (keep->n ? retry_ns : sync_ns))) >= 0) {
@@ -415,6 +416,10 @@ void *bt__ledger_main(void *front)
         if (bt_now_ns() >= next_sync_ns) {
             next_sync_ns = bt_now_ns() + sync_ns;
             books_engine(f);
+        }
+        if (bt_now_ns() >= next_compact_ns) {
+            next_compact_ns = bt_now_ns() + compact_ns;
+            bt_ledger_compact(f->ledger, bt_wall_us() - keep_us, NULL, NULL);
         }
     }
     for (int tries = 0; keep->n > 0 && tries < 8; tries++) {

@@ -155,6 +155,7 @@ static void on_end(bt_front *f, bt_stream *s, const bt_engine_event *ev)
     s->completion_tokens = ev->u.end.completion_tokens;
     s->prefill_ns = ev->u.end.prefill_ns;
     s->decode_ns = ev->u.end.decode_ns;
+    s->broke = ev->u.end.status;
     int64_t first_ns = s->first_token_ns;
     pthread_mutex_unlock(&s->mu);
     if (first_ns) bt__count_ttft(&f->count, first_ns - s->submitted_ns);

@@ -65,9 +65,10 @@ bt_status bt_accounts_open(const bt_accounts_options *opt, bt_accounts **out, bt
     }
     if ((status = bt_proxies_parse(proxies, opt->behind_space, &a->proxies, err)) != BT_OK)
         goto done;
-    a->has_keys = opt->api_keys != NULL;
+    a->has_keys = opt->api_keys || opt->api_key;
     a->require_key = opt->require_key;
-    if (opt->api_keys) status = bt_keys_load(opt->api_keys, &a->tiers, &a->keys, err);
+    if (a->has_keys)
+        status = bt_keys_load(opt->api_keys, opt->api_key, &a->tiers, &a->keys, err);
     if (status == BT_OK && opt->owner_token) status = accounts_set_owner(a, opt->owner_token, err);
 done:
     if (status == BT_OK)

@@ -153,13 +153,19 @@ done:
     return status;
 }
 
-bt_status bt_keys_load(const char *path, const bt_tiers *tiers, bt_keys *out, bt_err *err)
+bt_status bt_keys_load(const char *path, const char *one_key, const bt_tiers *tiers, bt_keys *out,
+                       bt_err *err)
 {
     bt_buf text = BT_BUF_INIT;
     unsigned mode = 0;
-    bt_status status = bt_text_file_read(path, "API-key file", BT_KEYS_FILE_MAX, &text, &mode, err);
+    bt_status status = BT_OK;
+    if (path) status = bt_text_file_read(path, "API-key file", BT_KEYS_FILE_MAX, &text, &mode, err);
+    if (one_key) bt_buf_addf(&text, "\n%s default pro\n", one_key); // a line of its own at the end
+    if (status == BT_OK && text.failed)
+        status = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the API keys");
     if (status == BT_OK)
-        status = bt_keys_parse(text.data ? text.data : "", text.len, path, tiers, out, err);
+        status = bt_keys_parse(text.data ? text.data : "", text.len, path ? path : "--api-key", tiers,
+                               out, err);
     if (status == BT_OK && (mode & 007))
         bt_log(BT_LOG_WARN, "keys.readable",
                "file=%s mode=%04o: every user of this machine may open the API keys; chmod 600 it",

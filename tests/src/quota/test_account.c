@@ -270,6 +270,18 @@ static void a_readable_key_file_is_told(void)
     CHECK_STR(said, "");
 }
 
+static void one_key_can_be_given_directly(void)
+{
+    bt_identity id;
+    bt_err err = {0};
+    bt_accounts *a = accounts(&(bt_accounts_options){.api_key = "sesame"});
+    CHECK_INT(bt_account_identify(a, "Bearer sesame", NULL, "10.0.0.1", NULL, &id, &err), BT_OK);
+    CHECK_STR(id.account, "key:default");
+    CHECK_STR(id.tier->name, "pro");
+    CHECK_INT(bt_account_identify(a, "Bearer other", NULL, "10.0.0.1", NULL, &id, &err), BT_EAUTH);
+    bt_accounts_close(a);
+}
+
 static void without_keys_everyone_is_anonymous(void)
 {
     /* Many clients always send some key; a server that knows none has nothing to refuse. */
@@ -456,6 +468,7 @@ int main(void)
     RUN(keys_name_their_account);
     RUN(key_files_are_refused_by_line);
     RUN(a_readable_key_file_is_told);
+    RUN(one_key_can_be_given_directly);
     RUN(without_keys_everyone_is_anonymous);
     RUN(addresses_are_read);
     RUN(proxies_are_believed_as_far_as_they_go);

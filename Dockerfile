@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Baton as a container, made for a Docker Space and for any other host.
-#   docker build -t baton .                                  CPU
-#   docker build -t baton --build-arg VARIANT=cuda .         on the CUDA runtime image
+#   docker build -t baton .                                     CPU
+#   docker build -t baton --build-arg BUILD_BASE=nvidia/cuda:12.6.3-devel-ubuntu24.04 \
+#                         --build-arg RUN_BASE=nvidia/cuda:12.6.3-base-ubuntu24.04 .      on the CUDA images
 # The program is PID 1: it reaps, and SIGTERM drains. State goes to /data.
-ARG VARIANT=cpu
-ARG CUDA=12.4.1
-ARG CPU_BASE=debian:12-slim
+ARG BUILD_BASE=debian:12-slim
+ARG RUN_BASE=debian:12-slim
 
-FROM ${CPU_BASE} AS build-cpu
-FROM nvidia/cuda:${CUDA}-devel-ubuntu22.04 AS build-cuda
-
-FROM build-${VARIANT} AS build
+FROM ${BUILD_BASE} AS build
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        gcc cmake ninja-build pkg-config libmicrohttpd-dev libcjson-dev libsqlite3-dev libssl-dev libpcre2-dev \
-        libutf8proc-dev \
+        gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev libcjson-dev libsqlite3-dev libssl-dev \
+        libpcre2-dev libutf8proc-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY CMakeLists.txt CMakePresets.json ./
@@ -22,14 +19,13 @@ COPY kernels kernels
 COPY src src
 RUN cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release && cmake --build build --target baton
 
-FROM ${CPU_BASE} AS run-cpu
-FROM nvidia/cuda:${CUDA}-base-ubuntu22.04 AS run-cuda
-
-FROM run-${VARIANT} AS run
+FROM ${RUN_BASE}
+# Debian 12 and Ubuntu 24.04 name three of these differently; apt reads them as patterns.
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        libmicrohttpd12 libcjson1 libsqlite3-0 libssl3 libpcre2-8-0 libutf8proc2 \
+        '^libmicrohttpd12(t64)?$' libcjson1 '^libsqlite3-0$' '^libssl3(t64)?$' libpcre2-8-0 '^libutf8proc[23]$' \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 1000 --create-home user && mkdir -p /data && chown 1000:1000 /data
+    && (getent passwd 1000 >/dev/null || useradd --uid 1000 --create-home user) \
+    && mkdir -p /data /home/user && chown 1000:1000 /data /home/user
 COPY --from=build /src/build/baton /usr/local/bin/baton
 COPY --chown=1000:1000 models /models
 USER 1000

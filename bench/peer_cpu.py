@@ -6,6 +6,7 @@ usage: bench/peer_cpu.py --peer DIR --baton build/baton FILE.gguf [FILE.gguf ...
 DIR holds llama-bench and llama-batched-bench. Prints decode and prefill tokens per second, then generation
 throughput with 1, 4 and 16 streams, each with Baton's share of the peer's figure.
 """
+
 import argparse
 import csv
 import json
@@ -30,8 +31,29 @@ def model_rows(cmd, runs):
 
 
 def batched_peer(peer, model, args, streams):
-    text = out([f"{peer}/llama-batched-bench", "-m", model, "-c", "8192", "-b", "512", "-ub", "512", "-npp", str(args.bpp), "-ntg",
-                str(args.btg), "-npl", streams, "-t", str(args.t), "-ngl", "0"])
+    text = out(
+        [
+            f"{peer}/llama-batched-bench",
+            "-m",
+            model,
+            "-c",
+            "8192",
+            "-b",
+            "512",
+            "-ub",
+            "512",
+            "-npp",
+            str(args.bpp),
+            "-ntg",
+            str(args.btg),
+            "-npl",
+            streams,
+            "-t",
+            str(args.t),
+            "-ngl",
+            "0",
+        ]
+    )
     rows = {}
     for line in text.splitlines():
         cells = [c.strip() for c in line.split("|")]
@@ -41,8 +63,31 @@ def batched_peer(peer, model, args, streams):
 
 
 def batched_baton(baton, model, args, streams):
-    text = out([baton, "bench", "batch", "-m", model, "-t", str(args.t), "--n-prompt", str(args.bpp), "--n-gen", str(args.btg),
-                "--streams", streams, "-r", "1", "-np", "16", "-c", "512", "-o", "jsonl"])
+    text = out(
+        [
+            baton,
+            "bench",
+            "batch",
+            "-m",
+            model,
+            "-t",
+            str(args.t),
+            "--n-prompt",
+            str(args.bpp),
+            "--n-gen",
+            str(args.btg),
+            "--streams",
+            streams,
+            "-r",
+            "1",
+            "-np",
+            "16",
+            "-c",
+            "512",
+            "-o",
+            "jsonl",
+        ]
+    )
     return {r["pl"]: r["speed_tg"] for r in map(json.loads, text.splitlines())}
 
 
@@ -65,14 +110,46 @@ def main():
         name = re.sub(r"\.gguf$", "", os.path.basename(model))
         ours, peers = {}, {}
         for _ in range(a.r):
-            for store, cmd in ((peers, [f"{a.peer}/llama-bench", "-m", model, "-t", str(a.t), "-p", str(a.pp), "-n", str(a.tg),
-                                        "-ngl", "0"]),
-                               (ours, [a.baton, "bench", "model", "-m", model, "-t", str(a.t), "-p", str(a.pp), "-n",
-                                       str(a.tg)])):
+            for store, cmd in (
+                (
+                    peers,
+                    [
+                        f"{a.peer}/llama-bench",
+                        "-m",
+                        model,
+                        "-t",
+                        str(a.t),
+                        "-p",
+                        str(a.pp),
+                        "-n",
+                        str(a.tg),
+                        "-ngl",
+                        "0",
+                    ],
+                ),
+                (
+                    ours,
+                    [
+                        a.baton,
+                        "bench",
+                        "model",
+                        "-m",
+                        model,
+                        "-t",
+                        str(a.t),
+                        "-p",
+                        str(a.pp),
+                        "-n",
+                        str(a.tg),
+                    ],
+                ),
+            ):
                 for test, ts in model_rows(cmd, 1).items():
                     store.setdefault(test, []).append(ts)
-            for store, rows in ((peers, batched_peer(a.peer, model, a, a.streams)),
-                                (ours, batched_baton(a.baton, model, a, a.streams))):
+            for store, rows in (
+                (peers, batched_peer(a.peer, model, a, a.streams)),
+                (ours, batched_baton(a.baton, model, a, a.streams)),
+            ):
                 for n, ts in rows.items():
                     store.setdefault(f"{n} streams", []).append(ts)
         for test in peers:

@@ -4,12 +4,12 @@
  * out[r, head, :] = sum_t p[t] v[t, kv_head, :], p = softmax_t(scale * q[r, head] . k[t, kv_head]),
  * for t in [0, pos of row r], kv_head = head / (n_heads / kv_heads).
  *
- * The queries of one KV head are numbered row * group + (head within the group). A call takes a range of
- * them, so that several rows and heads share each load of K and V. The order of every sum of a
- * query is fixed: positions are cut into spans of BT_ATTENTION_SPAN from 0; inside a span softmax is
- * online over blocks of 64; spans are merged in order. So a result depends neither on how queries
- * or spans are dealt to threads, nor on the other rows, the chunking, the page size or the instruction set.
- * NaN in q, k or v reaches the output. Thread: any. */
+ * The queries of one KV head are numbered row * group + (head within the group). A call takes a
+ * range of them, so that several rows and heads share each load of K and V. The order of every sum
+ * of a query is fixed: positions are cut into spans of BT_ATTENTION_SPAN from 0; inside a span
+ * softmax is online over blocks of 64; spans are merged in order. So a result depends neither on
+ * how queries or spans are dealt to threads, nor on the other rows, the chunking, the page size or
+ * the instruction set. NaN in q, k or v reaches the output. Thread: any. */
 #pragma once
 #include "kernels/kv.h"
 
@@ -42,11 +42,11 @@ typedef struct bt_attention_rows {
 /* Scratch of one thread, 64-byte aligned. */
 size_t bt_attention_scratch_bytes(const bt_kv_layout *kv);
 /* Queries [q0, q1) of a KV head, whole: results go to out. q1 - q0 <= BT_ATTENTION_QUERIES. */
-void bt_attention_run(const bt_attention *a, const bt_attention_rows *s, int32_t kv_head, int32_t q0,
-                      int32_t q1, void *scratch);
+void bt_attention_run(const bt_attention *a, const bt_attention_rows *s, int32_t kv_head,
+                      int32_t q0, int32_t q1, void *scratch);
 
-/* The same in two steps, so that threads can share one long sequence: each span of each query leaves a
- * record of bt_attention_record_floats() floats, then the records of all spans are merged.
+/* The same in two steps, so that threads can share one long sequence: each span of each query
+ * leaves a record of bt_attention_record_floats() floats, then the records of all spans are merged.
  * records: [q1 - q0][spans] of them. Same bits as bt_attention_run(). */
 size_t bt_attention_record_floats(const bt_kv_layout *kv);
 void bt_attention_span(const bt_attention *a, const bt_attention_rows *s, int32_t kv_head,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention_body.h - one span of attention for a tile of queries; included once an instruction set.
  *
- * Scores and values are the same small product C[q][col] += sum_k A[q][k] * B[k][col], B being K lying
- * across (k = dimension, col = position) or V (k = position, col = dimension). tile_mul() does it
- * with A broadcast, B loaded once for all queries, and C in registers; each C is one fma chain
- * along k whatever the tile, which is what keeps results independent of it. */
+ * Scores and values are the same small product C[q][col] += sum_k A[q][k] * B[k][col], B being K
+ * lying across (k = dimension, col = position) or V (k = position, col = dimension). tile_mul()
+ * does it with A broadcast, B loaded once for all queries, and C in registers; each C is one fma
+ * chain along k whatever the tile, which is what keeps results independent of it. */
 #include "base/assert.h"
 #include "kernels/simd.h"
 #include "kernels/vec.h"
@@ -12,20 +12,30 @@
 enum { BLOCK = 64, BLOCK_GROUPS = BLOCK / 16, SEGS_MAX = BLOCK / 16 };
 _Static_assert(BT_ATTENTION_SPAN % BLOCK == 0, "a span is whole blocks");
 
-/* Registers: 32 of 16 floats, or 16 of 8. NG is for how many groups of columns fit beside NQ queries. */
-#if defined(__AVX512F__)
+/* Registers: 32 of 16 floats, or 16 of 8. NG is for how many groups of columns fit beside NQ
+ * queries. */
+#if defined(__AVX512F__) && !defined(V_SANITIZED)
 enum { QUERIES_MAX = 8 };
-V_INLINE int groups_for(int nq) { return nq <= 4 ? 4 : 2; }
-#elif defined(__AVX2__)
+V_INLINE int groups_for(int nq)
+{
+    return nq <= 4 ? 4 : 2;
+}
+#elif defined(__AVX2__) && !defined(V_SANITIZED)
 enum { QUERIES_MAX = 6 };
-V_INLINE int groups_for(int nq) { return nq == 1 ? 4 : nq <= 3 ? 2 : 1; }
+V_INLINE int groups_for(int nq)
+{
+    return nq == 1 ? 4 : nq <= 3 ? 2 : 1;
+}
 #else
 enum { QUERIES_MAX = 2 };
-V_INLINE int groups_for(int nq) { return nq == 1 ? 2 : 1; }
+V_INLINE int groups_for(int nq)
+{
+    return nq == 1 ? 2 : 1;
+}
 #endif
 
-/* Registers have no index, so their loops must be gone; arrays (generic) are better off with loops. */
-#if !defined(__AVX2__)
+/* Registers have no index, so their loops must be gone; arrays are better off with loops. */
+#if !defined(__AVX2__) || defined(V_SANITIZED)
 #define V_UNROLL
 #elif defined(__clang__)
 #define V_UNROLL _Pragma("unroll")
@@ -39,10 +49,10 @@ typedef struct tile {
     const char *seg[SEGS_MAX]; // B: pieces along k
     int seg_len[SEGS_MAX];
     int n_segs;
-    ptrdiff_t ldb;                     // bytes from one k to the next
+    ptrdiff_t ldb;                          // bytes from one k to the next
     ptrdiff_t col[BT_KV_HEAD_DIM_MAX / 16]; // bytes from a piece to each group of 16 columns
-    int n_cols;                        // groups
-    float *c; // [queries][ldc]
+    int n_cols;                             // groups
+    float *c;                               // [queries][ldc]
     ptrdiff_t ldc;
     const float *keep; // C starts as C * keep[q]; NULL: as zero
 } tile;
@@ -56,8 +66,8 @@ V_INLINE void tile_mul_at(const tile *t, bool half, int nq, int ng, int g0)
         for (int g = 0; g < ng; g++) {
             acc[q][g] = v16_zero();
             if (t->keep)
-                acc[q][g] = v16_mul(v16_load(t->c + q * t->ldc + 16 * (g0 + g)),
-                                    v16_set1(t->keep[q]));
+                acc[q][g] =
+                    v16_mul(v16_load(t->c + q * t->ldc + 16 * (g0 + g)), v16_set1(t->keep[q]));
         }
     }
     const float *a = t->a;
@@ -102,50 +112,60 @@ V_INLINE void tile_mul_n(const tile *t, bool half, int nq)
     }
 TILE(1)
 TILE(2)
-#if defined(__AVX2__)
+#if defined(__AVX2__) && !defined(V_SANITIZED)
 TILE(3)
 TILE(4)
 TILE(5)
 TILE(6)
-#endif
 #if defined(__AVX512F__)
 TILE(7)
 TILE(8)
+#endif
 #endif
 #undef TILE
 
 static void tile_mul(const tile *t, bool half, int nq)
 {
-    static void (*const by_count[2][QUERIES_MAX])(const tile *) = {
-        {tile_f32_1, tile_f32_2,
-#if defined(__AVX2__)
-         tile_f32_3, tile_f32_4, tile_f32_5, tile_f32_6,
-#endif
+    static void (*const by_count[2][QUERIES_MAX])(const tile *) = {{
+                                                                       tile_f32_1,
+                                                                       tile_f32_2,
+#if defined(__AVX2__) && !defined(V_SANITIZED)
+                                                                       tile_f32_3,
+                                                                       tile_f32_4,
+                                                                       tile_f32_5,
+                                                                       tile_f32_6,
 #if defined(__AVX512F__)
-         tile_f32_7, tile_f32_8
+                                                                       tile_f32_7,
+                                                                       tile_f32_8,
 #endif
-        },
-        {tile_half_1, tile_half_2,
-#if defined(__AVX2__)
-         tile_half_3, tile_half_4, tile_half_5, tile_half_6,
 #endif
+                                                                   },
+                                                                   {
+                                                                       tile_half_1,
+                                                                       tile_half_2,
+#if defined(__AVX2__) && !defined(V_SANITIZED)
+                                                                       tile_half_3,
+                                                                       tile_half_4,
+                                                                       tile_half_5,
+                                                                       tile_half_6,
 #if defined(__AVX512F__)
-         tile_half_7, tile_half_8
+                                                                       tile_half_7,
+                                                                       tile_half_8,
 #endif
-        }};
+#endif
+                                                                   }};
     by_count[half][nq - 1](t);
 }
 
-/* Turns a row of n scores into weights relative to the new maximum; returns what older weights and values are
- * multiplied by. Scores past n become weight zero. */
+/* Turns a row of n scores into weights relative to the new maximum; returns what older weights and
+ * values are multiplied by. Scores past n become weight zero. */
 static float block_softmax(float *p, int n, float *record_tail)
 {
     const v16 none = v16_set1(-INFINITY);
     v16 x[BLOCK_GROUPS], top = none;
     for (int g = 0; g < BLOCK_GROUPS; g++) {
         int left = n - 16 * g;
-        x[g] = left <= 0 ? none
-                         : v16_keep(v16_load(p + 16 * g), left < 16 ? left : 16, none);
+        x[g] = left <= 0 ? none : v16_keep(v16_load(p + 16 * g), left < 16 ? left : 16, none);
         top = v16_max(top, x[g]);
     }
     float old = record_tail[BT__RECORD_MAX], max = v16_hmax(top);
@@ -179,8 +199,7 @@ static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t
     int groups = (n + 15) / 16, tokens = kv->page_tokens;
     const char *page[SEGS_MAX];
     for (int at = 0, i = 0; at < n; at += tokens, i++)
-        page[i] = (const char *)a->pages +
-                  (size_t)s->pages[(pos + at) / tokens] * a->page_stride;
+        page[i] = (const char *)a->pages + (size_t)s->pages[(pos + at) / tokens] * a->page_stride;
 
     tile t = {.a = q, .lda = kv->head_dim, .n_segs = 1, .c = p[0], .ldc = BLOCK};
     t.seg[0] = page[0] + bt_kv_k_offset(kv, kv_head);
@@ -218,7 +237,8 @@ static void attention_span(const bt_attention *a, const bt_attention_rows *s, in
     }
     for (int32_t pos = first; pos < end; pos += BLOCK) {
         for (int32_t i = q0, j; i < q1; i = j) {
-            /* Those that see equally much of the block go together: all of it, or a row's last part. */
+            /* Those that see equally much of the block go together: all of it, or a row's last
+             * part. */
             int32_t n = BT_MIN(s->pos + i / group + 1 - pos, BLOCK);
             for (j = i + 1; j < q1 && j - i < QUERIES_MAX; j++)
                 if (BT_MIN(s->pos + j / group + 1 - pos, BLOCK) != n) break;
@@ -235,8 +255,8 @@ static void attention_merge(float *total, const float *record, int32_t v_cols)
     float *tail = total + v_cols;
     const float *other = record + v_cols;
     if (other[BT__RECORD_SUM] == 0.0f) return;
-    float max = tail[BT__RECORD_MAX] > other[BT__RECORD_MAX] ? tail[BT__RECORD_MAX]
-                                                             : other[BT__RECORD_MAX];
+    float max =
+        tail[BT__RECORD_MAX] > other[BT__RECORD_MAX] ? tail[BT__RECORD_MAX] : other[BT__RECORD_MAX];
     float lane[16];
     v16 mine = v16_exp(v16_set1(tail[BT__RECORD_MAX] - max));
     v16 theirs = v16_exp(v16_set1(other[BT__RECORD_MAX] - max));

@@ -4,8 +4,8 @@
  * A page holds page_tokens positions of one layer, all KV heads:
  *     K  [kv_heads][head_dim][page_tokens]   keys lie across, so a score needs no sum over lanes
  *     V  [kv_heads][page_tokens][v_cols]     v_cols = head_dim rounded up to 16, padding zero
- * Elements are f16 or f32. Positions past a sequence's end hold garbage that nobody's result may touch.
- * Thread: any; rows of different positions may be appended at the same time. */
+ * Elements are f16 or f32. Positions past a sequence's end hold garbage that nobody's result may
+ * touch. Thread: any; rows of different positions may be appended at the same time. */
 #pragma once
 #include "baton/backend.h"
 #include <stddef.h>
@@ -22,7 +22,10 @@ typedef struct bt_kv_layout {
 
 enum { BT_KV_HEAD_DIM_MAX = 256 };
 
-static inline int32_t bt_kv_v_cols(const bt_kv_layout *l) { return (l->head_dim + 15) / 16 * 16; }
+static inline int32_t bt_kv_v_cols(const bt_kv_layout *l)
+{
+    return (l->head_dim + 15) / 16 * 16;
+}
 static inline size_t bt_kv_element_bytes(const bt_kv_layout *l)
 {
     return l->format == BT_KV_F16 ? 2 : 4;
@@ -34,8 +37,8 @@ static inline size_t bt_kv_k_offset(const bt_kv_layout *l, int32_t head)
 }
 static inline size_t bt_kv_v_offset(const bt_kv_layout *l, int32_t head)
 {
-    return bt_kv_k_offset(l, l->kv_heads) + (size_t)head * (size_t)bt_kv_v_cols(l) *
-                                                (size_t)l->page_tokens * bt_kv_element_bytes(l);
+    return bt_kv_k_offset(l, l->kv_heads) +
+           (size_t)head * (size_t)bt_kv_v_cols(l) * (size_t)l->page_tokens * bt_kv_element_bytes(l);
 }
 /* One layer's page, K and V: a multiple of 64. */
 static inline size_t bt_kv_page_bytes(const bt_kv_layout *l)

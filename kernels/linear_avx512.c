@@ -175,8 +175,8 @@ static void avx512_q4(const bt__panel_q4 *p, int32_t blocks, const uint8_t *act,
             TILE(4, format)                                                                        \
             TILE(5, format)                                                                        \
             TILE(6, format)                                                                        \
-            TILE(7, format) TILE(8, format) TILE(9, format) TILE(10, format) TILE(11, format)      \
-                TILE(12, format)                                                                   \
+            TILE(7, format)                                                                        \
+            TILE(8, format) TILE(9, format) TILE(10, format) TILE(11, format) TILE(12, format)     \
         }                                                                                          \
     }
 #define TILE(w, format) CASE(w, dot_tile(p, k, act, w, acc, format))

@@ -2,8 +2,9 @@
 /* norm.h - RMS normalization.
  *
  * y[r,c] = x[r,c] * w[c] / sqrt(mean_c(x[r,:]^2) + eps), for r in [0, rows).
- * x, y: f32, row strides ldx and ldy elements; y == x allowed with ldx == ldy. w: [cols], any alignment.
- * Deterministic: one row, one fixed order, the same on every instruction set. Thread: any. */
+ * x, y: f32, row strides ldx and ldy elements; y == x allowed with ldx == ldy. w: [cols], any
+ * alignment. Deterministic: one row, one fixed order, the same on every instruction set. Thread:
+ * any. */
 #pragma once
 #include <stdint.h>
 

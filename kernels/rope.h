@@ -5,10 +5,10 @@
  *     f(i) = scaled(theta^(-2i / rope_dim)) / divisor[i]
  *     y[a] = x[a] cos - x[b] sin,  y[b] = x[a] sin + x[b] cos
  * (a, b) is (2i, 2i + 1) in the interleaved style and (i, i + rope_dim / 2) in the half style;
- * dimensions from rope_dim on stay as they are. LINEAR scaling divides f by the factor. LLAMA3 scaling
- * (Llama 3.1) goes by wavelength 2 pi / f: shorter than orig / high is kept, longer than orig / low is
- * divided by the factor, between the two they are blended.
- * The tables hold cos and sin for positions [0, ctx), computed in double, rounded once. Thread: any. */
+ * dimensions from rope_dim on stay as they are. LINEAR scaling divides f by the factor. LLAMA3
+ * scaling (Llama 3.1) goes by wavelength 2 pi / f: shorter than orig / high is kept, longer than
+ * orig / low is divided by the factor, between the two they are blended. The tables hold cos and
+ * sin for positions [0, ctx), computed in double, rounded once. Thread: any. */
 #pragma once
 #include "baton/model.h"
 

@@ -11,10 +11,21 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Values in registers must not pass through calls; arrays may, and forcing them in makes sanitizer builds
- * take minutes. */
+/* A sanitizer's checks multiply with unrolling and inlining until compilers take minutes, so its
+ * builds have smaller tiles and calls. Results are the same by design. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define V_SANITIZED 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define V_SANITIZED 1
+#endif
+
+/* Values in registers must not pass through calls; arrays may. */
 #if defined(__AVX2__)
 #define V_INLINE static inline __attribute__((always_inline, unused))
+#elif defined(V_SANITIZED)
+#define V_INLINE static __attribute__((noinline, unused))
 #else
 #define V_INLINE static inline __attribute__((unused))
 #endif
@@ -27,13 +38,34 @@ typedef struct d16 {
     __m512d a, b;
 } d16;
 
-V_INLINE __mmask16 v16_first(int n) { return (__mmask16)((1u << n) - 1u); } // n in [0, 16]
-V_INLINE v16 v16_zero(void) { return _mm512_setzero_ps(); }
-V_INLINE v16 v16_set1(float x) { return _mm512_set1_ps(x); }
-V_INLINE v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
-V_INLINE void v16_store(float *p, v16 x) { _mm512_storeu_ps(p, x); }
-V_INLINE v16 v16_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(v16_first(n), p); }
-V_INLINE void v16_store_n(float *p, v16 x, int n) { _mm512_mask_storeu_ps(p, v16_first(n), x); }
+V_INLINE __mmask16 v16_first(int n)
+{
+    return (__mmask16)((1u << n) - 1u);
+} // n in [0, 16]
+V_INLINE v16 v16_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+V_INLINE v16 v16_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+V_INLINE v16 v16_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+V_INLINE void v16_store(float *p, v16 x)
+{
+    _mm512_storeu_ps(p, x);
+}
+V_INLINE v16 v16_load_n(const float *p, int n)
+{
+    return _mm512_maskz_loadu_ps(v16_first(n), p);
+}
+V_INLINE void v16_store_n(float *p, v16 x, int n)
+{
+    _mm512_mask_storeu_ps(p, v16_first(n), x);
+}
 V_INLINE v16 v16_load_half(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
@@ -43,18 +75,51 @@ V_INLINE void v16_store_half(void *p, v16 x)
     _mm256_storeu_si256((__m256i *)p,
                         _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-V_INLINE v16 v16_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
-V_INLINE v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
-V_INLINE v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
-V_INLINE v16 v16_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
-V_INLINE v16 v16_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
-V_INLINE v16 v16_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
-V_INLINE v16 v16_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
-V_INLINE uint32_t v16_ge(v16 a, v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
-V_INLINE uint32_t v16_gt(v16 a, v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
-V_INLINE uint32_t v16_eq(v16 a, v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+V_INLINE v16 v16_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+V_INLINE v16 v16_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+V_INLINE v16 v16_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+V_INLINE v16 v16_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+V_INLINE v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+V_INLINE v16 v16_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+V_INLINE v16 v16_min(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+V_INLINE uint32_t v16_ge(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+V_INLINE uint32_t v16_gt(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+V_INLINE uint32_t v16_eq(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+}
 /* x in lanes below n, fill in the others. */
-V_INLINE v16 v16_keep(v16 x, int n, v16 fill) { return _mm512_mask_blend_ps(v16_first(n), fill, x); }
+V_INLINE v16 v16_keep(v16 x, int n, v16 fill)
+{
+    return _mm512_mask_blend_ps(v16_first(n), fill, x);
+}
 /* x where a >= b, else zero. */
 V_INLINE v16 v16_where_ge(v16 a, v16 b, v16 x)
 {
@@ -78,9 +143,15 @@ V_INLINE float v16_sum(v16 x)
     q = _mm_add_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
 }
-V_INLINE float v16_hmax(v16 x) { return _mm512_reduce_max_ps(x); }
+V_INLINE float v16_hmax(v16 x)
+{
+    return _mm512_reduce_max_ps(x);
+}
 
-V_INLINE d16 d16_zero(void) { return (d16){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+V_INLINE d16 d16_zero(void)
+{
+    return (d16){_mm512_setzero_pd(), _mm512_setzero_pd()};
+}
 V_INLINE d16 d16_add_v16(d16 s, v16 x)
 {
     s.a = _mm512_add_pd(s.a, _mm512_cvtps_pd(_mm512_castps512_ps256(x)));
@@ -108,9 +179,18 @@ V_INLINE __m256i v16_first(int n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-V_INLINE v16 v16_zero(void) { return (v16){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
-V_INLINE v16 v16_set1(float x) { return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-V_INLINE v16 v16_load(const float *p) { return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+V_INLINE v16 v16_zero(void)
+{
+    return (v16){_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+V_INLINE v16 v16_set1(float x)
+{
+    return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+V_INLINE v16 v16_load(const float *p)
+{
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
 V_INLINE void v16_store(float *p, v16 x)
 {
     _mm256_storeu_ps(p, x.a);
@@ -139,7 +219,10 @@ V_INLINE void v16_store_half(void *p, v16 x)
     _mm_storeu_si128(h + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
 #define V16_BOTH(name, op)                                                                         \
-    V_INLINE v16 name(v16 x, v16 y) { return (v16){op(x.a, y.a), op(x.b, y.b)}; }
+    V_INLINE v16 name(v16 x, v16 y)                                                                \
+    {                                                                                              \
+        return (v16){op(x.a, y.a), op(x.b, y.b)};                                                  \
+    }
 V16_BOTH(v16_add, _mm256_add_ps)
 V16_BOTH(v16_sub, _mm256_sub_ps)
 V16_BOTH(v16_mul, _mm256_mul_ps)
@@ -176,7 +259,10 @@ V_INLINE __m256 v8_pow2(__m256 t)
     __m256i n = _mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(n, 23));
 }
-V_INLINE v16 v16_pow2(v16 t) { return (v16){v8_pow2(t.a), v8_pow2(t.b)}; }
+V_INLINE v16 v16_pow2(v16 t)
+{
+    return (v16){v8_pow2(t.a), v8_pow2(t.b)};
+}
 V_INLINE v16 v16_zero_below(v16 x, v16 lo, v16 y)
 {
     return (v16){_mm256_andnot_ps(_mm256_cmp_ps(x.a, lo.a, _CMP_LT_OQ), y.a),
@@ -262,8 +348,14 @@ V16_MASK(v16_ge, >=)
 V16_MASK(v16_gt, >)
 V16_MASK(v16_eq, ==)
 #undef V16_MASK
-V_INLINE void v16_store(float *p, v16 x) { memcpy(p, x.v, sizeof x.v); }
-V_INLINE void v16_store_n(float *p, v16 x, int n) { memcpy(p, x.v, (size_t)n * sizeof *p); }
+V_INLINE void v16_store(float *p, v16 x)
+{
+    memcpy(p, x.v, sizeof x.v);
+}
+V_INLINE void v16_store_n(float *p, v16 x, int n)
+{
+    memcpy(p, x.v, (size_t)n * sizeof *p);
+}
 V_INLINE void v16_store_half(void *p, v16 x)
 {
     for (int i = 0; i < 16; i++) {
@@ -290,18 +382,23 @@ V_INLINE float v16_sum(v16 x)
 V_INLINE float v16_hmax(v16 x)
 {
     for (int half = 8; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            x.v[i] = x.v[i] > x.v[i + half] ? x.v[i] : x.v[i + half];
+        for (int i = 0; i < half; i++) x.v[i] = x.v[i] > x.v[i + half] ? x.v[i] : x.v[i + half];
     return x.v[0];
 }
 
-V_INLINE d16 d16_zero(void) { return (d16){{0}}; }
+V_INLINE d16 d16_zero(void)
+{
+    return (d16){{0}};
+}
 V_INLINE d16 d16_add_v16(d16 s, v16 x)
 {
     for (int i = 0; i < 16; i++) s.v[i] += (double)x.v[i];
     return s;
 }
-V_INLINE void d16_store(double *p, d16 s) { memcpy(p, s.v, sizeof s.v); }
+V_INLINE void d16_store(double *p, d16 s)
+{
+    memcpy(p, s.v, sizeof s.v);
+}
 #endif
 
 /* Sum of the sixteen, by the same tree as v16_sum. */
@@ -314,8 +411,8 @@ V_INLINE double d16_sum(d16 s)
     return v[0];
 }
 
-/* e^x: Cody-Waite reduction by ln 2 and a polynomial of degree 7 (minimax, after Cephes). Within 2 units in
- * the last place on [-87, 88]; 0 below -87, e^88.3 above 88.3; NaN stays NaN. */
+/* e^x: Cody-Waite reduction by ln 2 and a polynomial of degree 7 (minimax, after Cephes). Within 2
+ * units in the last place on [-87, 88]; 0 below -87, e^88.3 above 88.3; NaN stays NaN. */
 V_INLINE v16 v16_exp(v16 x)
 {
     const v16 lo = v16_set1(-87.0f), magic = v16_set1(12582912.0f);

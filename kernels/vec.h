@@ -6,7 +6,8 @@
 #pragma once
 #include "kernels/attention.h"
 
-/* One span of a query: floats acc[v_cols], then its maximum score and its sum of weights (0 = empty). */
+/* One span of a query: floats acc[v_cols], then its maximum score and its sum of weights (0 =
+ * empty). */
 enum { BT__RECORD_MAX = 0, BT__RECORD_SUM = 1, BT__RECORD_TAIL = 16 };
 
 /* Weights are summed in blocks of this many ids, each by one fixed tree. */
@@ -36,8 +37,8 @@ typedef struct bt__vec {
                     double *block);
     /* Sum of w[i] where x[i] >= least, block by block, and how many there are. */
     double (*mass_from)(const float *x, const float *w, int32_t n, float least, int32_t *count);
-    /* Writes the ids with lo <= x[i] < hi, ascending, at most cap of them; returns how many. at: where
-     * to begin, and where it stopped. */
+    /* Writes the ids with lo <= x[i] < hi, ascending, at most cap of them; returns how many. at:
+     * where to begin, and where it stopped. */
     int32_t (*gather)(const float *x, int32_t n, float lo, float hi, int32_t *ids, int32_t cap,
                       int32_t *at);
 } bt__vec;

@@ -37,7 +37,8 @@ static void silu_mul(float *gate, const float *up, int32_t n)
     }
 }
 
-/* Plain loops: the compiler vectorises them, and the same multiplications and additions give the same bits. */
+/* Plain loops: the compiler vectorises them, and the same multiplications and additions give the
+ * same bits. */
 static void rope_interleaved(const float *cos, const float *sin, int32_t half, int32_t heads,
                              int32_t head_dim, float *x)
 {

@@ -18,10 +18,11 @@ export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 b() { buildah --root "$work/root" --runroot "$work/run" "$@"; }
 
 mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p;s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' /etc/apt/sources.list \
-    /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -1)
+    /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -1 || true)
 if [ ! -f "$work/base.tar" ]; then
     echo "image: debootstrap"
-    debootstrap --variant=minbase bookworm "$work/base" "${mirror:-http://deb.debian.org/debian}" >"$work/debootstrap.log" 2>&1 ||
+    debootstrap --variant=minbase bookworm "$work/base" "${mirror:-http://deb.debian.org/debian}" \
+        >"$work/debootstrap.log" 2>&1 ||
         skip "debootstrap failed: $(tail -1 "$work/debootstrap.log")"
     for f in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/apt/auth.conf.d \
         /etc/apt/preferences.d /etc/apt/trusted.gpg.d; do
@@ -37,7 +38,9 @@ if ! b inspect --type image localhost/baton-base >/dev/null 2>&1; then
     b rm "$c" >/dev/null
 fi
 echo "image: buildah build"
-b build -q --layers=false --build-arg CPU_BASE=localhost/baton-base -t localhost/baton . >"$work/build.log" 2>&1 ||
+base=localhost/baton-base
+b build -q --format docker --build-arg BUILD_BASE=$base --build-arg RUN_BASE=$base -t localhost/baton . \
+    >"$work/build.log" 2>&1 ||
     { tail -30 "$work/build.log"; exit 1; }
 
 echo "image: start as uid 1000, health, one completion, SIGTERM"
@@ -53,7 +56,8 @@ b run --user 1000 "$c" -- /bin/sh -c "
     kill -TERM \$pid; wait \$pid
     baton run -m \$BATON_MODEL -p 'Once upon a time' -n 16 --temp 0 -q" | tee "$work/run.log"
 grep -q 'there was a little girl' "$work/run.log"
-config=$(b inspect --type image --format '{{.OCIv1.Config.User}} {{.OCIv1.Config.ExposedPorts}} {{.OCIv1.Config.StopSignal}}' localhost/baton)
+config=$(b inspect --type image \
+    --format '{{.OCIv1.Config.User}} {{.OCIv1.Config.ExposedPorts}} {{.OCIv1.Config.StopSignal}}' localhost/baton)
 echo "image: config $config"
 grep -q '1000' <<<"$config" && grep -q '7860' <<<"$config"
 echo "image: ok"

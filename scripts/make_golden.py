@@ -7,6 +7,7 @@ Needs torch, transformers, gguf and numpy; the C program and its tests need none
     scripts/make_golden.py            writes the files
     scripts/make_golden.py --check    makes them again in memory and compares with what is there
 """
+
 import argparse
 import os
 import struct
@@ -23,41 +24,89 @@ DATA = os.path.join(ROOT, "tests", "data", "model")
 STORIES = os.path.join(ROOT, "models", "stories260K.gguf")
 VOCAB = 128
 N_PROMPT = 24
-COMMON = dict(vocab_size=VOCAB, max_position_embeddings=256, rms_norm_eps=1e-5,
-              bos_token_id=1, eos_token_id=2, attn_implementation="eager")
+COMMON = dict(
+    vocab_size=VOCAB,
+    max_position_embeddings=256,
+    rms_norm_eps=1e-5,
+    bos_token_id=1,
+    eos_token_id=2,
+    attn_implementation="eager",
+)
 
 MODELS = {
     # Grouped queries, head width other than hidden / heads, llama3 rope scaling, untied head.
     "llama-gqa": LlamaConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2,
-        head_dim=16, intermediate_size=96, rope_theta=10000.0, tie_word_embeddings=False,
-        rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0,
-                          high_freq_factor=4.0, original_max_position_embeddings=64), **COMMON),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        head_dim=16,
+        intermediate_size=96,
+        rope_theta=10000.0,
+        tie_word_embeddings=False,
+        rope_scaling=dict(
+            rope_type="llama3",
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=64,
+        ),
+        **COMMON,
+    ),
     # One key head a query head, linear rope scaling, head = embedding. Also in F16, Q8_0, Q4_0.
     "llama-tied": LlamaConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
-        intermediate_size=96, rope_theta=10000.0, tie_word_embeddings=True,
-        rope_scaling=dict(rope_type="linear", factor=2.0), **COMMON),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=96,
+        rope_theta=10000.0,
+        tie_word_embeddings=True,
+        rope_scaling=dict(rope_type="linear", factor=2.0),
+        **COMMON,
+    ),
     # Biases on q, k and v, half-split rope.
     "qwen2": Qwen2Config(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=96, rope_theta=1000000.0, tie_word_embeddings=True, **COMMON),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=96,
+        rope_theta=1000000.0,
+        tie_word_embeddings=True,
+        **COMMON,
+    ),
 }
 # The smallest sound files, for tests that cut, flip and fuzz them.
 TINY_DATA = os.path.join(ROOT, "tests", "data", "gguf")
 TINY_VOCAB = 8
 TINY = {
     "tiny-llama": LlamaConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=8, rope_theta=10000.0, tie_word_embeddings=False,
-        **{**COMMON, "vocab_size": TINY_VOCAB, "max_position_embeddings": 16}),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=8,
+        rope_theta=10000.0,
+        tie_word_embeddings=False,
+        **{**COMMON, "vocab_size": TINY_VOCAB, "max_position_embeddings": 16},
+    ),
     "tiny-qwen2": Qwen2Config(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
-        intermediate_size=8, rope_theta=10000.0, tie_word_embeddings=True,
-        **{**COMMON, "vocab_size": TINY_VOCAB, "max_position_embeddings": 16}),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=8,
+        rope_theta=10000.0,
+        tie_word_embeddings=True,
+        **{**COMMON, "vocab_size": TINY_VOCAB, "max_position_embeddings": 16},
+    ),
 }
-QUANTS = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
-          "q4_0": gguf.GGMLQuantizationType.Q4_0}
+QUANTS = {
+    "f16": gguf.GGMLQuantizationType.F16,
+    "q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "q4_0": gguf.GGMLQuantizationType.Q4_0,
+}
 
 
 def pieces():
@@ -68,8 +117,10 @@ def pieces():
     out += list("0123456789.,!?'-\n")
     for second in "etaoinshrdlu":
         out.append("\u2581" + second)
-    for pair in ("th he in er an re nd on en at ou ed ha to or it is hi es ng the and ing her "
-                 "was you \u2581the \u2581and \u2581to \u2581in \u2581was").split(" "):
+    for pair in (
+        "th he in er an re nd on en at ou ed ha to or it is hi es ng the and ing her "
+        "was you \u2581the \u2581and \u2581to \u2581in \u2581was"
+    ).split(" "):
         if pair not in out:
             out.append(pair)
     n = 0
@@ -107,14 +158,20 @@ def permute(w, heads, back=False):
 
 
 def tensor_names(config):
-    names = {"model.embed_tokens.weight": "token_embd.weight",
-             "model.norm.weight": "output_norm.weight"}
+    names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
     if not config.tie_word_embeddings:
         names["lm_head.weight"] = "output.weight"
-    per_layer = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-                 "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-                 "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-                 "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+    per_layer = {
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+    }
     for n in range(config.num_hidden_layers):
         for hf, ours in per_layer.items():
             names[f"model.layers.{n}.{hf}.weight"] = f"blk.{n}.{ours}.weight"
@@ -146,7 +203,8 @@ def rope_divisors(config):
             out.append(s["factor"])
         else:
             smooth = (s["original_max_position_embeddings"] / wavelen - s["low_freq_factor"]) / (
-                s["high_freq_factor"] - s["low_freq_factor"])
+                s["high_freq_factor"] - s["low_freq_factor"]
+            )
             out.append(1.0 / ((1 - smooth) / s["factor"] + smooth))
     return np.array(out, dtype=np.float32)
 
@@ -170,7 +228,7 @@ def write_keys(w, config, name):
     if (config.rope_scaling or {}).get("rope_type") == "linear":
         w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         w.add_rope_scaling_factor(config.rope_scaling["factor"])
-    tokens = pieces()[:config.vocab_size]
+    tokens = pieces()[: config.vocab_size]
     w.add_tokenizer_model("llama")
     w.add_tokenizer_pre("default")
     w.add_token_list(tokens)
@@ -235,10 +293,19 @@ def prompt():
 
 def stories_golden():
     """The trained model of models/: its prompt and 60 greedy tokens, logits of all positions."""
-    config = LlamaConfig(vocab_size=512, hidden_size=64, num_hidden_layers=5,
-                         num_attention_heads=8, num_key_value_heads=4, intermediate_size=172,
-                         max_position_embeddings=512, rms_norm_eps=1e-5, rope_theta=10000.0,
-                         tie_word_embeddings=False, attn_implementation="eager")
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=64,
+        num_hidden_layers=5,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=172,
+        max_position_embeddings=512,
+        rms_norm_eps=1e-5,
+        rope_theta=10000.0,
+        tie_word_embeddings=False,
+        attn_implementation="eager",
+    )
     model = model_from_gguf(STORIES, config)
     ids = [1, 403, 407, 261, 378]
     for _ in range(60):

@@ -6,9 +6,9 @@
  * indirect call is free. One step is: step_begin, embed, for each layer {attn_in, attention,
  * attn_out, mlp}, head, sample, step_end. Activations, KV pages and scratch live in the device.
  *
- * Results for a row must not depend on which other rows are in the batch nor on how a prompt was cut
- * into chunks: each kernel sums in one fixed order per row.
- * Thread: one thread uses a device at a time. */
+ * Results for a row must not depend on which other rows are in the batch nor on how a prompt was
+ * cut into chunks: each kernel sums in one fixed order per row. Thread: one thread uses a device at
+ * a time. */
 #pragma once
 #include "baton/model.h"
 
@@ -42,11 +42,11 @@ typedef struct bt_batch {
     int32_t n_rows; // tokens of this step, grouped by sequence
     int32_t n_seqs;
     int32_t n_out;
-    const int32_t *token;   // [n_rows]
-    const int32_t *pos;     // [n_rows] position in its sequence
-    const int32_t *row_seq; // [n_rows] index into seqs
+    const int32_t *token;     // [n_rows]
+    const int32_t *pos;       // [n_rows] position in its sequence
+    const int32_t *row_seq;   // [n_rows] index into seqs
     const bt_batch_seq *seqs; // [n_seqs]
-    const int32_t *out_row; // [n_out] ascending rows whose logits are wanted
+    const int32_t *out_row;   // [n_out] ascending rows whose logits are wanted
 } bt_batch;
 
 enum { BT_TOP_LOGPROBS_MAX = 20 };
@@ -65,9 +65,9 @@ typedef struct bt_token_count {
  * ban_eos, then greedy if temperature == 0, else temperature, top_k, top_p, min_p and one draw.
  * Logprobs are of the distribution after bias and penalties and before temperature. */
 typedef struct bt_sample_req {
-    float temperature;  // 0 = greedy (ties: lowest id)
-    float top_p, min_p; // 1 and 0 = off
-    int32_t top_k;      // 0 = off
+    float temperature;                                    // 0 = greedy (ties: lowest id)
+    float top_p, min_p;                                   // 1 and 0 = off
+    int32_t top_k;                                        // 0 = off
     float repeat_penalty, freq_penalty, presence_penalty; // 1, 0, 0 = off
     uint64_t seed;
     uint64_t counter; // position of the draw: same seed and counter, same draw
@@ -109,11 +109,14 @@ typedef struct bt_backend {
 
     bt_status (*step_begin)(bt_device *dev, const bt_batch *batch, bt_err *err);
     bt_status (*embed)(bt_device *dev, bt_err *err);
-    bt_status (*attn_in)(bt_device *dev, int32_t layer, bt_err *err);   // norm, q k v, rope, KV append
+    bt_status (*attn_in)(bt_device *dev, int32_t layer,
+                         bt_err *err); // norm, q k v, rope, KV append
     bt_status (*attention)(bt_device *dev, int32_t layer, bt_err *err); // softmax(q k) v over pages
-    bt_status (*attn_out)(bt_device *dev, int32_t layer, bt_err *err);  // output projection + residual
-    bt_status (*mlp)(bt_device *dev, int32_t layer, bt_err *err); // norm, gate up, silu, down + residual
-    bt_status (*head)(bt_device *dev, bt_err *err);               // final norm and logits of out_row
+    bt_status (*attn_out)(bt_device *dev, int32_t layer,
+                          bt_err *err); // output projection + residual
+    bt_status (*mlp)(bt_device *dev, int32_t layer,
+                     bt_err *err);                  // norm, gate up, silu, down + residual
+    bt_status (*head)(bt_device *dev, bt_err *err); // final norm and logits of out_row
     bt_status (*sample)(bt_device *dev, const bt_sample_req *reqs, bt_sample_out *outs,
                         bt_err *err); // [n_out] each
     /* Ends the step; busy_us is the device time since step_begin by the device's own clock. */

@@ -35,7 +35,7 @@ typedef enum bt_finish {
 #define X(name, text) BT_FINISH_##name,
     BT_FINISH_MAP(X)
 #undef X
-    BT_FINISH_COUNT
+        BT_FINISH_COUNT
 } bt_finish;
 const char *bt_finish_name(bt_finish f); // "eos", ...
 
@@ -72,8 +72,8 @@ typedef struct bt_gen_params {
 void bt_gen_params_init(bt_gen_params *p);
 
 typedef struct bt_engine_request {
-    uint64_t id;     // not 0, unique for the engine's life
-    uint64_t salt;   // prefix cache namespace: the account, unless the owner shares it
+    uint64_t id;           // not 0, unique for the engine's life
+    uint64_t salt;         // prefix cache namespace: the account, unless the owner shares it
     const int32_t *tokens; // [n_tokens] borrowed during submit; n_tokens >= 1
     int32_t n_tokens;
     int32_t n_seq; // sequences, 1..BT_SEQS_PER_REQUEST_MAX; sequence i draws with seed + i
@@ -125,7 +125,7 @@ typedef struct bt_engine_event {
             const char *text; // whole UTF-8 characters; stop strings already removed
             int32_t n_text;
             bt_finish finish; // SEQ_END only
-        } tokens; // PROMPT_LOGPROBS, TOKENS, SEQ_END
+        } tokens;             // PROMPT_LOGPROBS, TOKENS, SEQ_END
         struct {
             bt_finish finish; // of the sequence that ended last; worst first if they differ
             int32_t prompt_tokens, cached_tokens, completion_tokens;
@@ -137,7 +137,7 @@ typedef struct bt_engine_event {
             uint64_t busy_us, house_us; // cumulative of this engine boot
             uint64_t step_us;
             int32_t n_rows, n_seqs;
-            int32_t pages_free; // free or reclaimable from the prefix cache
+            int32_t pages_free;         // free or reclaimable from the prefix cache
             const bt_step_share *share; // the requests that this step moved
             int32_t n_share;
         } step;
@@ -148,9 +148,9 @@ typedef struct bt_engine_event {
             int32_t vocab, ctx, slots, n_pages, page_tokens, rows_max;
             uint64_t weights_bytes, kv_bytes, scratch_bytes;
             uint64_t boot;
-            const char *device; // "cpu0"
-            const char *name;   // model name
-            int32_t eos; // the first of the end-of-sequence set
+            const char *device;                              // "cpu0"
+            const char *name;                                // model name
+            int32_t eos;                                     // the first of the end-of-sequence set
             float prefill_us_per_token, decode_us_per_token; // first estimates of the cost model
         } ready;
         struct {
@@ -164,13 +164,13 @@ typedef void (*bt_engine_sink)(void *ud, const bt_engine_event *event);
 
 typedef struct bt_engine_options {
     const char *model_path;
-    const char *device;     // "auto", "cpu"; default "auto"
-    int32_t threads;        // 0 = all cores of the affinity mask
-    int32_t slots;          // 0 = 8
-    int32_t ctx;            // tokens a sequence; 0 = min(model's, 4096)
-    int32_t kv_tokens;      // KV pages in tokens; 0 = planned from free memory, at least one ctx
-    int32_t step_tokens;    // token budget a step; 0 = 512 (chunks shrink on slow devices)
-    int32_t step_ms;        // longest step aimed at; 0 = 250
+    const char *device;  // "auto", "cpu"; default "auto"
+    int32_t threads;     // 0 = all cores of the affinity mask
+    int32_t slots;       // 0 = 8
+    int32_t ctx;         // tokens a sequence; 0 = min(model's, 4096)
+    int32_t kv_tokens;   // KV pages in tokens; 0 = planned from free memory, at least one ctx
+    int32_t step_tokens; // token budget a step; 0 = 512 (chunks shrink on slow devices)
+    int32_t step_ms;     // longest step aimed at; 0 = 250
     bt_kv_format kv_format;
     const char *usage_path; // crash file to write, NULL = none (baton run)
     bool share_prefix;      // one prefix cache namespace for all accounts

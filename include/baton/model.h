@@ -57,21 +57,21 @@ typedef struct bt_weight {
 } bt_weight;
 
 typedef struct bt_layer_weights {
-    const float *attn_norm; // [hidden] F32, aligned copies owned by the model
-    const float *ffn_norm;  // [hidden]
-    bt_weight wq, wk, wv;   // [heads * head_dim, hidden]
+    const float *attn_norm;    // [hidden] F32, aligned copies owned by the model
+    const float *ffn_norm;     // [hidden]
+    bt_weight wq, wk, wv;      // [heads * head_dim, hidden]
     const float *bq, *bk, *bv; // [rows of wq, wk, wv] or NULL
-    bt_weight wo;           // [hidden, n_heads * head_dim]
-    bt_weight w_gate, w_up; // [ffn, hidden]
-    bt_weight w_down;       // [hidden, ffn]
+    bt_weight wo;              // [hidden, n_heads * head_dim]
+    bt_weight w_gate, w_up;    // [ffn, hidden]
+    bt_weight w_down;          // [hidden, ffn]
 } bt_layer_weights;
 
 typedef struct bt_weights {
-    bt_weight embed;          // [vocab, hidden]
-    const float *out_norm;    // [hidden]
-    bt_weight head;           // [vocab, hidden]; equals embed if tied
+    bt_weight embed;           // [vocab, hidden]
+    const float *out_norm;     // [hidden]
+    bt_weight head;            // [vocab, hidden]; equals embed if tied
     const float *rope_divisor; // [rope_dim / 2] divides each frequency, or NULL (all ones)
-    bt_layer_weights *layers; // [n_layers]
+    bt_layer_weights *layers;  // [n_layers]
 } bt_weights;
 
 #ifdef __cplusplus

@@ -59,7 +59,8 @@ const bt_status_info *bt_status_get(int status);
 #if defined(__GNUC__)
 __attribute__((format(printf, 4, 5)))
 #endif
-bt_status bt_err_set(bt_err *err, bt_status code, int32_t sys, const char *fmt, ...);
+bt_status
+bt_err_set(bt_err *err, bt_status code, int32_t sys, const char *fmt, ...);
 
 #ifdef __cplusplus
 }

@@ -48,8 +48,14 @@ void bt_buf_add(bt_buf *b, const void *data, size_t len)
     b->data[b->len] = 0;
 }
 
-void bt_buf_adds(bt_buf *b, const char *s) { bt_buf_add(b, s, strlen(s)); }
-void bt_buf_addc(bt_buf *b, char c) { bt_buf_add(b, &c, 1); }
+void bt_buf_adds(bt_buf *b, const char *s)
+{
+    bt_buf_add(b, s, strlen(s));
+}
+void bt_buf_addc(bt_buf *b, char c)
+{
+    bt_buf_add(b, &c, 1);
+}
 
 void bt_buf_addf(bt_buf *b, const char *fmt, ...)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* buf.h - a growable byte buffer with a bound, in the manner of git's strbuf.
  *
- * A failed append (out of memory, or past max_bytes) sets `failed` and leaves the content as it was, so a
- * writer may append freely and check once at the end. data is NUL-terminated whenever not NULL.
- * Thread: the owner's. */
+ * A failed append (out of memory, or past max_bytes) sets `failed` and leaves the content as it
+ * was, so a writer may append freely and check once at the end. data is NUL-terminated whenever not
+ * NULL. Thread: the owner's. */
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
@@ -17,7 +17,10 @@ typedef struct bt_buf {
 } bt_buf;
 
 enum { BT_BUF_MAX_DEFAULT = 64 << 20 };
-#define BT_BUF_INIT {0}
+#define BT_BUF_INIT                                                                                \
+    {                                                                                              \
+        0                                                                                          \
+    }
 
 void bt_buf_release(bt_buf *b); // frees and makes it empty again
 void bt_buf_clear(bt_buf *b);   // empty, memory kept, failed reset

@@ -11,15 +11,18 @@
 enum { FILE_BYTES_MAX = 1 << 20 };
 
 /* Parses text into the knob's field; where names the source for the error sentence. */
-static bt_status knob_set(const bt_knob *k, void *config, const char *text, const char *where, bt_err *err)
+static bt_status knob_set(const bt_knob *k, void *config, const char *text, const char *where,
+                          bt_err *err)
 {
     void *field = (char *)config + k->offset;
     char *end;
     switch (k->type) {
     case BT_KNOB_STR: *(const char **)field = text ? bt_must(bt_strdup(text)) : NULL; return BT_OK;
     case BT_KNOB_BOOL: {
-        bool yes = !strcmp(text, "1") || !strcmp(text, "true") || !strcmp(text, "yes") || !strcmp(text, "on");
-        bool no = !strcmp(text, "0") || !strcmp(text, "false") || !strcmp(text, "no") || !strcmp(text, "off");
+        bool yes = !strcmp(text, "1") || !strcmp(text, "true") || !strcmp(text, "yes") ||
+                   !strcmp(text, "on");
+        bool no = !strcmp(text, "0") || !strcmp(text, "false") || !strcmp(text, "no") ||
+                  !strcmp(text, "off");
         if (!yes && !no)
             return bt_err_set(err, BT_EINVAL, 0, "%s must be true or false, not '%s'", where, text);
         *(bool *)field = yes;
@@ -35,10 +38,12 @@ static bt_status knob_set(const bt_knob *k, void *config, const char *text, cons
         return bt_err_set(err, BT_EINVAL, 0, "%s must be %s, not '%s'", where,
                           k->type == BT_KNOB_INT ? "a whole number" : "a number", text);
     if (!(v >= k->min && v <= k->max))
-        return bt_err_set(err, BT_EINVAL, 0, "%s must be between %.15g and %.15g, not %s", where, k->min,
-                          k->max, text);
-    if (k->type == BT_KNOB_INT) *(int64_t *)field = (int64_t)v;
-    else *(double *)field = v;
+        return bt_err_set(err, BT_EINVAL, 0, "%s must be between %.15g and %.15g, not %s", where,
+                          k->min, k->max, text);
+    if (k->type == BT_KNOB_INT)
+        *(int64_t *)field = (int64_t)v;
+    else
+        *(double *)field = v;
     return BT_OK;
 }
 
@@ -53,8 +58,8 @@ static bool word_in(const char *list, const char *word, size_t n)
 }
 
 /* The knob that flag[0..n) names, among those of the command. */
-static const bt_knob *knob_find(const bt_knob *knobs, size_t count, unsigned command, const char *flag,
-                                size_t n)
+static const bt_knob *knob_find(const bt_knob *knobs, size_t count, unsigned command,
+                                const char *flag, size_t n)
 {
     for (size_t i = 0; i < count; i++) {
         if (!(knobs[i].commands & command)) continue;
@@ -73,7 +78,8 @@ static void env_name(const char *name, char out[static 64])
         out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
 }
 
-static bt_status load_env(const bt_knob *knobs, size_t n, void *config, unsigned command, bt_err *err)
+static bt_status load_env(const bt_knob *knobs, size_t n, void *config, unsigned command,
+                          bt_err *err)
 {
     for (size_t i = 0; i < n; i++) {
         char name[64];
@@ -119,7 +125,8 @@ static bt_status load_item(const bt_knob *knobs, size_t n, void *config, unsigne
             snprintf(number, sizeof number, "%.17g", item->valuedouble);
             text = number;
         }
-        if (!text) return bt_err_set(err, BT_EINVAL, 0, "%s must be text, a number or true/false", where);
+        if (!text)
+            return bt_err_set(err, BT_EINVAL, 0, "%s must be text, a number or true/false", where);
         return knob_set(&knobs[i], config, text, where, err);
     }
     return bt_err_set(err, BT_EINVAL, 0, "%s is not a setting; see --help", where);
@@ -150,8 +157,8 @@ done:
     return st;
 }
 
-static bt_status load_flags(const bt_knob *knobs, size_t n, void *config, unsigned command, int argc,
-                            char **argv, int *n_args, bt_err *err)
+static bt_status load_flags(const bt_knob *knobs, size_t n, void *config, unsigned command,
+                            int argc, char **argv, int *n_args, bt_err *err)
 {
     int kept = 0;
     for (int i = 0; i < argc; i++) {
@@ -185,12 +192,13 @@ static bt_status load_flags(const bt_knob *knobs, size_t n, void *config, unsign
     return BT_OK;
 }
 
-bt_status bt_config_load(const bt_knob *knobs, size_t n, void *config, unsigned command, const char *file,
-                         int argc, char **argv, int *n_args, bt_err *err)
+bt_status bt_config_load(const bt_knob *knobs, size_t n, void *config, unsigned command,
+                         const char *file, int argc, char **argv, int *n_args, bt_err *err)
 {
     bt_status st = BT_OK;
     for (size_t i = 0; i < n && st == BT_OK; i++)
-        if (knobs[i].initial) st = knob_set(&knobs[i], config, knobs[i].initial, knobs[i].name, err);
+        if (knobs[i].initial)
+            st = knob_set(&knobs[i], config, knobs[i].initial, knobs[i].name, err);
     if (st == BT_OK && file) st = load_file(knobs, n, config, command, file, err);
     if (st == BT_OK) st = load_env(knobs, n, config, command, err);
     if (st == BT_OK) st = load_flags(knobs, n, config, command, argc, argv, n_args, err);
@@ -208,7 +216,8 @@ static void help_row(const bt_knob *k, bt_buf *out)
         a += len + (a[len] == ' ');
     }
     if (k->arg) n += snprintf(left + n, sizeof left - (size_t)n, " %s", k->arg);
-    bt_buf_addf(out, "%-36s%s%s", left, n > 34 ? "\n                                    " : "", k->help);
+    bt_buf_addf(out, "%-36s%s%s", left, n > 34 ? "\n                                    " : "",
+                k->help);
     if (k->initial && *k->initial) bt_buf_addf(out, " [%s]", k->initial);
     bt_buf_addc(out, '\n');
 }
@@ -218,10 +227,12 @@ void bt_config_help(const bt_knob *knobs, size_t n, unsigned command, bt_buf *ou
     const char *group = NULL;
     for (size_t i = 0; i < n; i++) {
         if (!(knobs[i].commands & command)) continue;
-        if (!group || strcmp(group, knobs[i].group) != 0) bt_buf_addf(out, "\n%s\n", knobs[i].group);
+        if (!group || strcmp(group, knobs[i].group) != 0)
+            bt_buf_addf(out, "\n%s\n", knobs[i].group);
         group = knobs[i].group;
         help_row(&knobs[i], out);
     }
-    bt_buf_adds(out, "\nEvery option is also a BATON_* environment variable (--queue-wait is "
-                     "BATON_QUEUE_WAIT)\nand a key of the JSON file given by --config (\"queue_wait\").\n");
+    bt_buf_adds(
+        out, "\nEvery option is also a BATON_* environment variable (--queue-wait is "
+             "BATON_QUEUE_WAIT)\nand a key of the JSON file given by --config (\"queue_wait\").\n");
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.h - one table row a knob: it makes the flag, the BATON_* variable, the key of baton.json, and the help.
+/* config.h - one table row a knob: it makes the flag, the BATON_* variable, the key of baton.json,
+ * and the help.
  *
- * Precedence: flag, then environment, then file, then default. A row's field in the caller's struct is
- * const char * (STR), int64_t (INT), double (NUM) or bool (BOOL). Thread: main, at start. */
+ * Precedence: flag, then environment, then file, then default. A row's field in the caller's struct
+ * is const char * (STR), int64_t (INT), double (NUM) or bool (BOOL). Thread: main, at start. */
 #pragma once
 #include "baton/status.h"
 #include "base/buf.h"
@@ -25,10 +26,11 @@ typedef struct bt_knob {
     const char *help;
 } bt_knob;
 
-/* Fills config (zeroed by the caller). argv holds what follows the subcommand. Positional arguments are moved to
- * the front of argv and counted in *n_args. file: path of the JSON file; NULL = none; a missing file is an error.
- * Strings are kept for the life of the process. Errors name the flag, variable or key (BT_EINVAL). */
-bt_status bt_config_load(const bt_knob *knobs, size_t n, void *config, unsigned command, const char *file,
-                         int argc, char **argv, int *n_args, bt_err *err);
+/* Fills config (zeroed by the caller). argv holds what follows the subcommand. Positional arguments
+ * are moved to the front of argv and counted in *n_args. file: path of the JSON file; NULL = none;
+ * a missing file is an error. Strings are kept for the life of the process. Errors name the flag,
+ * variable or key (BT_EINVAL). */
+bt_status bt_config_load(const bt_knob *knobs, size_t n, void *config, unsigned command,
+                         const char *file, int argc, char **argv, int *n_args, bt_err *err);
 /* Grouped help of the knobs of one command. */
 void bt_config_help(const bt_knob *knobs, size_t n, unsigned command, bt_buf *out);

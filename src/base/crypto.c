@@ -32,4 +32,7 @@ void bt_sha256(const void *data, size_t len, uint8_t dst[static 32])
     BT_ASSERT(EVP_Digest(data, len, dst, &n, EVP_sha256(), NULL) == 1);
 }
 
-bool bt_secret_equal(const void *a, const void *b, size_t len) { return CRYPTO_memcmp(a, b, len) == 0; }
+bool bt_secret_equal(const void *a, const void *b, size_t len)
+{
+    return CRYPTO_memcmp(a, b, len) == 0;
+}

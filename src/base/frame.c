@@ -25,7 +25,10 @@ void bt_frame_end(bt_buf *b, size_t mark)
 }
 
 #define PUT(name, type)                                                                            \
-    void bt_put_##name(bt_buf *b, type v) { bt_buf_add(b, &v, sizeof v); }                         \
+    void bt_put_##name(bt_buf *b, type v)                                                          \
+    {                                                                                              \
+        bt_buf_add(b, &v, sizeof v);                                                               \
+    }                                                                                              \
     type bt_get_##name(bt_rd *r)                                                                   \
     {                                                                                              \
         type v = 0;                                                                                \
@@ -84,7 +87,8 @@ bt_status bt_frame_reader_fill(bt_frame_reader *r, int fd, bt_err *err)
     bt_buf_drop(&r->buf, r->at);
     r->at = 0;
     r->buf.max_bytes = BT_FRAME_MAX + BT_FRAME_HEADER + CHUNK;
-    if (!bt_buf_reserve(&r->buf, CHUNK)) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for a frame");
+    if (!bt_buf_reserve(&r->buf, CHUNK))
+        return bt_err_set(err, BT_ENOMEM, 0, "out of memory for a frame");
     ssize_t n;
     do n = read(fd, r->buf.data + r->buf.len, CHUNK);
     while (n < 0 && errno == EINTR);

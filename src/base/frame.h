@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frame.h - length-prefixed, versioned, bounded frames over a stream socket, and cursors for their payload.
+/* frame.h - length-prefixed, versioned, bounded frames over a stream socket, and cursors for their
+ * payload.
  *
  *   u32 payload bytes | u16 type | u16 version | payload          (host byte order: one machine)
  *
- * A reader that meets a wrong version or a payload over its bound says so and never resyncs: the peer
- * is ended. Thread: the owner's; one thread writes and one may read the same socket. */
+ * A reader that meets a wrong version or a payload over its bound says so and never resyncs: the
+ * peer is ended. Thread: the owner's; one thread writes and one may read the same socket. */
 #pragma once
 #include "baton/status.h"
 #include "base/buf.h"
@@ -14,7 +15,8 @@
 
 enum { BT_FRAME_VERSION = 1, BT_FRAME_HEADER = 8, BT_FRAME_MAX = 16 << 20 };
 
-/* Write cursor: appends to a bt_buf (check buf->failed at the end). Start a frame, put fields, end it. */
+/* Write cursor: appends to a bt_buf (check buf->failed at the end). Start a frame, put fields, end
+ * it. */
 size_t bt_frame_begin(bt_buf *b, uint16_t type); // returns the mark for bt_frame_end
 void bt_frame_end(bt_buf *b, size_t mark);
 void bt_put_u8(bt_buf *b, uint8_t v);

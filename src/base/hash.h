@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hash.h - a fast 64-bit hash and an open-addressing map from 64-bit keys to 64-bit values.
  *
- * For tables keyed by bytes, key the map by bt_hash() and compare the bytes on a hit. Keys from outside that
- * could be chosen to collide must be hashed with a secret seed. Thread: the owner's. */
+ * For tables keyed by bytes, key the map by bt_hash() and compare the bytes on a hit. Keys from
+ * outside that could be chosen to collide must be hashed with a secret seed. Thread: the owner's.
+ */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,8 +28,9 @@ typedef struct bt_map {
 
 void bt_map_release(bt_map *m);
 void bt_map_clear(bt_map *m);
-bool bt_map_reserve(bt_map *m, size_t n);               // room for n keys without growing
-bool bt_map_put(bt_map *m, uint64_t key, uint64_t value); // inserts or replaces; false: out of memory
+bool bt_map_reserve(bt_map *m, size_t n); // room for n keys without growing
+bool bt_map_put(bt_map *m, uint64_t key,
+                uint64_t value); // inserts or replaces; false: out of memory
 bool bt_map_get(const bt_map *m, uint64_t key, uint64_t *value);
 bool bt_map_remove(bt_map *m, uint64_t key);
 /* Iterates: start with *at = 0; false at the end. Not stable under change. */

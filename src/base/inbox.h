@@ -2,7 +2,8 @@
 /* inbox.h - a bounded queue of fixed-size messages from many threads to one.
  *
  * Messages are copied in and out. push() refuses when full (the caller answers 429 or 503);
- * push_wait() waits up to a deadline, for messages that must not be lost. Thread: any pushes, one takes. */
+ * push_wait() waits up to a deadline, for messages that must not be lost. Thread: any pushes, one
+ * takes. */
 #pragma once
 #include "baton/status.h"
 #include <pthread.h>

@@ -31,10 +31,14 @@ static bool scan_hex4(scan *c, unsigned *out)
     unsigned v = 0;
     for (int i = 0; i < 4; i++, c->at++) {
         char ch = c->at < c->len ? c->s[c->at] : 0;
-        if (ch >= '0' && ch <= '9') v = v * 16 + (unsigned)(ch - '0');
-        else if (ch >= 'a' && ch <= 'f') v = v * 16 + (unsigned)(ch - 'a' + 10);
-        else if (ch >= 'A' && ch <= 'F') v = v * 16 + (unsigned)(ch - 'A' + 10);
-        else return scan_fail(c, "a \\u escape needs four hexadecimal digits");
+        if (ch >= '0' && ch <= '9')
+            v = v * 16 + (unsigned)(ch - '0');
+        else if (ch >= 'a' && ch <= 'f')
+            v = v * 16 + (unsigned)(ch - 'a' + 10);
+        else if (ch >= 'A' && ch <= 'F')
+            v = v * 16 + (unsigned)(ch - 'A' + 10);
+        else
+            return scan_fail(c, "a \\u escape needs four hexadecimal digits");
     }
     *out = v;
     return true;
@@ -84,8 +88,10 @@ static bool scan_digits(scan *c)
 static bool scan_number(scan *c)
 {
     if (c->s[c->at] == '-') c->at++;
-    if (c->at < c->len && c->s[c->at] == '0') c->at++;
-    else if (!scan_digits(c)) return false;
+    if (c->at < c->len && c->s[c->at] == '0')
+        c->at++;
+    else if (!scan_digits(c))
+        return false;
     if (c->at < c->len && c->s[c->at] == '.') {
         c->at++;
         if (!scan_digits(c)) return false;
@@ -178,10 +184,11 @@ bt_status bt_json_parse(const char *text, size_t len, cJSON **out, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0, "invalid UTF-8 at byte %zu of the JSON text", valid);
     scan c = {text, 0, len, NULL};
     if (!scan_document(&c))
-        return bt_err_set(err, BT_EINVAL, 0, "invalid JSON at byte %zu: %s", c.at < len ? c.at : len,
-                          c.why);
+        return bt_err_set(err, BT_EINVAL, 0, "invalid JSON at byte %zu: %s",
+                          c.at < len ? c.at : len, c.why);
     cJSON *root = cJSON_ParseWithLength(text, len);
-    if (!root) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for a JSON text of %zu bytes", len);
+    if (!root)
+        return bt_err_set(err, BT_ENOMEM, 0, "out of memory for a JSON text of %zu bytes", len);
     *out = root;
     return BT_OK;
 }
@@ -214,8 +221,8 @@ bt_status bt_json_get_int(const cJSON *obj, const char *key, int64_t min, int64_
     if (!cJSON_IsNumber(v) || v->valuedouble != floor(v->valuedouble))
         return bt_err_set(err, BT_EINVAL, 0, "'%s' must be an integer", key);
     if (!(v->valuedouble >= (double)min && v->valuedouble <= (double)max))
-        return bt_err_set(err, BT_EINVAL, 0, "'%s' must be between %" PRId64 " and %" PRId64, key, min,
-                          max);
+        return bt_err_set(err, BT_EINVAL, 0, "'%s' must be between %" PRId64 " and %" PRId64, key,
+                          min, max);
     /* (double)INT64_MAX rounds up to 2^63, which does not convert */
     *out = v->valuedouble >= 9223372036854775807.0 ? INT64_MAX : (int64_t)v->valuedouble;
     return BT_OK;
@@ -275,13 +282,20 @@ static void jw_quote(bt_buf *b, const char *s, size_t n)
         uint32_t cp;
         size_t len = bt_utf8_decode(s + run, n - run, &cp);
         i = run + (len ? len : 1);
-        if (c == '"' || c == '\\') bt_buf_addf(b, "\\%c", c);
-        else if (c == '\n') bt_buf_adds(b, "\\n");
-        else if (c == '\r') bt_buf_adds(b, "\\r");
-        else if (c == '\t') bt_buf_adds(b, "\\t");
-        else if (c < 0x20 || c == 0x7F) bt_buf_addf(b, "\\u%04x", c);
-        else if (len == 0) bt_buf_adds(b, "\xEF\xBF\xBD");
-        else bt_buf_add(b, s + run, len);
+        if (c == '"' || c == '\\')
+            bt_buf_addf(b, "\\%c", c);
+        else if (c == '\n')
+            bt_buf_adds(b, "\\n");
+        else if (c == '\r')
+            bt_buf_adds(b, "\\r");
+        else if (c == '\t')
+            bt_buf_adds(b, "\\t");
+        else if (c < 0x20 || c == 0x7F)
+            bt_buf_addf(b, "\\u%04x", c);
+        else if (len == 0)
+            bt_buf_adds(b, "\xEF\xBF\xBD");
+        else
+            bt_buf_add(b, s + run, len);
     }
     bt_buf_addc(b, '"');
 }
@@ -302,8 +316,10 @@ void bt_jw_strn(bt_jw *w, const char *s, size_t n)
 
 void bt_jw_str(bt_jw *w, const char *s)
 {
-    if (!s) bt_jw_null(w);
-    else bt_jw_strn(w, s, strlen(s));
+    if (!s)
+        bt_jw_null(w);
+    else
+        bt_jw_strn(w, s, strlen(s));
 }
 
 void bt_jw_int(bt_jw *w, int64_t v)

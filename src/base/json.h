@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* json.h - strict, bounded JSON in (cJSON behind a validator) and a plain writer out.
  *
- * cJSON accepts raw control characters, "01", invalid UTF-8, and cuts strings at \u0000. So bt_json_parse first
- * checks grammar, UTF-8 and depth itself, and refuses what cJSON would misread, with the byte
- * offset in the sentence. Thread: any. */
+ * cJSON accepts raw control characters, "01", invalid UTF-8, and cuts strings at \u0000. So
+ * bt_json_parse first checks grammar, UTF-8 and depth itself, and refuses what cJSON would misread,
+ * with the byte offset in the sentence. Thread: any. */
 #pragma once
 #include "baton/status.h"
 #include "base/buf.h"
@@ -13,11 +13,12 @@
 
 enum { BT_JSON_DEPTH_MAX = 64 };
 
-/* *out is owned by the caller (cJSON_Delete). Refuses trailing bytes and strings that hold \u0000. */
+/* *out is owned by the caller (cJSON_Delete). Refuses trailing bytes and strings that hold \u0000.
+ */
 bt_status bt_json_parse(const char *text, size_t len, cJSON **out, bt_err *err);
 
-/* Typed getters for request bodies. Absent or null: BT_OK and *out untouched. Wrong type or out of range: BT_EINVAL
- * with a sentence that names the field. */
+/* Typed getters for request bodies. Absent or null: BT_OK and *out untouched. Wrong type or out of
+ * range: BT_EINVAL with a sentence that names the field. */
 bt_status bt_json_get_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
                           bt_err *err);
 bt_status bt_json_get_num(const cJSON *obj, const char *key, double min, double max, double *out,
@@ -26,7 +27,8 @@ bt_status bt_json_get_bool(const cJSON *obj, const char *key, bool *out, bt_err 
 bt_status bt_json_get_str(const cJSON *obj, const char *key, const char **out, bt_err *err);
 const cJSON *bt_json_item(const cJSON *obj, const char *key); // NULL if absent or null
 
-/* Writer: commas and quoting by itself. Strings must be valid UTF-8; other bytes are replaced by U+FFFD. */
+/* Writer: commas and quoting by itself. Strings must be valid UTF-8; other bytes are replaced by
+ * U+FFFD. */
 typedef struct bt_jw {
     bt_buf *b;
     bool comma; // a comma is due before the next value

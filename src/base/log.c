@@ -10,7 +10,10 @@
 static atomic_int log_level = BT_LOG_INFO;
 static const char *const level_name[] = {"error", "warn", "info", "debug"};
 
-void bt_log_set_level(bt_log_level level) { atomic_store(&log_level, level); }
+void bt_log_set_level(bt_log_level level)
+{
+    atomic_store(&log_level, level);
+}
 
 int bt_log_parse_level(const char *name)
 {

@@ -3,8 +3,8 @@
  *
  *     bt_log(BT_LOG_INFO, "lease.expired", "req=%llu slot=%d held_ms=%d", ...);
  *
- * Prompts, generated text and credentials are never logged. A line is logged once, by the layer that
- * decides. Thread: any (one write() a line). */
+ * Prompts, generated text and credentials are never logged. A line is logged once, by the layer
+ * that decides. Thread: any (one write() a line). */
 #pragma once
 
 typedef enum bt_log_level { BT_LOG_ERR, BT_LOG_WARN, BT_LOG_INFO, BT_LOG_DEBUG } bt_log_level;

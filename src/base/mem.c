@@ -22,14 +22,20 @@ static bool mem_check(void)
     return true;
 }
 
-void *bt_malloc(size_t bytes) { return mem_check() ? NULL : malloc(bytes ? bytes : 1); }
+void *bt_malloc(size_t bytes)
+{
+    return mem_check() ? NULL : malloc(bytes ? bytes : 1);
+}
 
 void *bt_calloc(size_t count, size_t bytes)
 {
     return mem_check() ? NULL : calloc(count ? count : 1, bytes ? bytes : 1);
 }
 
-void *bt_realloc(void *p, size_t bytes) { return mem_check() ? NULL : realloc(p, bytes ? bytes : 1); }
+void *bt_realloc(void *p, size_t bytes)
+{
+    return mem_check() ? NULL : realloc(p, bytes ? bytes : 1);
+}
 
 void *bt_aligned_alloc(size_t align, size_t bytes)
 {
@@ -48,9 +54,15 @@ char *bt_strndup(const char *s, size_t n)
     return p;
 }
 
-char *bt_strdup(const char *s) { return bt_strndup(s, strlen(s)); }
+char *bt_strdup(const char *s)
+{
+    return bt_strndup(s, strlen(s));
+}
 
-void bt_free(void *p) { free(p); }
+void bt_free(void *p)
+{
+    free(p);
+}
 
 void *bt_must(void *p)
 {
@@ -67,9 +79,18 @@ void bt_mem_fail_at(long n)
     atomic_store(&fail_countdown, n);
 }
 
-bool bt_mem_failed(void) { return atomic_load(&fail_happened); }
-void bt_mem_guard_begin(void) { guard_depth++; }
-void bt_mem_guard_end(void) { guard_depth--; }
+bool bt_mem_failed(void)
+{
+    return atomic_load(&fail_happened);
+}
+void bt_mem_guard_begin(void)
+{
+    guard_depth++;
+}
+void bt_mem_guard_end(void)
+{
+    guard_depth--;
+}
 
 typedef struct bt_arena_block {
     struct bt_arena_block *next;

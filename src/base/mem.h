@@ -34,5 +34,6 @@ typedef struct bt_arena {
 } bt_arena;
 void bt_arena_init(bt_arena *a, size_t max_bytes);
 void bt_arena_release(bt_arena *a);
-void *bt_arena_alloc(bt_arena *a, size_t bytes) __attribute__((warn_unused_result)); // 16-aligned, zeroed
+void *bt_arena_alloc(bt_arena *a, size_t bytes)
+    __attribute__((warn_unused_result)); // 16-aligned, zeroed
 char *bt_arena_strndup(bt_arena *a, const char *s, size_t n);

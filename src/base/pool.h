@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pool.h - a fixed team of threads that runs one function together, many times a step.
  *
- * bt_pool_run() calls fn(ud, thread, threads) once on each thread, the caller being thread 0, and returns when
- * all have finished. Workers spin for some microseconds between runs, then sleep, so an idle pool
- * costs nothing. Thread: one caller at a time. */
+ * bt_pool_run() calls fn(ud, thread, threads) once on each thread, the caller being thread 0, and
+ * returns when all have finished. Workers spin for some microseconds between runs, then sleep, so
+ * an idle pool costs nothing. Thread: one caller at a time. */
 #pragma once
 #include "baton/status.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rng.h - counter-based random numbers: the same (seed, counter) gives the same draw, whatever else runs. */
+/* rng.h - counter-based random numbers: the same (seed, counter) gives the same draw, whatever else
+ * runs. */
 #pragma once
 #include "base/hash.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/utf8.h"
 
-/* Lowest and highest second byte allowed after lead byte c; length of its sequence, 0 if c cannot lead. */
+/* Lowest and highest second byte allowed after lead byte c; length of its sequence, 0 if c cannot
+ * lead. */
 static size_t utf8_lead(unsigned char c, unsigned char *lo, unsigned char *hi)
 {
     *lo = 0x80;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench.c - `baton bench model` and `baton bench batch`: llama-bench's and llama-batched-bench's columns, with the
- * engine in this process, so that rows of both programs can stand side by side.
+/* bench.c - `baton bench model` and `baton bench batch`: llama-bench's and llama-batched-bench's
+ * columns, with the engine in this process, so that rows of both programs can stand side by side.
  *
- * model: "pp N" is N prompt tokens in one request; "tg N" is N single-token steps after a one-token prompt.
- * batch: B sequences of PP prompt and TG generated tokens each; T_PP until the last has its first token. */
+ * model: "pp N" is N prompt tokens in one request; "tg N" is N single-token steps after a one-token
+ * prompt. batch: B sequences of PP prompt and TG generated tokens each; T_PP until the last has its
+ * first token. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -60,8 +61,10 @@ static bt_status bench_run(bench *b, int32_t n, int32_t n_prompt, int32_t n_gen,
     int64_t start = bt_now_ns();
     for (int32_t i = 0; i < n && st == BT_OK; i++) {
         for (int32_t j = 0; j < n_prompt; j++)
-            ids[j] = (int32_t)(bt_rng_u64(first_id + (uint64_t)i, (uint64_t)j) % (uint64_t)b->vocab);
-        bt_engine_request req = {.id = ++b->next_id, .salt = 1, .tokens = ids, .n_tokens = n_prompt, .n_seq = 1};
+            ids[j] =
+                (int32_t)(bt_rng_u64(first_id + (uint64_t)i, (uint64_t)j) % (uint64_t)b->vocab);
+        bt_engine_request req = {
+            .id = ++b->next_id, .salt = 1, .tokens = ids, .n_tokens = n_prompt, .n_seq = 1};
         bt_gen_params_init(&req.params);
         req.params.temperature = 0;
         req.params.ignore_eos = true;
@@ -162,20 +165,23 @@ static void row_print(const bench *b, const row *r, int index)
     bt_jw w = bt_jw_on(&text);
     const char *o = b->o->output;
     row_stats(r, true, &avg, &dev);
-    snprintf(test, sizeof test, r->n_prompt ? "pp%d" : "tg%d", r->n_prompt ? r->n_prompt : r->n_gen);
+    snprintf(test, sizeof test, r->n_prompt ? "pp%d" : "tg%d",
+             r->n_prompt ? r->n_prompt : r->n_gen);
     if (strncmp(o, "json", 4) == 0) {
         row_json(b, r, &w);
         bool array = strcmp(o, "json") == 0;
         printf("%s%s%s", array ? (index ? ",\n  " : "[\n  ") : "", text.data, array ? "" : "\n");
     } else if (strcmp(o, "csv") == 0) {
         if (index == 0) printf("model,size_bytes,threads,n_prompt,n_gen,avg_ts,stddev_ts\n");
-        printf("%s,%" PRIu64 ",%d,%d,%d,%.3f,%.3f\n", b->name, b->weights_bytes, b->threads, r->n_prompt,
-               r->n_gen, avg, dev);
+        printf("%s,%" PRIu64 ",%d,%d,%d,%.3f,%.3f\n", b->name, b->weights_bytes, b->threads,
+               r->n_prompt, r->n_gen, avg, dev);
     } else {
         if (index == 0)
-            printf("| model                          |       size | backend    | threads |            test |"
+            printf("| model                          |       size | backend    | threads |         "
+                   "   test |"
                    "                  t/s |\n"
-                   "| ------------------------------ | ---------: | ---------- | ------: | --------------: |"
+                   "| ------------------------------ | ---------: | ---------- | ------: | "
+                   "--------------: |"
                    " -------------------: |\n");
         printf("| %-30.30s | %6.2f MiB | CPU        | %7d | %15s | %12.2f ± %5.2f |\n", b->name,
                (double)b->weights_bytes / 1048576, b->threads, test, avg, dev);
@@ -189,7 +195,8 @@ static bt_status bench_model(bench *b, bt_err *err)
     int32_t pp[TESTS_MAX], tg[TESTS_MAX];
     int n_pp = parse_list(b->o->n_prompt, pp), n_tg = parse_list(b->o->n_gen, tg), index = 0;
     if (n_pp < 0 || n_tg < 0)
-        return bt_err_set(err, BT_EINVAL, 0, "--n-prompt and --n-gen take numbers separated by commas");
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "--n-prompt and --n-gen take numbers separated by commas");
     row *r = bt_must(bt_calloc(1, sizeof *r));
     bt_status st = BT_OK;
     for (int i = 0; i < n_pp + n_tg && st == BT_OK; i++) {
@@ -216,11 +223,13 @@ static bt_status bench_batch(bench *b, bt_err *err)
     int n_pp = parse_list(b->o->n_prompt, pp), n_tg = parse_list(b->o->n_gen, tg);
     int n_pl = parse_list(b->o->streams, pl);
     if (n_pp < 1 || n_tg < 1 || n_pl < 1)
-        return bt_err_set(err, BT_EINVAL, 0, "--n-prompt, --n-gen and --streams take numbers separated by commas");
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "--n-prompt, --n-gen and --streams take numbers separated by commas");
     bool json = strncmp(b->o->output, "json", 4) == 0;
     if (!json)
         printf("|%6s | %6s | %4s | %6s | %8s | %8s | %8s | %8s | %8s | %8s |\n"
-               "|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|\n",
+               "|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|-----"
+               "----:|---------:|\n",
                "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s");
     bt_status st = BT_OK;
     for (int i = 0; i < n_pp * n_tg * n_pl && st == BT_OK; i++) {
@@ -233,10 +242,12 @@ static bt_status bench_batch(bench *b, bt_err *err)
         }
         if (st) break;
         double tp = (double)best_prompt / 1e9, tt = (double)best_gen / 1e9;
-        printf(json ? "{\"pp\": %d, \"tg\": %d, \"pl\": %d, \"n_kv\": %d, \"t_pp\": %.6f, \"speed_pp\": %.6f, "
+        printf(json ? "{\"pp\": %d, \"tg\": %d, \"pl\": %d, \"n_kv\": %d, \"t_pp\": %.6f, "
+                      "\"speed_pp\": %.6f, "
                       "\"t_tg\": %.6f, \"speed_tg\": %.6f, \"t\": %.6f, \"speed\": %.6f}\n"
                     : "|%6d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f |\n",
-               p, t, n, n * (p + t), tp, p * n / tp, tt, t * n / tt, tp + tt, n * (p + t) / (tp + tt));
+               p, t, n, n * (p + t), tp, p * n / tp, tt, t * n / tt, tp + tt,
+               n * (p + t) / (tp + tt));
         fflush(stdout);
     }
     return st;
@@ -252,7 +263,8 @@ int bt_cmd_bench(const bt_options *o, int argc, char **argv)
     bt_log_set_level(BT_LOG_WARN);
     bt_status st = bt_options_engine(o, &eo, &err);
     if (st == BT_OK && !batch && strcmp(what, "model") != 0)
-        st = bt_err_set(&err, BT_EINVAL, 0, "say what to measure: `baton bench model` or `baton bench batch`");
+        st = bt_err_set(&err, BT_EINVAL, 0,
+                        "say what to measure: `baton bench model` or `baton bench batch`");
     if (st == BT_OK) {
         if (eo.slots == 0) eo.slots = batch ? 64 : 1;
         b.threads = eo.threads ? eo.threads : bt_cpu_count();

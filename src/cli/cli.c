@@ -17,7 +17,8 @@ bt_status bt_cli_read_stdin(bt_buf *out, size_t max, bt_err *err)
     ssize_t n;
     out->max_bytes = max;
     while ((n = read(STDIN_FILENO, chunk, sizeof chunk)) > 0) bt_buf_add(out, chunk, (size_t)n);
-    if (n < 0) return bt_err_set(err, BT_EIO, errno, "cannot read standard input: %s", strerror(errno));
+    if (n < 0)
+        return bt_err_set(err, BT_EIO, errno, "cannot read standard input: %s", strerror(errno));
     if (out->failed) return bt_err_set(err, BT_ETOOBIG, 0, "the input is over %zu bytes", max);
     bt_buf_add(out, "", 0);
     return BT_OK;

@@ -12,7 +12,8 @@
 
 enum { ANSWER_MAX = 64 << 20, WAIT_S = 10 };
 
-static bt_status client_connect(const char *host, const char *port, const char *url, int *out, bt_err *err)
+static bt_status client_connect(const char *host, const char *port, const char *url, int *out,
+                                bt_err *err)
 {
     struct addrinfo hint = {.ai_socktype = SOCK_STREAM}, *list = NULL;
     int rc = getaddrinfo(host, port, &hint, &list);
@@ -31,8 +32,10 @@ static bt_status client_connect(const char *host, const char *port, const char *
     }
     freeaddrinfo(list);
     if (fd < 0)
-        return bt_err_set(err, BT_EIO, why, "no server answers at %s (%s); is `baton serve` running? "
-                          "--url or --data says where", url, strerror(why));
+        return bt_err_set(err, BT_EIO, why,
+                          "no server answers at %s (%s); is `baton serve` running? "
+                          "--url or --data says where",
+                          url, strerror(why));
     *out = fd;
     return BT_OK;
 }
@@ -42,14 +45,16 @@ static bt_status client_exchange(int fd, const bt_buf *request, bt_buf *raw, bt_
     size_t at = 0;
     while (at < request->len) {
         ssize_t n = send(fd, request->data + at, request->len - at, MSG_NOSIGNAL);
-        if (n <= 0) return bt_err_set(err, BT_EIO, errno, "cannot send the request: %s", strerror(errno));
+        if (n <= 0)
+            return bt_err_set(err, BT_EIO, errno, "cannot send the request: %s", strerror(errno));
         at += (size_t)n;
     }
     char chunk[16384];
     ssize_t n;
     raw->max_bytes = ANSWER_MAX;
     while ((n = recv(fd, chunk, sizeof chunk, 0)) > 0) bt_buf_add(raw, chunk, (size_t)n);
-    if (n < 0) return bt_err_set(err, BT_EIO, errno, "the server does not answer: %s", strerror(errno));
+    if (n < 0)
+        return bt_err_set(err, BT_EIO, errno, "the server does not answer: %s", strerror(errno));
     if (raw->failed) return bt_err_set(err, BT_ETOOBIG, 0, "the server's answer is too long");
     return BT_OK;
 }
@@ -62,9 +67,12 @@ bt_status bt_client_call(const char *url, const char *method, const char *path, 
     int fd = -1;
     if (sscanf(url, "http://%255[^:/]:%7[0-9]", host, port) < 1)
         return bt_err_set(err, BT_EINVAL, 0, "'%s' is not like http://HOST:PORT", url);
-    bt_buf_addf(&request, "%s %s HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\n", method, path, host, port);
+    bt_buf_addf(&request, "%s %s HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\n", method, path,
+                host, port);
     if (token && *token) bt_buf_addf(&request, "Authorization: Bearer %s\r\n", token);
-    if (body) bt_buf_addf(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
+    if (body)
+        bt_buf_addf(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
+                    strlen(body));
     bt_buf_addf(&request, "\r\n%s", body ? body : "");
     bt_status st = client_connect(host, port, url, &fd, err);
     if (st == BT_OK) st = client_exchange(fd, &request, &raw, err);

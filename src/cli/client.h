@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client.h - one request to the running server on this machine, for `baton quota`. Plain HTTP/1.1, one
- * connection a request; not a general client. */
+/* client.h - one request to the running server on this machine, for `baton quota`. Plain HTTP/1.1,
+ * one connection a request; not a general client. */
 #pragma once
 #include "base/buf.h"
 #include "baton/status.h"

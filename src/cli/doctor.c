@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* doctor.c - `baton doctor`: what this machine offers, what is usable, and what to do about the rest. */
+/* doctor.c - `baton doctor`: what this machine offers, what is usable, and what to do about the
+ * rest. */
 #include "base/pool.h"
 #include "cli/cli.h"
 #include "cli/client.h"
@@ -34,7 +35,8 @@ static void check_machine(void)
     bt_memory memory;
     bt_err err;
     say("ok", "cpu: %d cores usable, kernels %s", bt_cpu_count(), bt_isa_name(bt_isa_best()));
-    if (bt_memory_read("", &memory, &err)) say("FAIL", "memory: %s", err.msg);
+    if (bt_memory_read("", &memory, &err))
+        say("FAIL", "memory: %s", err.msg);
     else
         say("ok", "memory: %.1f GiB free of %.1f GiB this process may use",
             (double)memory.free_bytes / (1 << 30), (double)memory.total_bytes / (1 << 30));
@@ -46,10 +48,12 @@ static void check_data(const bt_options *o)
     const char *dir = bt_options_data_dir(o);
     struct stat st;
     bool space = getenv("SPACE_ID") != NULL;
-    if (stat(dir, &st) != 0) say("note", "data: %s is not there yet; `baton serve` makes it", dir);
+    if (stat(dir, &st) != 0)
+        say("note", "data: %s is not there yet; `baton serve` makes it", dir);
     else if (access(dir, W_OK) != 0)
         say("FAIL", "data: %s is not writable by uid %d; give --data DIR", dir, (int)getuid());
-    else say("ok", "data: %s is writable", dir);
+    else
+        say("ok", "data: %s is writable", dir);
     if (space && strcmp(dir, "/data") != 0)
         say("warn", "data: no persistent storage: a restart of this Space forgets quotas");
     if (space) say("ok", "space: addresses are taken from X-Forwarded-For (--trusted-proxy auto)");
@@ -68,13 +72,15 @@ static void check_model(const bt_options *o)
     bt_status st = bt_model_open(o->model, &model, &err);
     if (st == BT_OK) {
         const bt_recipe *r = &model->recipe;
-        say("ok", "model: %s, %s, %d layers of %d, context %d", r->name[0] ? r->name : o->model, r->arch,
-            r->n_layers, r->hidden, r->ctx_train);
+        say("ok", "model: %s, %s, %d layers of %d, context %d", r->name[0] ? r->name : o->model,
+            r->arch, r->n_layers, r->hidden, r->ctx_train);
         st = bt_vocab_open(model->gguf, &vocab, &err);
     }
     if (st == BT_OK) st = bt_tokenizer_open(model->gguf, vocab, &tok, &err);
-    if (st == BT_OK) say("ok", "tokenizer: %d tokens", bt_vocab_size(vocab));
-    else say("FAIL", "model: %s", err.msg);
+    if (st == BT_OK)
+        say("ok", "tokenizer: %d tokens", bt_vocab_size(vocab));
+    else
+        say("FAIL", "model: %s", err.msg);
     bt_tokenizer_close(tok);
     bt_vocab_close(vocab);
     bt_model_close(model);
@@ -88,7 +94,8 @@ static int check_health(const bt_options *o)
     bt_err err = {0};
     int code = 0;
     bt_status st = bt_client_url(o, url, sizeof url, &err);
-    if (st == BT_OK) st = bt_client_call(url, "GET", "/health/ready", NULL, NULL, &code, &answer, &err);
+    if (st == BT_OK)
+        st = bt_client_call(url, "GET", "/health/ready", NULL, NULL, &code, &answer, &err);
     if (st == BT_OK) printf("%s: %s\n", url, code == 200 ? "ready" : "not ready");
     bt_buf_release(&answer);
     return st ? bt_cli_fail(&err) : code != 200;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* main.c - picks the subcommand. The hidden command "engine-process FD" is what `baton serve` starts. */
+/* main.c - picks the subcommand. The hidden command "engine-process FD" is what `baton serve`
+ * starts. */
 #include "base/assert.h"
 #include "cli/cli.h"
 #include "engine/process.h"
@@ -15,18 +16,23 @@ static const struct {
     const char *args, *help;
 } commands[] = {
     {"serve", BT_CMD_SERVE, bt_cmd_serve, "-m MODEL [options]", "serve a model over HTTP"},
-    {"run", BT_CMD_RUN, bt_cmd_run, "-m MODEL [-p PROMPT] [options]", "complete or chat in the terminal"},
-    {"tokenize", BT_CMD_TOKENIZE, bt_cmd_tokenize, "-m MODEL [options] < TEXT", "show a text's tokens"},
-    {"bench", BT_CMD_BENCH, bt_cmd_bench, "model|batch -m MODEL [options]", "measure prompt and generation speed"},
+    {"run", BT_CMD_RUN, bt_cmd_run, "-m MODEL [-p PROMPT] [options]",
+     "complete or chat in the terminal"},
+    {"tokenize", BT_CMD_TOKENIZE, bt_cmd_tokenize, "-m MODEL [options] < TEXT",
+     "show a text's tokens"},
+    {"bench", BT_CMD_BENCH, bt_cmd_bench, "model|batch -m MODEL [options]",
+     "measure prompt and generation speed"},
     {"quota", BT_CMD_QUOTA, bt_cmd_quota, "[show | set ACCOUNT SECONDS | reset ACCOUNT] [options]",
      "show and edit accounts of the running server"},
-    {"doctor", BT_CMD_DOCTOR, bt_cmd_doctor, "[-m MODEL] [options]", "check what this machine offers"},
+    {"doctor", BT_CMD_DOCTOR, bt_cmd_doctor, "[-m MODEL] [options]",
+     "check what this machine offers"},
 };
 
 static void usage(FILE *out)
 {
-    fprintf(out, "Baton %s passes one GPU, or a few CPU cores, fairly between many users.\n\n"
-                 "usage: baton COMMAND [options]\n\n",
+    fprintf(out,
+            "Baton %s passes one GPU, or a few CPU cores, fairly between many users.\n\n"
+            "usage: baton COMMAND [options]\n\n",
             BATON_VERSION);
     for (size_t i = 0; i < BT_COUNT(commands); i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
@@ -39,7 +45,8 @@ static int run(size_t i, int argc, char **argv)
     bt_options o;
     bt_err err = {0};
     int n_args = 0;
-    if (bt_options_load(&o, commands[i].command, argc, argv, &n_args, &err)) return bt_cli_fail(&err);
+    if (bt_options_load(&o, commands[i].command, argc, argv, &n_args, &err))
+        return bt_cli_fail(&err);
     if (o.help) {
         bt_buf text = BT_BUF_INIT;
         bt_options_help(commands[i].command, &text);
@@ -59,7 +66,8 @@ int main(int argc, char **argv)
         return 2;
     }
     const char *name = argv[1];
-    if (strcmp(name, BT_ENGINE_COMMAND) == 0 && argc == 3) return bt_engine_main(atoi(argv[2]), NULL);
+    if (strcmp(name, BT_ENGINE_COMMAND) == 0 && argc == 3)
+        return bt_engine_main(atoi(argv[2]), NULL);
     if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
         printf("baton %s\n", BATON_VERSION);
         return 0;

@@ -18,12 +18,12 @@ static const bt_knob knobs[] = {
      "GGUF file to serve"},
     {"alias", "-a", "NAME", BT_KNOB_STR, AT(alias), 0, 0, NULL, SERVE, "Model and device",
      "model name shown to clients (default: the file's name)"},
-    {"device", "-dev", "auto|cpu", BT_KNOB_STR, AT(device), 0, 0, "auto", ENGINE, "Model and device",
-     "where the model runs"},
+    {"device", "-dev", "auto|cpu", BT_KNOB_STR, AT(device), 0, 0, "auto", ENGINE,
+     "Model and device", "where the model runs"},
     {"threads", "-t", "N", BT_KNOB_INT, AT(threads), 0, 1024, "0", ENGINE, "Model and device",
      "CPU threads; 0 = all cores it may use"},
-    {"slots", "-np --parallel", "N", BT_KNOB_INT, AT(slots), 0, 256, "0", ENGINE, "Model and device",
-     "sequences running at once; 0 = 8"},
+    {"slots", "-np --parallel", "N", BT_KNOB_INT, AT(slots), 0, 256, "0", ENGINE,
+     "Model and device", "sequences running at once; 0 = 8"},
     {"ctx", "-c --ctx-size", "TOKENS", BT_KNOB_INT, AT(ctx), 0, 1 << 24, "0", ENGINE,
      "Model and device", "longest sequence; 0 = the model's, at most 4096"},
     {"kv-tokens", NULL, "TOKENS", BT_KNOB_INT, AT(kv_tokens), 0, 1 << 28, "0", ENGINE,
@@ -36,10 +36,11 @@ static const bt_knob knobs[] = {
      "longest step aimed at; 0 = 250"},
     {"gpu-layers", "-ngl --n-gpu-layers", "N", BT_KNOB_INT, AT(gpu_layers), -1, 1e6, "0", ENGINE,
      "Model and device", "accepted for llama-server's users; the device is --device's choice"},
-    {"share-prefix", NULL, NULL, BT_KNOB_BOOL, AT(share_prefix), 0, 0, NULL, SERVE, "Model and device",
-     "one prefix cache for all accounts (default: one each)"},
+    {"share-prefix", NULL, NULL, BT_KNOB_BOOL, AT(share_prefix), 0, 0, NULL, SERVE,
+     "Model and device", "one prefix cache for all accounts (default: one each)"},
 
-    {"host", NULL, "ADDRESS", BT_KNOB_STR, AT(host), 0, 0, "0.0.0.0", SERVE, "Server", "listen here"},
+    {"host", NULL, "ADDRESS", BT_KNOB_STR, AT(host), 0, 0, "0.0.0.0", SERVE, "Server",
+     "listen here"},
     {"port", NULL, "PORT", BT_KNOB_INT, AT(port), 0, 65535, "7860", SERVE, "Server",
      "listen here; 0 = any free one (PORT is read too)"},
     {"data", NULL, "DIR", BT_KNOB_STR, AT(data), 0, 0, NULL, SERVE | BT_CMD_QUOTA | BT_CMD_DOCTOR,
@@ -48,8 +49,8 @@ static const bt_knob knobs[] = {
      "requests waiting in all"},
     {"queue-wait", NULL, "SECONDS", BT_KNOB_INT, AT(queue_wait), 1, 86400, "600", SERVE, "Server",
      "longest wait in the queue"},
-    {"max-body", NULL, "BYTES", BT_KNOB_INT, AT(max_body), 1024, 1 << 30, "8388608", SERVE, "Server",
-     "largest request body"},
+    {"max-body", NULL, "BYTES", BT_KNOB_INT, AT(max_body), 1024, 1 << 30, "8388608", SERVE,
+     "Server", "largest request body"},
     {"log-level", NULL, "LEVEL", BT_KNOB_STR, AT(log_level), 0, 0, "info", ENGINE, "Server",
      "error, warn, info or debug"},
 
@@ -59,14 +60,15 @@ static const bt_knob knobs[] = {
      "one key, account \"default\", tier pro; then a key is required"},
     {"require-key", NULL, NULL, BT_KNOB_BOOL, AT(require_key), 0, 0, NULL, SERVE, "Who may use it",
      "refuse anonymous requests"},
-    {"tiers", NULL, "FILE|guide|2026", BT_KNOB_STR, AT(tiers), 0, 0, "guide", SERVE, "Who may use it",
-     "what each tier may use"},
+    {"tiers", NULL, "FILE|guide|2026", BT_KNOB_STR, AT(tiers), 0, 0, "guide", SERVE,
+     "Who may use it", "what each tier may use"},
     {"default-tier", NULL, "TIER", BT_KNOB_STR, AT(default_tier), 0, 0, "anonymous", SERVE,
      "Who may use it", "tier of requests without a key"},
     {"trusted-proxy", NULL, "auto|CIDR,...", BT_KNOB_STR, AT(trusted_proxy), 0, 0, "auto", SERVE,
      "Who may use it", "whose X-Forwarded-For to believe"},
     {"owner-token-file", NULL, "FILE", BT_KNOB_STR, AT(owner_token_file), 0, 0, NULL,
-     SERVE | BT_CMD_QUOTA, "Who may use it", "the owner's secret; default DATA/owner-token, made if missing"},
+     SERVE | BT_CMD_QUOTA, "Who may use it",
+     "the owner's secret; default DATA/owner-token, made if missing"},
     {"price", NULL, "FACTOR", BT_KNOB_NUM, AT(price), 0.0001, 10000, "1", SERVE, "Who may use it",
      "charged time = device time x this"},
 
@@ -74,18 +76,19 @@ static const bt_knob knobs[] = {
      "complete this; without it, chat"},
     {"system", "-sys", "TEXT", BT_KNOB_STR, AT(system), 0, 0, NULL, BT_CMD_RUN, "Text",
      "system message of the chat"},
-    {"predict", "-n --n-predict", "TOKENS", BT_KNOB_INT, AT(predict), 1, 1 << 24, "256", BT_CMD_RUN, "Text",
-     "most tokens to generate"},
+    {"predict", "-n --n-predict", "TOKENS", BT_KNOB_INT, AT(predict), 1, 1 << 24, "256", BT_CMD_RUN,
+     "Text", "most tokens to generate"},
     {"temp", "--temperature", "T", BT_KNOB_NUM, AT(temperature), 0, 100, "0.8", BT_CMD_RUN, "Text",
      "0 = greedy"},
     {"top-k", NULL, "K", BT_KNOB_INT, AT(top_k), 0, 1 << 24, "40", BT_CMD_RUN, "Text", "0 = off"},
     {"top-p", NULL, "P", BT_KNOB_NUM, AT(top_p), 0, 1, "0.95", BT_CMD_RUN, "Text", "1 = off"},
     {"min-p", NULL, "P", BT_KNOB_NUM, AT(min_p), 0, 1, "0.05", BT_CMD_RUN, "Text", "0 = off"},
-    {"repeat-penalty", NULL, "X", BT_KNOB_NUM, AT(repeat_penalty), 0.01, 10, "1", BT_CMD_RUN, "Text",
-     "1 = off"},
-    {"repeat-last-n", NULL, "N", BT_KNOB_INT, AT(repeat_last_n), -1, 1 << 24, "64", BT_CMD_RUN, "Text",
-     "window of the penalty; -1 = everything"},
-    {"seed", "-s", "SEED", BT_KNOB_INT, AT(seed), -1, 9e15, "-1", BT_CMD_RUN, "Text", "-1 = random"},
+    {"repeat-penalty", NULL, "X", BT_KNOB_NUM, AT(repeat_penalty), 0.01, 10, "1", BT_CMD_RUN,
+     "Text", "1 = off"},
+    {"repeat-last-n", NULL, "N", BT_KNOB_INT, AT(repeat_last_n), -1, 1 << 24, "64", BT_CMD_RUN,
+     "Text", "window of the penalty; -1 = everything"},
+    {"seed", "-s", "SEED", BT_KNOB_INT, AT(seed), -1, 9e15, "-1", BT_CMD_RUN, "Text",
+     "-1 = random"},
     {"ignore-eos", NULL, NULL, BT_KNOB_BOOL, AT(ignore_eos), 0, 0, NULL, BT_CMD_RUN, "Text",
      "never end by itself"},
     {"quiet", "-q", NULL, BT_KNOB_BOOL, AT(quiet), 0, 0, NULL, BT_CMD_RUN, "Text",
@@ -94,15 +97,15 @@ static const bt_knob knobs[] = {
      "print ids (default: pieces)"},
     {"no-special", NULL, NULL, BT_KNOB_BOOL, AT(no_special), 0, 0, NULL, BT_CMD_TOKENIZE, "Text",
      "do not add BOS or EOS"},
-    {"parse-special", NULL, NULL, BT_KNOB_BOOL, AT(parse_special), 0, 0, NULL, BT_CMD_TOKENIZE, "Text",
-     "read control tokens spelled in the text"},
+    {"parse-special", NULL, NULL, BT_KNOB_BOOL, AT(parse_special), 0, 0, NULL, BT_CMD_TOKENIZE,
+     "Text", "read control tokens spelled in the text"},
 
     {"n-prompt", "-p", "N,...", BT_KNOB_STR, AT(n_prompt), 0, 0, "512", BT_CMD_BENCH, "Bench",
      "prompt lengths; 0 = none"},
     {"n-gen", "-n", "N,...", BT_KNOB_STR, AT(n_gen), 0, 0, "128", BT_CMD_BENCH, "Bench",
      "generation lengths; 0 = none"},
-    {"repeat", "-r --repetitions", "N", BT_KNOB_INT, AT(repeat), 1, 1000, "5", BT_CMD_BENCH, "Bench",
-     "runs of each test"},
+    {"repeat", "-r --repetitions", "N", BT_KNOB_INT, AT(repeat), 1, 1000, "5", BT_CMD_BENCH,
+     "Bench", "runs of each test"},
     {"streams", "-npl", "N,...", BT_KNOB_STR, AT(streams), 0, 0, "1,4,16", BT_CMD_BENCH, "Bench",
      "`bench batch`: sequences at once"},
     {"output", "-o", "md|csv|json|jsonl", BT_KNOB_STR, AT(output), 0, 0, "md",
@@ -129,11 +132,12 @@ static const char *options_file(int argc, char **argv)
     return access("baton.json", R_OK) == 0 ? "baton.json" : NULL;
 }
 
-bt_status bt_options_load(bt_options *o, bt_command command, int argc, char **argv, int *n_args, bt_err *err)
+bt_status bt_options_load(bt_options *o, bt_command command, int argc, char **argv, int *n_args,
+                          bt_err *err)
 {
     memset(o, 0, sizeof *o);
-    bt_status st = bt_config_load(knobs, BT_COUNT(knobs), o, command, options_file(argc, argv), argc,
-                                  argv, n_args, err);
+    bt_status st = bt_config_load(knobs, BT_COUNT(knobs), o, command, options_file(argc, argv),
+                                  argc, argv, n_args, err);
     const char *port = getenv("PORT");
     if (st == BT_OK && command == BT_CMD_SERVE && o->port == 7860 && port && atoi(port) > 0)
         o->port = atoi(port);
@@ -148,8 +152,9 @@ void bt_options_help(bt_command command, bt_buf *out)
 bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err *err)
 {
     if (!o->model)
-        return bt_err_set(err, BT_EINVAL, 0,
-                          "no model was given: use --model PATH (models/stories260K.gguf comes with Baton)");
+        return bt_err_set(
+            err, BT_EINVAL, 0,
+            "no model was given: use --model PATH (models/stories260K.gguf comes with Baton)");
     memset(out, 0, sizeof *out);
     out->model_path = o->model;
     out->device = o->device;
@@ -160,9 +165,12 @@ bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err 
     out->step_tokens = (int32_t)o->step_tokens;
     out->step_ms = (int32_t)o->step_ms;
     out->share_prefix = o->share_prefix;
-    if (strcmp(o->kv_type, "f16") == 0) out->kv_format = BT_KV_F16;
-    else if (strcmp(o->kv_type, "f32") == 0) out->kv_format = BT_KV_F32;
-    else return bt_err_set(err, BT_EINVAL, 0, "--kv-type must be f16 or f32, not '%s'", o->kv_type);
+    if (strcmp(o->kv_type, "f16") == 0)
+        out->kv_format = BT_KV_F16;
+    else if (strcmp(o->kv_type, "f32") == 0)
+        out->kv_format = BT_KV_F32;
+    else
+        return bt_err_set(err, BT_EINVAL, 0, "--kv-type must be f16 or f32, not '%s'", o->kv_type);
     return BT_OK;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* quota.c - `baton quota`: shows and edits accounts by asking the running server; never writes beside it. */
+/* quota.c - `baton quota`: shows and edits accounts by asking the running server; never writes
+ * beside it. */
 #include "base/assert.h"
 #include "base/json.h"
 #include "cli/cli.h"
@@ -22,14 +23,16 @@ static bt_status target_find(const bt_options *o, target *t, bt_err *err)
                                     sizeof t->token, err);
     if (st) return st;
     if (!t->token[0])
-        return bt_err_set(err, BT_EINVAL, 0, "no owner token in %s: give --data DIR of the server, or "
-                          "--owner-token-file", o->owner_token_file ? o->owner_token_file : path);
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "no owner token in %s: give --data DIR of the server, or "
+                          "--owner-token-file",
+                          o->owner_token_file ? o->owner_token_file : path);
     return bt_client_url(o, t->url, sizeof t->url, err);
 }
 
 /* Calls the server; an error answer becomes the error, in the server's own words. */
-static bt_status call(const target *t, const char *method, const char *path, const char *body, cJSON **out,
-                      bt_err *err)
+static bt_status call(const target *t, const char *method, const char *path, const char *body,
+                      cJSON **out, bt_err *err)
 {
     bt_buf answer = BT_BUF_INIT;
     int code = 0;
@@ -67,12 +70,15 @@ static void show(const bt_options *o, const cJSON *answer)
         return;
     }
     bool csv = strcmp(o->output, "csv") == 0;
-    printf(csv ? "%s,%s,%s,%s,%s,%s\n" : "| %-32s | %10s | %10s | %8s | %10s | %-20s |\n", "account", "limit_s",
-           "used_s", "held_s", "left_s", "resets_at");
-    if (!csv) printf("|%.34s|%.12s|%.12s|%.10s|%.12s|%.22s|\n", "----------------------------------", "-----------:",
-                     "-----------:", "---------:", "-----------:", "----------------------");
+    printf(csv ? "%s,%s,%s,%s,%s,%s\n" : "| %-32s | %10s | %10s | %8s | %10s | %-20s |\n",
+           "account", "limit_s", "used_s", "held_s", "left_s", "resets_at");
+    if (!csv)
+        printf(
+            "|%.34s|%.12s|%.12s|%.10s|%.12s|%.22s|\n", "----------------------------------",
+            "-----------:", "-----------:", "---------:", "-----------:", "----------------------");
     cJSON_ArrayForEach(row, list)
-        printf(csv ? "%s,%.3f,%.3f,%.3f,%.3f,%s\n" : "| %-32s | %10.3f | %10.3f | %8.3f | %10.3f | %-20s |\n",
+        printf(csv ? "%s,%.3f,%.3f,%.3f,%.3f,%s\n"
+                   : "| %-32s | %10.3f | %10.3f | %8.3f | %10.3f | %-20s |\n",
                text(row, "account"), seconds(row, "limit_us"), seconds(row, "used_us"),
                seconds(row, "held_us"), seconds(row, "remaining_us"), text(row, "resets_at"));
 }
@@ -82,8 +88,10 @@ static void path_of(const char *account, char *out, size_t cap)
     size_t n = (size_t)snprintf(out, cap, "/v1/accounts/");
     for (; *account && n + 4 < cap; account++) {
         unsigned char c = (unsigned char)*account;
-        if (isalnum(c) || strchr("._-", c)) out[n++] = (char)c;
-        else n += (size_t)snprintf(out + n, cap - n, "%%%02X", c);
+        if (isalnum(c) || strchr("._-", c))
+            out[n++] = (char)c;
+        else
+            n += (size_t)snprintf(out + n, cap - n, "%%%02X", c);
     }
     out[n] = 0;
 }
@@ -100,9 +108,12 @@ static bt_status edit(const target *t, int argc, char **argv, bt_err *err)
         double s = strtod(argv[2], &end);
         bool back = strcmp(argv[2], "tier") == 0;
         if (!back && (end == argv[2] || *end || !(s >= 0 && s <= 1e9)))
-            return bt_err_set(err, BT_EINVAL, 0, "SECONDS must be a number from 0 to 1e9, or 'tier'");
-        if (back) snprintf(body, sizeof body, "{\"limit_us\": null}");
-        else snprintf(body, sizeof body, "{\"limit_us\": %.0f}", s * 1e6);
+            return bt_err_set(err, BT_EINVAL, 0,
+                              "SECONDS must be a number from 0 to 1e9, or 'tier'");
+        if (back)
+            snprintf(body, sizeof body, "{\"limit_us\": null}");
+        else
+            snprintf(body, sizeof body, "{\"limit_us\": %.0f}", s * 1e6);
     }
     (void)argc;
     bt_status st = call(t, "POST", path, body, &answer, err);
@@ -118,7 +129,8 @@ int bt_cmd_quota(const bt_options *o, int argc, char **argv)
     cJSON *answer = NULL;
     const char *verb = argc ? argv[0] : "show";
     bool is_show = strcmp(verb, "show") == 0 && argc <= 1;
-    bool is_edit = (strcmp(verb, "set") == 0 && argc == 3) || (strcmp(verb, "reset") == 0 && argc == 2);
+    bool is_edit =
+        (strcmp(verb, "set") == 0 && argc == 3) || (strcmp(verb, "reset") == 0 && argc == 2);
     bt_status st = BT_OK;
     if (!is_show && !is_edit)
         st = bt_err_set(&err, BT_EINVAL, 0,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run.c - `baton run`: completes a prompt, or chats, with the engine in this process. Ctrl-C ends an answer. */
+/* run.c - `baton run`: completes a prompt, or chats, with the engine in this process. Ctrl-C ends
+ * an answer. */
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/log.h"
@@ -91,23 +92,29 @@ static bt_status complete(session *s, const char *text, size_t n, const char *st
     size_t n_ids;
     bt_status st = bt_encode(s->encoder, text, n, &opt, (size_t)s->ctx, &ids, &n_ids, err);
     if (st == BT_ECONTEXT || (st == BT_OK && (int32_t)n_ids >= s->ctx))
-        return bt_err_set(err, BT_ECONTEXT, 0, "the prompt does not fit the context of %d tokens; use "
-                          "--ctx or a shorter one", s->ctx);
+        return bt_err_set(err, BT_ECONTEXT, 0,
+                          "the prompt does not fit the context of %d tokens; use "
+                          "--ctx or a shorter one",
+                          s->ctx);
     if (st == BT_OK && n_ids == 0) return bt_err_set(err, BT_EINVAL, 0, "the prompt is empty");
     if (st) return st;
-    bt_engine_request req = {.id = ++next_id, .salt = 1, .tokens = ids, .n_tokens = (int32_t)n_ids, .n_seq = 1};
+    bt_engine_request req = {
+        .id = ++next_id, .salt = 1, .tokens = ids, .n_tokens = (int32_t)n_ids, .n_seq = 1};
     params_of(s->o, &req.params);
     int32_t room = s->ctx - (int32_t)n_ids;
     req.params.max_tokens = s->o->predict < room ? (int32_t)s->o->predict : room;
     req.params.stop = &stop;
     req.params.n_stop = stop != NULL;
-    req.lease = (bt_lease){.generation = (uint32_t)next_id, .budget_us = INT64_MAX, .budget_final = true};
+    req.lease =
+        (bt_lease){.generation = (uint32_t)next_id, .budget_us = INT64_MAX, .budget_final = true};
     s->ended = false;
     interrupted = 0;
     st = bt_engine_submit(s->engine, &req, err);
     while (st == BT_OK && !s->ended) {
-        if (interrupted) bt_engine_cancel(s->engine, req.id, req.lease.generation, BT_FINISH_CANCELLED);
-        else st = bt_engine_step(s->engine, err);
+        if (interrupted)
+            bt_engine_cancel(s->engine, req.id, req.lease.generation, BT_FINISH_CANCELLED);
+        else
+            st = bt_engine_step(s->engine, err);
     }
     bt_engine_release(s->engine, req.id);
     return st;
@@ -168,8 +175,10 @@ static bt_status run_chat(session *s, bt_err *err)
         bt_message m = {"user", line};
         bt_chat_render(&m, 1, &script);
         bt_buf_clear(&s->answer);
-        if (script.failed) st = bt_err_set(err, BT_ENOMEM, 0, "the chat has grown too long");
-        else st = complete(s, script.data, script.len, bt_chat_stop, err);
+        if (script.failed)
+            st = bt_err_set(err, BT_ENOMEM, 0, "the chat has grown too long");
+        else
+            st = complete(s, script.data, script.len, bt_chat_stop, err);
         if (st) break;
         bt_buf_add(&script, s->answer.data, s->answer.len);
         if (!s->answer.len || s->answer.data[s->answer.len - 1] != '\n') bt_buf_addc(&script, '\n');

@@ -19,23 +19,35 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DRAIN_MS = 8000 };
+enum { DRAIN_MS = 2000 }; // for last bytes: the requests have ended before
 
-/* The owner's secret: from its file, else made there (0600), so that `baton quota` on this machine just works. */
-static bt_status owner_token(const bt_options *o, const char *data, char out[static 128], bt_err *err)
+static bt_status data_make(const char *data, bt_err *err)
+{
+    struct stat st;
+    if (mkdir(data, 0700) == 0) return BT_OK;
+    int why = errno == EEXIST && stat(data, &st) == 0 && !S_ISDIR(st.st_mode) ? ENOTDIR : errno;
+    if (why == EEXIST) return BT_OK;
+    return bt_err_set(err, BT_EIO, why,
+                      "cannot make the data directory %s: %s; give another with --data", data,
+                      strerror(why));
+}
+
+/* The owner's secret: from its file, else made there (0600), so that `baton quota` on this machine
+ * just works. */
+static bt_status owner_token(const bt_options *o, const char *data, char out[static 128],
+                             bt_err *err)
 {
     char path[512];
     uint8_t secret[16];
     snprintf(path, sizeof path, "%s/owner-token", data);
-    bt_status st = bt_cli_read_line(o->owner_token_file ? o->owner_token_file : path, out, 128, err);
+    bt_status st =
+        bt_cli_read_line(o->owner_token_file ? o->owner_token_file : path, out, 128, err);
     if (st || out[0]) return st;
     if (o->owner_token_file)
         return bt_err_set(err, BT_EINVAL, 0, "the owner token file %s is missing or empty",
                           o->owner_token_file);
     bt_random(secret, sizeof secret);
     for (size_t i = 0; i < sizeof secret; i++) snprintf(out + 2 * i, 3, "%02x", secret[i]);
-    if (mkdir(data, 0700) != 0 && errno != EEXIST)
-        return bt_err_set(err, BT_EIO, errno, "cannot make the data directory %s: %s", data, strerror(errno));
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     bool ok = fd >= 0 && write(fd, out, 32) == 32 && write(fd, "\n", 1) == 1;
     int why = errno;
@@ -82,7 +94,8 @@ static int serve_wait(bt_front *f, const sigset_t *set)
     }
 }
 
-static void front_options(const bt_options *o, const char *data, const char *token, bt_front_options *out)
+static void front_options(const bt_options *o, const char *data, const char *token,
+                          bt_front_options *out)
 {
     out->model_alias = o->alias;
     out->data_dir = data;
@@ -117,12 +130,14 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); // every thread inherits it; main takes them
     bt_status st = bt_options_engine(o, &fo.engine, &err);
-    if (st == BT_OK && argc > 0) st = bt_err_set(&err, BT_EINVAL, 0, "unexpected argument '%s'", argv[0]);
+    if (st == BT_OK && argc > 0)
+        st = bt_err_set(&err, BT_EINVAL, 0, "unexpected argument '%s'", argv[0]);
     if (st == BT_OK && level < 0)
         st = bt_err_set(&err, BT_EINVAL, 0, "--log-level must be error, warn, info or debug");
     if (st) return bt_cli_fail(&err);
     bt_log_set_level((bt_log_level)level);
-    st = owner_token(o, data, token, &err);
+    st = data_make(data, &err);
+    if (st == BT_OK) st = owner_token(o, data, token, &err);
     front_options(o, data, token, &fo);
     if (st == BT_OK) st = bt_front_open(&fo, &front, &err);
     bt_server_options so = {.host = o->host,
@@ -135,7 +150,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
         leave_url(data, o->host, bt_server_port(server));
         warn_ephemeral(data);
         code = serve_wait(front, &set);
-        bt_front_drain(front);
+        bt_front_drain_wait(front); // listening meanwhile: who asks hears why
     } else {
         code = bt_cli_fail(&err);
     }

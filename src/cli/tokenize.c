@@ -11,10 +11,14 @@ static void print_piece(const char *s, size_t n)
     putchar('\'');
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
-        if (c == '\'' || c == '\\') printf("\\%c", c);
-        else if (c == '\n') printf("\\n");
-        else if (c < 0x20 || c == 0x7F) printf("\\x%02x", c);
-        else putchar(c);
+        if (c == '\'' || c == '\\')
+            printf("\\%c", c);
+        else if (c == '\n')
+            printf("\\n");
+        else if (c < 0x20 || c == 0x7F)
+            printf("\\x%02x", c);
+        else
+            putchar(c);
     }
     putchar('\'');
 }
@@ -46,7 +50,8 @@ int bt_cmd_tokenize(const bt_options *o, int argc, char **argv)
     const int32_t *ids;
     size_t n;
     bt_encode_options opt = {.add_special = !o->no_special, .parse_special = o->parse_special};
-    bt_status st = o->model ? BT_OK : bt_err_set(&err, BT_EINVAL, 0, "no model was given: use --model PATH");
+    bt_status st =
+        o->model ? BT_OK : bt_err_set(&err, BT_EINVAL, 0, "no model was given: use --model PATH");
     if (st == BT_OK) st = bt_gguf_open(o->model, &file, &err);
     if (st == BT_OK) st = bt_vocab_open(file, &vocab, &err);
     if (st == BT_OK) st = bt_tokenizer_open(file, vocab, &tok, &err);

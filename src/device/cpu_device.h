@@ -5,7 +5,8 @@
  *   weights   every matrix, packed (kernels/linear.h), one after the other
  *   KV        [layer][page] (kernels/kv.h)
  *   scratch   activations, tables, per-thread scratch, the step's lists
- * The embedding is read from the file's own rows, so it takes no memory here; a tied head is packed. */
+ * The embedding is read from the file's own rows, so it takes no memory here; a tied head is
+ * packed. */
 #pragma once
 #include "base/pool.h"
 #include "baton/backend.h"
@@ -19,7 +20,7 @@ enum { ACT_KINDS = 2 };
 
 typedef struct cpu_layout {
     bt_kv_layout kv;
-    size_t page_stride, layer_stride; // bytes
+    size_t page_stride, layer_stride;             // bytes
     int64_t ld_x, ld_q, ld_kv, ld_ffn, ld_logits; // row strides, floats
     int32_t tiles_max, records_max;
     /* Offsets in scratch. qkv, attention output and the MLP's halves are never alive together. */
@@ -31,8 +32,8 @@ typedef struct cpu_layout {
 /* A piece of attention: queries [q0, q1) of a sequence, for each KV head. */
 typedef struct cpu_tile {
     int32_t seq, q0, q1;
-    int32_t spans;       // positions it sees, in spans
-    int32_t first_item;  // spans apart: where its (head, span) items begin
+    int32_t spans;        // positions it sees, in spans
+    int32_t first_item;   // spans apart: where its (head, span) items begin
     int32_t first_record; // likewise its records
 } cpu_tile;
 
@@ -41,8 +42,8 @@ struct bt_device {
     const bt_weights *weights; // borrowed
     bt_device_plan plan;
     cpu_layout at;
-    bt_pool *pool;     // owned
-    bt_linear *matrix; // owned, [n_layers * M_PER_LAYER + 1]
+    bt_pool *pool;               // owned
+    bt_linear *matrix;           // owned, [n_layers * M_PER_LAYER + 1]
     char *packed, *kv, *scratch; // owned
     /* The step. */
     const bt_batch *batch; // borrowed from step_begin to step_end; NULL between
@@ -51,9 +52,9 @@ struct bt_device {
     bool alone;       // the step is too small to wake the other threads for
     int32_t layer;    // of the operation that runs
     int32_t n_tiles, n_items;
-    bool by_span;         // spans of a tile are items of their own
-    atomic_int next[2];   // next item of the two stages of attention; next row of sampling
-    int32_t n_logits;     // rows of logits that hold good
+    bool by_span;              // spans of a tile are items of their own
+    atomic_int next[2];        // next item of the two stages of attention; next row of sampling
+    int32_t n_logits;          // rows of logits that hold good
     const bt_sample_req *reqs; // during sample
     bt_sample_out *outs;
 };
@@ -96,5 +97,6 @@ static inline void bt__cpu_meet(bt_device *d, int threads)
 {
     if (threads > 1) bt_pool_barrier(d->pool);
 }
-/* Runs fn on all threads, or on the caller alone if the work is not worth waking them. The choice changes no result. */
+/* Runs fn on all threads, or on the caller alone if the work is not worth waking them. The choice
+ * changes no result. */
 void bt__cpu_run(bt_device *d, bt_pool_fn fn, int64_t cost);

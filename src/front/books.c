@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* books.c - the ledger thread: every change of a balance, in group commits.
  *
- * What waits in the inbox becomes one transaction; nobody is told before it has committed. If a commit fails
- * (disk full) holds are refused, and posts are kept and tried again: the engine's usage entry is released only
- * after a post, so even a crash meanwhile loses nothing. */
+ * What waits in the inbox becomes one transaction; nobody is told before it has committed. If a
+ * commit fails (disk full) holds are refused, and posts are kept and tried again: the engine's
+ * usage entry is released only after a post, so even a crash meanwhile loses nothing. */
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 
 enum { BATCH_MAX = 256, UNPOSTED_MAX = 4096 };
-static const int64_t compact_ns = 24 * 3600 * (int64_t)1000000000, keep_us = 48 * 3600 * (int64_t)1000000;
+static const int64_t compact_ns = 24 * 3600 * (int64_t)1000000000,
+                     keep_us = 48 * 3600 * (int64_t)1000000;
 static const int64_t retry_ns = 250000000, sync_ns = 1000000000, ask_ns = 2000000000;
 
 /* ---- questions from other threads: two owners, the asker may give up waiting */
@@ -33,7 +34,7 @@ struct bt_ask {
         char account[64];
         int64_t limit_us;
         bt_ledger_balance balance;
-    } *list; // owned
+    } * list; // owned
     size_t n_list, cap_list;
     bt_status st;
     bt_err err;
@@ -197,8 +198,9 @@ static outcome book_run(bt_front *f, const bt_book *b, bt_err *err)
     int64_t now = bt_wall_us();
     switch (b->type) {
     case BT_BOOK_HOLD:
-        o.st = bt_ledger_hold(f->ledger, f->boot, s->identity.account, s->id, s->identity.tier->quota_us,
-                              to_charge(f, b->amount_us), now, &o.held_us, &o.final, &o.balance, err);
+        o.st = bt_ledger_hold(f->ledger, f->boot, s->identity.account, s->id,
+                              s->identity.tier->quota_us, to_charge(f, b->amount_us), now,
+                              &o.held_us, &o.final, &o.balance, err);
         break;
     case BT_BOOK_TOP_UP:
         o.st = bt_ledger_top_up(f->ledger, s->id, to_charge(f, b->amount_us), now, &o.held_us,
@@ -219,7 +221,8 @@ static void deliver_hold(bt_front *f, const bt_book *b, const outcome *o)
 {
     bt_stream *s = b->stream;
     bool first = b->type == BT_BOOK_HOLD;
-    bt_sched_event ev = {.request = s->id, .amount_us = to_device(f, o->held_us), .final = o->final};
+    bt_sched_event ev = {
+        .request = s->id, .amount_us = to_device(f, o->held_us), .final = o->final};
     ev.type = !first ? BT_EV_TOPPED_UP : o->st == BT_OK ? BT_EV_HELD : BT_EV_REFUSED;
     if (first) {
         s->balance = o->balance;
@@ -236,21 +239,26 @@ static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)
     bt__count(&f->count.finished[b->finish], 1);
     bt__count(&f->count.charged_us, (uint64_t)o->charged_us);
     pthread_mutex_lock(&s->mu);
-    if (b->finish == BT_FINISH_DEVICE_FAULT) s->broke = s->broke ? s->broke : BT_EDEVICE;
-    else if (!posted && b->status != BT_OK) s->broke = b->status;
+    if (b->finish == BT_FINISH_DEVICE_FAULT)
+        s->broke = s->broke ? s->broke : BT_EDEVICE;
+    else if (!posted && b->status != BT_OK)
+        s->broke = b->status;
     bool accepted = s->accepted;
     pthread_mutex_unlock(&s->mu);
     if (accepted)
         bt__stream_done(s, b->finish, posted ? b->amount_us : 0, o->charged_us, &o->balance);
     else
-        bt__stream_refused(s, b->status ? b->status : BT_ECANCELLED, "the request was cancelled", 0, NULL);
+        bt__stream_refused(s, b->status ? b->status : BT_ECANCELLED, "the request was cancelled", 0,
+                           NULL);
     bt__front_forget(f, s);
 }
 
 static void deliver(bt_front *f, const bt_book *b, const outcome *o)
 {
-    if (b->type == BT_BOOK_HOLD || b->type == BT_BOOK_TOP_UP) deliver_hold(f, b, o);
-    else if (b->type == BT_BOOK_POST || b->type == BT_BOOK_VOID) deliver_end(f, b, o);
+    if (b->type == BT_BOOK_HOLD || b->type == BT_BOOK_TOP_UP)
+        deliver_hold(f, b, o);
+    else if (b->type == BT_BOOK_POST || b->type == BT_BOOK_VOID)
+        deliver_end(f, b, o);
     bt_stream_unref(b->stream);
 }
 
@@ -288,11 +296,14 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, unposted *
     bt_status st = bt_ledger_begin(f->ledger, &err);
     for (size_t i = 0; st == BT_OK && i < n; i++) {
         out[i] = book_run(f, &books[i], &err);
-        bool refused = out[i].st == BT_EQUOTA || out[i].st == BT_EINVAL || out[i].st == BT_ENOTFOUND;
+        bool refused =
+            out[i].st == BT_EQUOTA || out[i].st == BT_EINVAL || out[i].st == BT_ENOTFOUND;
         if (out[i].st && !refused) st = out[i].st;
     }
-    if (st == BT_OK) st = bt_ledger_commit(f->ledger, &err);
-    else bt_ledger_rollback(f->ledger);
+    if (st == BT_OK)
+        st = bt_ledger_commit(f->ledger, &err);
+    else
+        bt_ledger_rollback(f->ledger);
     if (st == BT_OK) {
         keep->said = false;
         for (size_t i = 0; i < n; i++) deliver(f, &books[i], &out[i]);
@@ -352,7 +363,8 @@ static void books_engine(bt_front *f)
     if (bt_ledger_sync(f->ledger, &err)) bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
 }
 
-/* A dead engine: what its file still holds is booked, the file goes, and the next engine may start. */
+/* A dead engine: what its file still holds is booked, the file goes, and the next engine may start.
+ */
 static void books_settle(bt_front *f, uint64_t boot)
 {
     bt_link *l = &f->link;
@@ -388,7 +400,8 @@ bt_status bt__books_open(bt_front *f, bt_err *err)
     return st;
 }
 
-/* Splits a take of the inbox: runs of ledger work become transactions, the rest is done in its place. */
+/* Splits a take of the inbox: runs of ledger work become transactions, the rest is done in its
+ * place. */
 static void books_batch(bt_front *f, const bt_book *books, int n, unposted *keep)
 {
     int from = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* front.c - start, stop, submit and the registry of living requests.
  *
- * Shutdown is one function, the reverse of start: stop accepting -> cancel the queue -> let running requests end
- * or cancel them -> stop the engine -> post or void -> join. */
+ * Shutdown is one function, the reverse of start: stop accepting -> cancel the queue -> let running
+ * requests end or cancel them -> stop the engine -> post or void -> join. */
 #include "front/internal.h"
 #include "text/decode.h"
 #include "base/assert.h"
@@ -92,14 +92,17 @@ void bt_front_state_get(bt_front *f, bt_front_state *out)
 {
     pthread_mutex_lock(&f->state_mu);
     *out = f->state;
+    memcpy(out->message, f->state_message, sizeof out->message);
     pthread_mutex_unlock(&f->state_mu);
     out->draining = atomic_load(&f->draining);
     out->model = f->state_model;
-    out->message = f->state_message;
     out->engine_restarts = (int32_t)atomic_load(&f->count.engine_restarts);
 }
 
-const bt_accounts *bt_front_accounts(bt_front *f) { return f->accounts; }
+const bt_accounts *bt_front_accounts(bt_front *f)
+{
+    return f->accounts;
+}
 
 /* ---- submit */
 
@@ -109,7 +112,8 @@ static bt_status submit_check(const bt_front *f, const bt_front_request *req, bt
     if (given != 1 || (req->tokens && req->n_tokens < 1) || (req->messages && req->n_messages < 1))
         return bt_err_set(err, BT_EINVAL, 0, "the prompt is missing or empty");
     if (req->n_seq < 1 || req->n_seq > BT_SEQS_PER_REQUEST_MAX)
-        return bt_err_set(err, BT_EINVAL, 0, "'n' must be between 1 and %d", BT_SEQS_PER_REQUEST_MAX);
+        return bt_err_set(err, BT_EINVAL, 0, "'n' must be between 1 and %d",
+                          BT_SEQS_PER_REQUEST_MAX);
     if (atomic_load(&f->draining))
         return bt_err_set(err, BT_ECLOSED, 0, "the server is shutting down");
     return BT_OK;
@@ -183,13 +187,13 @@ bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_sp
     return st;
 }
 
-bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text, size_t *n_text,
-                              bt_err *err)
+bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
+                              size_t *n_text, bt_err *err)
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= bt_vocab_size(f->vocab))
-            return bt_err_set(err, BT_EINVAL, 0, "'tokens' holds %d, but ids go from 0 to %d", ids[i],
-                              bt_vocab_size(f->vocab) - 1);
+            return bt_err_set(err, BT_EINVAL, 0, "'tokens' holds %d, but ids go from 0 to %d",
+                              ids[i], bt_vocab_size(f->vocab) - 1);
     return bt_decode(f->vocab, ids, n, false, text, n_text, err);
 }
 
@@ -368,11 +372,10 @@ void bt_front_drain(bt_front *f)
     if (f->threads_started > 1) bt__front_event_simple(f, BT_EV_DRAIN, 0);
 }
 
-/* Waits until no request is alive; at the grace's end those still running are cancelled. */
-static void close_requests(bt_front *f)
+void bt_front_drain_wait(bt_front *f)
 {
     bt_front_drain(f);
-    int64_t grace_ns = bt_now_ns() + 5 * ns_per_s, limit_ns = grace_ns + 5 * ns_per_s;
+    int64_t grace_ns = bt_now_ns() + 5 * ns_per_s, limit_ns = grace_ns + 2 * ns_per_s;
     bool cancelled = false;
     while (atomic_load(&f->alive) > 0 && bt_now_ns() < limit_ns) {
         if (!cancelled && bt_now_ns() > grace_ns) {
@@ -392,7 +395,7 @@ void bt_front_close(bt_front *f)
 {
     if (!f) return;
     int n = f->threads_started;
-    if (n == 4) close_requests(f);
+    if (n == 4) bt_front_drain_wait(f);
     atomic_store(&f->stopping, true);
     if (n > 3) {
         bt__link_stop(f);

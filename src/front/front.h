@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* front.h - joins requests, scheduler, ledger and engine; owns the threads (docs/design.md section 5).
+/* front.h - joins requests, scheduler, ledger and engine; owns the threads (docs/design.md section
+ * 5).
  *
- * A dialect (src/api) fills a bt_front_request and calls bt_front_submit; everything that comes back comes as
- * stream events through one bounded ring, taken on the HTTP loop thread. Nothing here knows HTTP or JSON dialects. */
+ * A dialect (src/api) fills a bt_front_request and calls bt_front_submit; everything that comes
+ * back comes as stream events through one bounded ring, taken on the HTTP loop thread. Nothing here
+ * knows HTTP or JSON dialects. */
 #pragma once
 #include "baton/engine.h"
 #include "quota/account.h"
@@ -17,8 +19,8 @@ typedef struct bt_front bt_front;
 typedef struct bt_stream bt_stream;
 
 typedef struct bt_front_options {
-    bt_engine_options engine; // model_path and the rest; usage_path is front's own business
-    const char *model_alias;  // name shown by /v1/models; NULL = file's base name without .gguf
+    bt_engine_options engine;     // model_path and the rest; usage_path is front's own business
+    const char *model_alias;      // name shown by /v1/models; NULL = file's base name without .gguf
     const char *data_dir;         // made if missing
     bt_accounts_options accounts; // keys, tiers, proxies, owner
     int32_t queue;                // waiting requests in all; 0 = 1024
@@ -30,17 +32,17 @@ typedef struct bt_front_options {
 
 /* Where prompt text comes from: exactly one of text, tokens or messages. */
 typedef struct bt_front_request {
-    bt_identity identity;  // from bt_account_identify
-    const char *text;      // completions
+    bt_identity identity; // from bt_account_identify
+    const char *text;     // completions
     size_t n_text;
     const int32_t *tokens; // completions with token ids
     int32_t n_tokens;
     const bt_message *messages; // chat
     int32_t n_messages;
     int32_t n_seq;
-    bt_gen_params params;   // max_tokens 0 = as many as the context holds
-    double lease_seconds;   // 0 = the tier's default (60 s or its maximum)
-    bool progress;          // wants QUEUE and PREFILL events
+    bt_gen_params params; // max_tokens 0 = as many as the context holds
+    double lease_seconds; // 0 = the tier's default (60 s or its maximum)
+    bool progress;        // wants QUEUE and PREFILL events
 } bt_front_request;
 
 typedef enum bt_stream_event_type {
@@ -51,7 +53,8 @@ typedef enum bt_stream_event_type {
     BT_SE_PROMPT,   // prompt tokens with logprobs (echo)
     BT_SE_TOKENS,   // sequence seq: tokens and text
     BT_SE_SEQ_END,  // sequence seq: last text, finish
-    BT_SE_DONE,     // totals, books. Last event. status != OK: it broke (device_fault) and message says how
+    BT_SE_DONE, // totals, books. Last event. status != OK: it broke (device_fault) and message says
+                // how
 } bt_stream_event_type;
 
 typedef struct bt_stream_event {
@@ -75,31 +78,40 @@ typedef struct bt_stream_event {
     bt_ledger_balance balance; // after the post; also in REFUSED for EQUOTA
 } bt_stream_event;
 
-bt_status bt_front_open(const bt_front_options *opt, bt_front **out, bt_err *err); // returns at once: loading goes on behind
+bt_status bt_front_open(const bt_front_options *opt, bt_front **out,
+                        bt_err *err); // returns at once: loading goes on behind
 void bt_front_close(bt_front *f); // drains: refuses new, ends running ones, posts or voids, joins
 void bt_front_drain(bt_front *f); // starts refusing
+/* Drains, and waits until no request is alive: after 5 s those that still run are cancelled, so
+ * that their streams end in order; after 7 s it returns in any case. */
+void bt_front_drain_wait(bt_front *f);
 
 /* wake(ud, stream) is called from any thread when a stream goes from empty to non-empty. */
 typedef void (*bt_front_wake)(void *ud, bt_stream *s);
 void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud);
 
-/* Copies all it needs. Errors here are immediate refusals (bad values, inbox full). On OK *out holds one reference of
- * the caller's. user is handed back by bt_stream_user(). Thread: http. */
-bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, bt_stream **out, bt_err *err);
+/* Copies all it needs. Errors here are immediate refusals (bad values, inbox full). On OK *out
+ * holds one reference of the caller's. user is handed back by bt_stream_user(). Thread: http. */
+bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, bt_stream **out,
+                          bt_err *err);
 uint64_t bt_stream_id(const bt_stream *s);
 void *bt_stream_user(const bt_stream *s);
 const char *bt_stream_account(const bt_stream *s);
 const char *bt_stream_tier(const bt_stream *s);
-/* Takes the next event; its pointers live until the next call on this stream. False: empty. Thread: http. */
+/* Takes the next event; its pointers live until the next call on this stream. False: empty. Thread:
+ * http. */
 bool bt_stream_next(bt_stream *s, bt_stream_event *out);
-/* The client went away: ends the request wherever it is. Events may still come. Idempotent. Thread: any. */
+/* The client went away: ends the request wherever it is. Events may still come. Idempotent. Thread:
+ * any. */
 void bt_stream_cancel(bt_stream *s);
 void bt_stream_unref(bt_stream *s);
 
 /* Text services, answered on the caller's thread (pure). */
-bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special, bool parse_special,
-                            int32_t **ids, size_t *n_ids, bt_err *err); // *ids: bt_free
-bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text, size_t *n_text,
+bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special,
+                            bool parse_special, int32_t **ids, size_t *n_ids,
+                            bt_err *err); // *ids: bt_free
+bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
+                              size_t *n_text,
                               bt_err *err); // *text: bt_free, valid UTF-8
 /* Bytes of one token's piece; NULL if out of range. */
 const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n);
@@ -107,9 +119,9 @@ const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n);
 /* State for /health, /v1/models, /v1/queue, /v1/quota, /metrics. */
 typedef struct bt_front_state {
     bool ready, draining;
-    bool failed; // the model could not be loaded at start-up: message says why
+    bool failed;         // the model could not be loaded at start-up: message says why
     const char *model;   // alias
-    const char *message; // why not ready, or ""
+    char message[248];   // why not ready, or ""
     uint64_t load_done, load_total;
     int32_t ctx, slots, vocab, n_pages, page_tokens;
     int64_t created; // unix seconds
@@ -120,7 +132,8 @@ const bt_accounts *bt_front_accounts(bt_front *f);
 /* Appends the Prometheus text of front, scheduler, ledger and engine. */
 void bt_front_metrics(bt_front *f, bt_buf *out);
 /* Asks sched or ledger and waits (bounded, 2 s). Thread: http helpers; a few ms at most. */
-bt_status bt_front_balance(bt_front *f, const bt_identity *who, bt_ledger_balance *out, bt_err *err);
+bt_status bt_front_balance(bt_front *f, const bt_identity *who, bt_ledger_balance *out,
+                           bt_err *err);
 typedef struct bt_front_queue_entry {
     uint64_t request;
     char account[64];
@@ -132,6 +145,7 @@ typedef struct bt_front_queue_entry {
 int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *out, int32_t max,
                        int32_t *depth, int32_t *slots);
 /* Owner: for `baton quota`. */
-bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us, bt_err *err); // -1 = tier's
+bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us,
+                             bt_err *err); // -1 = tier's
 bt_status bt_front_quota_reset(bt_front *f, const char *account, bt_err *err);
 bt_status bt_front_quota_list(bt_front *f, bt_ledger_account_fn fn, void *ud, bt_err *err);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h - what the threads of front share. Included by src/front only.
  *
- * LOCK ORDER  registry_mu, then a stream's mu; sched_mu, link.tx_mu, usage_mu, down_mu and wake_mu are leaves. Never hold two others.
- * THREADS     text_main (text.c), sched_main (loop.c), ledger_main (books.c), link_main (link.c). */
+ * LOCK ORDER  registry_mu, then a stream's mu; sched_mu, link.tx_mu, usage_mu, down_mu and wake_mu
+ * are leaves. Never hold two others. THREADS     text_main (text.c), sched_main (loop.c),
+ * ledger_main (books.c), link_main (link.c). */
 #pragma once
 #include "base/hash.h"
 #include "base/inbox.h"
@@ -105,11 +106,11 @@ struct bt_front {
     bt_link link;
 
     pthread_mutex_t registry_mu;
-    bt_map registry; // guarded by registry_mu: request id -> bt_stream *, one reference each
+    bt_map registry;  // guarded by registry_mu: request id -> bt_stream *, one reference each
     atomic_int alive; // streams in the registry
 
     pthread_mutex_t state_mu;
-    bt_front_state state;   // guarded by state_mu
+    bt_front_state state; // guarded by state_mu
     char state_message[248], state_model[128];
     double prefill_us, decode_us;
     atomic_bool draining, stopping;
@@ -147,4 +148,5 @@ void bt__link_down_settled(bt_front *f, uint64_t boot); // a dead engine's books
 
 /* ---- books.c */
 bt_status bt__books_open(bt_front *f, bt_err *err);
-bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out, bt_err *err); // asks the ledger thread
+bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out,
+                           bt_err *err); // asks the ledger thread

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link.c - the engine process: started, spoken to, watched, started again.
  *
- * The link thread starts the engine (the kernel ends it when this thread ends), reads its frames and turns them
- * into stream and scheduler events. When the engine ends unasked, the order is: what its crash file says each
- * request used -> scheduler; ENGINE_DOWN; the scheduler posts; the ledger settles the file; only then the next engine
- * starts, after a back-off. So no lease of a dead engine ever reaches a new one. */
+ * The link thread starts the engine (the kernel ends it when this thread ends), reads its frames
+ * and turns them into stream and scheduler events. When the engine ends unasked, the order is: what
+ * its crash file says each request used -> scheduler; ENGINE_DOWN; the scheduler posts; the ledger
+ * settles the file; only then the next engine starts, after a back-off. So no lease of a dead
+ * engine ever reaches a new one. */
 #define _GNU_SOURCE
 #include "base/assert.h"
 #include "base/clock.h"
@@ -24,13 +25,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static const int64_t write_ns = 5000000000, settle_ns = 30000000000;
+static const int64_t write_ns = 5000000000, settle_ns = 30000000000, stop_ns = 2000000000;
 static const int64_t backoff_min_ns = 100000000, backoff_max_ns = 10000000000;
 
 /* ---- commands: any thread */
 
-/* Flushes what `tx` holds; a socket that takes nothing means an engine that is gone or stuck: it is shut down, and
- * the link thread notices. Called with tx_mu held. */
+/* Flushes what `tx` holds; a socket that takes nothing means an engine that is gone or stuck: it is
+ * shut down, and the link thread notices. Called with tx_mu held. */
 static void tx_flush(bt_link *l)
 {
     bt_err err;
@@ -63,7 +64,8 @@ void bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease)
 void bt__link_budget(bt_front *f, uint64_t request, const bt_lease *lease)
 {
     pthread_mutex_lock(&f->link.tx_mu);
-    bt_wire_put_budget(&f->link.tx, request, lease->generation, lease->budget_us, lease->budget_final);
+    bt_wire_put_budget(&f->link.tx, request, lease->generation, lease->budget_us,
+                       lease->budget_final);
     tx_flush(&f->link);
     pthread_mutex_unlock(&f->link.tx_mu);
 }
@@ -119,10 +121,11 @@ static void on_ready(bt_front *f, const bt_engine_event *ev)
     bt__front_event(f, &up);
     bt__front_say(f, true, "");
     bt_log(BT_LOG_INFO, "engine.ready",
-           "model=%s device=%s slots=%d ctx=%d kv_pages=%d weights_bytes=%" PRIu64 " kv_bytes=%" PRIu64
-           " scratch_bytes=%" PRIu64,
-           f->state_model, ev->u.ready.device, ev->u.ready.slots, ev->u.ready.ctx, ev->u.ready.n_pages,
-           ev->u.ready.weights_bytes, ev->u.ready.kv_bytes, ev->u.ready.scratch_bytes);
+           "model=%s device=%s slots=%d ctx=%d kv_pages=%d weights_bytes=%" PRIu64
+           " kv_bytes=%" PRIu64 " scratch_bytes=%" PRIu64,
+           f->state_model, ev->u.ready.device, ev->u.ready.slots, ev->u.ready.ctx,
+           ev->u.ready.n_pages, ev->u.ready.weights_bytes, ev->u.ready.kv_bytes,
+           ev->u.ready.scratch_bytes);
 }
 
 static void on_step(bt_front *f, const bt_engine_event *ev)
@@ -197,8 +200,7 @@ static void on_event(bt_front *f, const bt_engine_event *ev)
     case BT_EE_READY: on_ready(f, ev); break;
     case BT_EE_STEP: on_step(f, ev); break;
     case BT_EE_FATAL:
-        bt__front_say(f, false, ev->u.fatal.message);
-        bt_log(BT_LOG_ERR, "engine.fatal", "why=\"%s\"", ev->u.fatal.message);
+        bt__front_say(f, false, ev->u.fatal.message); // the engine has logged it
         break;
     case BT_EE_PREFILL:
     case BT_EE_PROMPT_LOGPROBS:
@@ -208,16 +210,23 @@ static void on_event(bt_front *f, const bt_engine_event *ev)
     }
 }
 
-/* Reads frames until the engine's socket ends or breaks. */
-static void link_read(bt_front *f, int fd, bt_wire_storage *storage)
+/* Reads frames until the engine's socket ends or breaks. An engine that was asked to stop has
+ * stop_ns: it may be stuck, or loading, which is when it reads nothing. False: it did not end by
+ * itself. */
+static bool link_read(bt_front *f, int fd, bt_wire_storage *storage)
 {
     bt_frame_reader reader = {0};
     bt_frame frame;
     bt_engine_event ev;
     bt_err err = {0};
     bt_status st = BT_OK;
+    int64_t end_ns = 0;
+    if (atomic_load(&f->stopping))
+        bt__link_stop(f); // the first call may have come before the socket was there
     while (st == BT_OK) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (end_ns == 0 && atomic_load(&f->stopping)) end_ns = bt_now_ns() + stop_ns;
+        if (end_ns > 0 && bt_now_ns() >= end_ns) break;
         if (poll(&p, 1, 1000) == 0) continue;
         st = bt_frame_reader_fill(&reader, fd, &err);
         if (st == BT_ETIMEOUT) st = BT_OK;
@@ -228,8 +237,12 @@ static void link_read(bt_front *f, int fd, bt_wire_storage *storage)
         }
         if (got < 0) st = BT_EIO;
     }
-    if (st != BT_ECLOSED) bt_log(BT_LOG_ERR, "engine.read", "why=\"%s\"", err.msg);
+    if (st == BT_OK)
+        bt_log(BT_LOG_WARN, "engine.stuck", "it did not end when asked, and is killed");
+    else if (st != BT_ECLOSED)
+        bt_log(BT_LOG_ERR, "engine.read", "why=\"%s\"", err.msg);
     bt_frame_reader_release(&reader);
+    return st != BT_OK;
 }
 
 /* ---- start and end of a process */
@@ -266,7 +279,8 @@ static bt_status engine_spawn(bt_front *f, int *fd_out, bt_err *err)
     if (pid < 0) {
         close(fd[0]);
         bt_usage_close(usage);
-        return bt_err_set(err, BT_EIO, errno, "cannot start an engine process: %s", strerror(errno));
+        return bt_err_set(err, BT_EIO, errno, "cannot start an engine process: %s",
+                          strerror(errno));
     }
     fcntl(fd[0], F_SETFL, O_NONBLOCK);
     bt_engine_options opt = f->opt.engine;
@@ -286,10 +300,12 @@ static bt_status engine_spawn(bt_front *f, int *fd_out, bt_err *err)
     return BT_OK;
 }
 
-/* Makes sure the process is gone; returns its exit code, 128 + signal, or -1 if somebody else reaped it. */
-static int engine_reap(bt_link *l)
+/* Makes sure the process is gone; returns its exit code, 128 + signal, or -1 if somebody else
+ * reaped it. */
+static int engine_reap(bt_link *l, bool patient)
 {
     int status;
+    if (!patient) kill(l->pid, SIGKILL);
     for (int waited_ms = 0;; waited_ms += 10) {
         pid_t got = waitpid(l->pid, &status, WNOHANG);
         if (got == l->pid) break;
@@ -341,12 +357,12 @@ static bool engine_life(bt_front *f, bt_wire_storage *storage)
         bt__front_say(f, false, err.msg);
         return true;
     }
-    link_read(f, fd, storage);
+    bool ended = link_read(f, fd, storage);
     pthread_mutex_lock(&l->tx_mu);
     l->fd = -1;
     pthread_mutex_unlock(&l->tx_mu);
     close(fd);
-    int code = engine_reap(l);
+    int code = engine_reap(l, ended);
     bool asked = atomic_load(&f->stopping);
     if (!asked) bt_log(BT_LOG_ERR, "engine.ended", "code=%d", code);
     pthread_mutex_lock(&f->state_mu);
@@ -354,7 +370,8 @@ static bool engine_life(bt_front *f, bt_wire_storage *storage)
     f->state.ready = false;
     f->state.failed = first_load_failed;
     if (f->state_message[0] == 0)
-        snprintf(f->state_message, sizeof f->state_message, "the engine ended and is being restarted");
+        snprintf(f->state_message, sizeof f->state_message,
+                 "the engine ended and is being restarted");
     pthread_mutex_unlock(&f->state_mu);
     engine_down(f);
     return !asked && !first_load_failed;

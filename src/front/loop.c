@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* loop.c - the scheduler thread: events in, actions out.
  *
- * bt_sched_step() decides; this file only carries its decisions to where they act: the ledger, the engine's
- * socket, the request's stream. */
+ * bt_sched_step() decides; this file only carries its decisions to where they act: the ledger, the
+ * engine's socket, the request's stream. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "front/internal.h"
@@ -54,11 +54,12 @@ static void refusal_text(const bt_stream *s, bt_status status, char *text, size_
     if (s->balance.resets_us) bt_rfc3339(s->balance.resets_us, when);
     switch (status) {
     case BT_EQUOTA:
-        snprintf(text, cap,
-                 "account %s has used its %.1f s of device time (%.1f s are held by running requests); "
-                 "the window resets at %s",
-                 s->identity.account, (double)s->balance.limit_us / 1e6,
-                 (double)s->balance.held_us / 1e6, when);
+        snprintf(
+            text, cap,
+            "account %s has used its %.1f s of device time (%.1f s are held by running requests); "
+            "the window resets at %s",
+            s->identity.account, (double)s->balance.limit_us / 1e6,
+            (double)s->balance.held_us / 1e6, when);
         break;
     case BT_EBUSY:
         snprintf(text, cap,
@@ -108,8 +109,8 @@ static void act(bt_front *f, const bt_sched_action *a)
     }
 }
 
-/* One call of the state machine and all its consequences. Actions are carried out after sched_mu is given back:
- * they take other locks. */
+/* One call of the state machine and all its consequences. Actions are carried out after sched_mu is
+ * given back: they take other locks. */
 static void loop_step(bt_front *f, const bt_sched_event *events, size_t n)
 {
     bt_sched_action actions[ACTIONS_MAX];
@@ -137,7 +138,8 @@ typedef struct moved_list {
 static void moved_add(void *ud, uint64_t request, int32_t position, int64_t eta_ms)
 {
     moved_list *l = ud;
-    if (l->n < sizeof l->item / sizeof *l->item) l->item[l->n++] = (moved){request, position, eta_ms};
+    if (l->n < sizeof l->item / sizeof *l->item)
+        l->item[l->n++] = (moved){request, position, eta_ms};
 }
 
 static void loop_positions(bt_front *f, moved_list *l)
@@ -154,7 +156,8 @@ static void loop_positions(bt_front *f, moved_list *l)
     }
 }
 
-/* An engine's end: after its requests' posts have gone to the ledger, what its usage file still holds is settled. */
+/* An engine's end: after its requests' posts have gone to the ledger, what its usage file still
+ * holds is settled. */
 static void loop_engine_down(bt_front *f, const bt_sched_event *ev)
 {
     bt_book book = {.type = BT_BOOK_SETTLE, .boot = (uint64_t)ev->amount_us};

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* metrics.c - the Prometheus text of front. Reads counters that live where things happen; changes nothing. */
+/* metrics.c - the Prometheus text of front. Reads counters that live where things happen; changes
+ * nothing. */
 #include "front/internal.h"
 #include <inttypes.h>
 
 /* Upper bounds of time to first token, seconds; roughly x2 from a millisecond to minutes. */
-static const double ttft_bound_s[BT_TTFT_BUCKETS] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-                                                     0.5,   1,      2.5,   5,    10,    25,   60,  120};
+static const double ttft_bound_s[BT_TTFT_BUCKETS] = {
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120};
 
 void bt__count_ttft(bt_front_counters *c, int64_t ns)
 {
@@ -31,10 +32,12 @@ static void ledger_part(bt_front *f, bt_buf *b)
 {
     bt_ledger_totals t;
     if (bt__books_totals(f, &t, NULL)) return; // a scrape must not wait for a stuck disk
-    one(b, "device_busy_microseconds_total", "counter", "Device time by the engine's clock, as booked.",
-        (double)t.busy_us);
-    head(b, "attributed_microseconds_total", "counter", "Device time attributed, by who carries it.");
-    bt_buf_addf(b, "baton_attributed_microseconds_total{to=\"accounts\"} %" PRId64 "\n", t.accounts_us);
+    one(b, "device_busy_microseconds_total", "counter",
+        "Device time by the engine's clock, as booked.", (double)t.busy_us);
+    head(b, "attributed_microseconds_total", "counter",
+         "Device time attributed, by who carries it.");
+    bt_buf_addf(b, "baton_attributed_microseconds_total{to=\"accounts\"} %" PRId64 "\n",
+                t.accounts_us);
     bt_buf_addf(b, "baton_attributed_microseconds_total{to=\"house\"} %" PRId64 "\n", t.house_us);
     one(b, "charged_microseconds_total", "counter", "Device time charged to accounts.",
         (double)t.charged_us);
@@ -52,7 +55,8 @@ static void requests_part(bt_front *f, bt_buf *b)
     head(b, "tokens_total", "counter", "Tokens, by kind.");
     bt_buf_addf(b, "baton_tokens_total{kind=\"prompt\"} %llu\n", atomic_load(&c->prompt_tokens));
     bt_buf_addf(b, "baton_tokens_total{kind=\"cached\"} %llu\n", atomic_load(&c->cached_tokens));
-    bt_buf_addf(b, "baton_tokens_total{kind=\"completion\"} %llu\n", atomic_load(&c->completion_tokens));
+    bt_buf_addf(b, "baton_tokens_total{kind=\"completion\"} %llu\n",
+                atomic_load(&c->completion_tokens));
     one(b, "slow_readers_total", "counter", "Requests ended because their client did not read.",
         (double)atomic_load(&c->slow_readers));
 }
@@ -65,8 +69,8 @@ static void ttft_part(bt_front *f, bt_buf *b)
     for (int i = 0; i <= BT_TTFT_BUCKETS; i++) {
         sum += atomic_load(&c->ttft_bucket[i]);
         if (i < BT_TTFT_BUCKETS)
-            bt_buf_addf(b, "baton_time_to_first_token_seconds_bucket{le=\"%g\"} %llu\n", ttft_bound_s[i],
-                        sum);
+            bt_buf_addf(b, "baton_time_to_first_token_seconds_bucket{le=\"%g\"} %llu\n",
+                        ttft_bound_s[i], sum);
         else
             bt_buf_addf(b, "baton_time_to_first_token_seconds_bucket{le=\"+Inf\"} %llu\n", sum);
     }

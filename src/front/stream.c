@@ -50,7 +50,8 @@ static bool copy_prompt(bt_stream *s, const bt_front_request *req)
     bt_message *m = bt_arena_alloc(&s->arena, (size_t)req->n_messages * sizeof *m);
     if (!m) return false;
     for (int32_t i = 0; i < req->n_messages; i++) {
-        m[i].role = bt_arena_strndup(&s->arena, req->messages[i].role, strlen(req->messages[i].role));
+        m[i].role =
+            bt_arena_strndup(&s->arena, req->messages[i].role, strlen(req->messages[i].role));
         m[i].content =
             bt_arena_strndup(&s->arena, req->messages[i].content, strlen(req->messages[i].content));
         if (!m[i].role || !m[i].content) return false;
@@ -83,7 +84,10 @@ fail:
     return NULL;
 }
 
-void bt__stream_ref(bt_stream *s) { atomic_fetch_add(&s->refs, 1); }
+void bt__stream_ref(bt_stream *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+}
 
 void bt_stream_unref(bt_stream *s)
 {
@@ -97,10 +101,22 @@ void bt_stream_unref(bt_stream *s)
     bt_free(s);
 }
 
-uint64_t bt_stream_id(const bt_stream *s) { return s->id; }
-void *bt_stream_user(const bt_stream *s) { return s->user; }
-const char *bt_stream_account(const bt_stream *s) { return s->identity.account; }
-const char *bt_stream_tier(const bt_stream *s) { return s->identity.tier->name; }
+uint64_t bt_stream_id(const bt_stream *s)
+{
+    return s->id;
+}
+void *bt_stream_user(const bt_stream *s)
+{
+    return s->user;
+}
+const char *bt_stream_account(const bt_stream *s)
+{
+    return s->identity.account;
+}
+const char *bt_stream_tier(const bt_stream *s)
+{
+    return s->identity.tier->name;
+}
 
 /* ---- producing: each event is type, seq, status, finish and then what its type needs */
 
@@ -118,7 +134,8 @@ static bool put_begin(bt_stream *s, bt_stream_event_type type, int32_t seq, size
     return true;
 }
 
-/* Closes the event: wakes the reader if it may be asleep. A full ring means a reader too slow: the request ends. */
+/* Closes the event: wakes the reader if it may be asleep. A full ring means a reader too slow: the
+ * request ends. */
 static void put_end(bt_stream *s, size_t mark)
 {
     bool overflow = s->in.failed;
@@ -301,8 +318,9 @@ static void take_done(bt_stream *s, bt_rd *r, bt_stream_event *out)
     if (out->status == BT_OK) return;
     const char *why = out->status == BT_EDEVICE   ? "the engine failed while this ran; try again"
                       : out->status == BT_ECLOSED ? "the server is shutting down"
-                      : out->status == BT_ETIMEOUT ? "the request waited longer than the queue allows"
-                                                   : bt_status_get(out->status)->text;
+                      : out->status == BT_ETIMEOUT
+                          ? "the request waited longer than the queue allows"
+                          : bt_status_get(out->status)->text;
     snprintf(s->message, sizeof s->message, "%s", why);
     out->message = s->message;
 }

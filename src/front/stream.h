@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stream.h - one request's record in front: what was asked, and the ring its answer travels through.
+/* stream.h - one request's record in front: what was asked, and the ring its answer travels
+ * through.
  *
- * Two owners: the HTTP side (until bt_stream_unref) and the work side (the registry, until its last event was put).
- * Fields are written by one stage at a time, in the order of the path: submit (http), text worker, then the ones
- * under `mu`. Producers append encoded events to `in`; the HTTP loop swaps it with `out` and reads from there, so
- * a producer never waits for a reader. */
+ * Two owners: the HTTP side (until bt_stream_unref) and the work side (the registry, until its last
+ * event was put). Fields are written by one stage at a time, in the order of the path: submit
+ * (http), text worker, then the ones under `mu`. Producers append encoded events to `in`; the HTTP
+ * loop swaps it with `out` and reads from there, so a producer never waits for a reader. */
 #pragma once
 #include "base/frame.h"
 #include "base/mem.h"
@@ -46,8 +47,8 @@ struct bt_stream {
     atomic_bool in_sched; // SUBMIT was pushed: a cancel must follow it
 
     pthread_mutex_t mu;
-    bt_buf in;            // guarded by mu
-    bool overflow, ended; // guarded by mu
+    bt_buf in;                           // guarded by mu
+    bool overflow, ended;                // guarded by mu
     int64_t admitted_ns, first_token_ns; // guarded by mu, as the totals of the engine's END:
     int32_t prompt_tokens, cached_tokens, completion_tokens;
     int64_t prefill_ns, decode_ns;

@@ -26,8 +26,9 @@ static bt_status text_encode(bt_front *f, bt_encoder *enc, bt_stream *s, int32_t
     if (s->tokens) {
         for (int32_t i = 0; i < s->n_tokens; i++)
             if (s->tokens[i] < 0 || s->tokens[i] >= bt_vocab_size(f->vocab))
-                return bt_err_set(err, BT_EINVAL, 0, "'prompt' holds token %d, but ids go from 0 to %d",
-                                  s->tokens[i], bt_vocab_size(f->vocab) - 1);
+                return bt_err_set(err, BT_EINVAL, 0,
+                                  "'prompt' holds token %d, but ids go from 0 to %d", s->tokens[i],
+                                  bt_vocab_size(f->vocab) - 1);
         return BT_OK;
     }
     bt_buf chat = BT_BUF_INIT;
@@ -41,13 +42,14 @@ static bt_status text_encode(bt_front *f, bt_encoder *enc, bt_stream *s, int32_t
     }
     if (st == BT_OK) {
         bt_encode_options opt = {.add_special = true, .parse_special = false};
-        st = bt_encode(enc, s->messages ? chat.data : s->text, s->messages ? chat.len : s->n_text, &opt,
-                       (size_t)ctx, &ids, &n, err);
+        st = bt_encode(enc, s->messages ? chat.data : s->text, s->messages ? chat.len : s->n_text,
+                       &opt, (size_t)ctx, &ids, &n, err);
     }
     bt_buf_release(&chat);
     if (st == BT_ECONTEXT)
         return bt_err_set(err, st, 0,
-                          "the prompt is longer than this model's context of %d tokens; shorten it", ctx);
+                          "the prompt is longer than this model's context of %d tokens; shorten it",
+                          ctx);
     if (st) return st;
     if (n == 0) return bt_err_set(err, BT_EINVAL, 0, "the prompt is empty");
     s->tokens = bt_malloc(n * sizeof *s->tokens);
@@ -74,7 +76,8 @@ static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
                           "the prompt is %d tokens, this model's context is %d: shorten the prompt",
                           s->n_tokens, ctx);
     int32_t room = ctx - s->n_tokens;
-    s->max_tokens = s->params.max_tokens > 0 && s->params.max_tokens < room ? s->params.max_tokens : room;
+    s->max_tokens =
+        s->params.max_tokens > 0 && s->params.max_tokens < room ? s->params.max_tokens : room;
     s->params.max_tokens = s->max_tokens;
     pthread_mutex_lock(&f->state_mu);
     int64_t pages = f->state.n_pages, page = f->state.page_tokens;
@@ -84,12 +87,13 @@ static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0, "'n' is %d, but this server runs %d sequences at once",
                           s->n_seq, slots);
     if (s->n_seq > s->identity.tier->slots)
-        return bt_err_set(err, BT_EINVAL, 0, "'n' is %d, but tier %s runs %d sequences at once", s->n_seq,
-                          s->identity.tier->name, s->identity.tier->slots);
+        return bt_err_set(err, BT_EINVAL, 0, "'n' is %d, but tier %s runs %d sequences at once",
+                          s->n_seq, s->identity.tier->name, s->identity.tier->slots);
     if (page > 0 && (s->n_tokens + s->max_tokens + page - 1) / page * s->n_seq > pages)
-        return bt_err_set(err, BT_EINVAL, 0,
-                          "%d sequences of %d tokens do not fit the KV cache; lower 'n' or max_tokens",
-                          s->n_seq, s->n_tokens + s->max_tokens);
+        return bt_err_set(
+            err, BT_EINVAL, 0,
+            "%d sequences of %d tokens do not fit the KV cache; lower 'n' or max_tokens", s->n_seq,
+            s->n_tokens + s->max_tokens);
     return BT_OK;
 }
 

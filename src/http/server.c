@@ -412,8 +412,10 @@ void bt_server_close(bt_server *s, int32_t drain_ms)
     if (!s) return;
     s->drain_ms = drain_ms;
     atomic_store(&s->stop, true);
-    bt__server_ready(s, 0); // 0 names no stream: it only wakes the loop
-    if (s->loop_started) pthread_join(s->loop, NULL);
+    if (s->loop_started) {
+        bt__server_ready(s, 0); // 0 names no stream: it only wakes the loop
+        pthread_join(s->loop, NULL);
+    }
     bt_inbox_close(&s->work);
     if (s->helper_started) pthread_join(s->helper, NULL);
     bt_front_on_wake(s->front, NULL, NULL);

@@ -164,8 +164,8 @@ bt_status bt_keys_load(const char *path, const char *one_key, const bt_tiers *ti
     if (status == BT_OK && text.failed)
         status = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the API keys");
     if (status == BT_OK)
-        status = bt_keys_parse(text.data ? text.data : "", text.len, path ? path : "--api-key", tiers,
-                               out, err);
+        status = bt_keys_parse(text.data ? text.data : "", text.len, path ? path : "--api-key",
+                               tiers, out, err);
     if (status == BT_OK && (mode & 007))
         bt_log(BT_LOG_WARN, "keys.readable",
                "file=%s mode=%04o: every user of this machine may open the API keys; chmod 600 it",

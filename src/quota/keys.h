@@ -27,8 +27,8 @@ typedef struct bt_keys {
  * LF. */
 bt_status bt_keys_parse(const char *text, size_t len, const char *file, const bt_tiers *tiers,
                         bt_keys *out, bt_err *err);
-/* As parse, of a file (may be NULL) and one more key (may be NULL: account "default", tier pro); warns
- * once if other users of the machine can read the file. */
+/* As parse, of a file (may be NULL) and one more key (may be NULL: account "default", tier pro);
+ * warns once if other users of the machine can read the file. */
 bt_status bt_keys_load(const char *path, const char *one_key, const bt_tiers *tiers, bt_keys *out,
                        bt_err *err);
 void bt_keys_release(bt_keys *k);

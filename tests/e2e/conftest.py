@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real server on a free port with a data directory of its own, and what tests need to poke at it."""
+
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,9 +34,23 @@ key-tiny carol tiny
 key-slow dave slow
 """
 TIERS = {
-    "anonymous": {"gpu_seconds": 120, "class": "low", "weight": 1, "lease_max_s": 60, "slots": 4, "queue": 64},
+    "anonymous": {
+        "gpu_seconds": 120,
+        "class": "low",
+        "weight": 1,
+        "lease_max_s": 60,
+        "slots": 4,
+        "queue": 64,
+    },
     "free": {"gpu_seconds": 210, "class": "medium", "weight": 1, "lease_max_s": 60, "slots": 4, "queue": 64},
-    "pro": {"gpu_seconds": 1500, "class": "highest", "weight": 1, "lease_max_s": 120, "slots": 8, "queue": 512},
+    "pro": {
+        "gpu_seconds": 1500,
+        "class": "highest",
+        "weight": 1,
+        "lease_max_s": 120,
+        "slots": 8,
+        "queue": 512,
+    },
     "tiny": {"gpu_seconds": 0.05, "class": "medium", "weight": 1, "lease_max_s": 60, "slots": 4, "queue": 64},
     "slow": {"gpu_seconds": 600, "class": "medium", "weight": 1, "lease_max_s": 1, "slots": 8, "queue": 512},
 }
@@ -48,7 +64,9 @@ def pytest_configure(config):
 class Server:
     """One `baton serve`. `log` holds its stderr. wrap: a command that runs it."""
 
-    def __init__(self, data, args=(), env=None, keys=KEYS, tiers=TIERS, model=MODEL, port=0, wait=True, wrap=()):
+    def __init__(
+        self, data, args=(), env=None, keys=KEYS, tiers=TIERS, model=MODEL, port=0, wait=True, wrap=()
+    ):
         self.data = pathlib.Path(data)
         self.data.mkdir(parents=True, exist_ok=True)
         (self.data / "keys").write_text(keys)
@@ -56,13 +74,35 @@ class Server:
         (self.data / "tiers.json").write_text(json.dumps(tiers))
         (self.data / "owner").write_text(OWNER + "\n")
         (self.data / "owner").chmod(0o600)
-        command = [*wrap, BIN, "serve", "--model", model, "--host", "127.0.0.1", "--port", str(port), "--data", self.data,
-                   "--api-keys", self.data / "keys", "--tiers", self.data / "tiers.json", "--owner-token-file",
-                   self.data / "owner", *args]
+        command = [
+            *wrap,
+            BIN,
+            "serve",
+            "--model",
+            model,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--data",
+            self.data,
+            "--api-keys",
+            self.data / "keys",
+            "--tiers",
+            self.data / "tiers.json",
+            "--owner-token-file",
+            self.data / "owner",
+            *args,
+        ]
         self.lines, self.port, self.scraper = [], None, None
         self.listening, self.ready = threading.Event(), threading.Event()
-        self.process = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                                        env={**os.environ, **(env or {})})
+        self.process = subprocess.Popen(
+            [str(c) for c in command],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+        )
         threading.Thread(target=self._read, daemon=True).start()
         if wait:
             self.wait_ready()
@@ -105,13 +145,17 @@ class Server:
 
     def complete(self, prompt="Once upon a time", key="key-pro", **body):
         with self.client(key) as c:
-            return c.post("/v1/completions", json={"prompt": prompt, "max_tokens": 16, "temperature": 0, **body})
+            return c.post(
+                "/v1/completions", json={"prompt": prompt, "max_tokens": 16, "temperature": 0, **body}
+            )
 
     def metrics(self):
         if not self.scraper:  # one connection: a new client costs more than the scrape
             self.scraper = httpx.Client(base_url=self.url, timeout=20 * SLOW)
         text = self.scraper.get("/metrics").text
-        return {m[0]: float(m[1]) for m in re.findall(r"^(baton_\S+(?:\{[^}]*\})?) ([-+.\deE]+)$", text, re.M)}
+        return {
+            m[0]: float(m[1]) for m in re.findall(r"^(baton_\S+(?:\{[^}]*\})?) ([-+.\deE]+)$", text, re.M)
+        }
 
     def children(self):
         out = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout
@@ -163,6 +207,7 @@ class Server:
 
 class Books:
     """What the ledger on disk says, read from a copy: the server, if it lives, has the file to itself."""
+
     POST, VOID, HOUSE, BUSY, ADJUST = 1, 2, 3, 4, 5
 
     def __init__(self, data):
@@ -172,17 +217,26 @@ class Books:
                     shutil.copy(data / name, tmp)
             db = sqlite3.connect(pathlib.Path(tmp) / "ledger.db")
             self.device = dict(db.execute("SELECT kind, sum(device_us) FROM entries GROUP BY kind"))
-            self.charged = db.execute("SELECT coalesce(sum(charged_us), 0) FROM entries WHERE kind = 1").fetchone()[0]
+            self.charged = db.execute(
+                "SELECT coalesce(sum(charged_us), 0) FROM entries WHERE kind = 1"
+            ).fetchone()[0]
             self.sums = dict(db.execute("SELECT kind, device_us FROM sums"))
-            self.boots = db.execute("SELECT coalesce(sum(busy_us), 0), coalesce(sum(house_us), 0) FROM boots").fetchone()
+            self.boots = db.execute(
+                "SELECT coalesce(sum(busy_us), 0), coalesce(sum(house_us), 0) FROM boots"
+            ).fetchone()
             self.holds = db.execute("SELECT request, boot FROM holds").fetchall()
             self.held = db.execute("SELECT coalesce(sum(held_us), 0) FROM windows").fetchone()[0]
             self.windows = db.execute(
                 "SELECT a.name, a.tier_limit_us, w.used_us, (SELECT coalesce(sum(e.charged_us), 0) FROM entries e "
-                "WHERE e.window = w.id) FROM windows w JOIN accounts a ON a.id = w.account").fetchall()
-            self.of = {r: (kind, device, charged, account) for r, kind, device, charged, account in db.execute(
-                "SELECT e.request, e.kind, e.device_us, e.charged_us, a.name FROM entries e JOIN accounts a "
-                "ON a.id = e.account WHERE e.request IS NOT NULL")}
+                "WHERE e.window = w.id) FROM windows w JOIN accounts a ON a.id = w.account"
+            ).fetchall()
+            self.of = {
+                r: (kind, device, charged, account)
+                for r, kind, device, charged, account in db.execute(
+                    "SELECT e.request, e.kind, e.device_us, e.charged_us, a.name FROM entries e JOIN accounts a "
+                    "ON a.id = e.account WHERE e.request IS NOT NULL"
+                )
+            }
             db.close()
 
     @property
@@ -208,6 +262,85 @@ class Books:
         return self
 
 
+def zero_model(path, layers, width, hidden):
+    """A model of any size, all zeros and sparse on disk: as slow as one likes. Keys and vocabulary are the small one's;
+    each token is as likely as another."""
+    source = MODEL.read_bytes()
+    at, out = 24, bytearray(source[:24])
+    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+    wanted = {
+        "llama.embedding_length": width,
+        "llama.feed_forward_length": hidden,
+        "llama.block_count": layers,
+        "llama.attention.head_count": 16,
+        "llama.attention.head_count_kv": 16,
+        "llama.rope.dimension_count": width // 16,
+    }
+
+    def string_end(at):
+        return at + 8 + struct.unpack_from("<Q", source, at)[0]
+
+    def value_end(kind, at):
+        if kind == 8:
+            return string_end(at)
+        if kind != 9:
+            return at + sizes[kind]
+        kind, count = struct.unpack_from("<IQ", source, at)
+        at += 12
+        for _ in range(count):
+            at = value_end(kind, at)
+        return at
+
+    for _ in range(struct.unpack_from("<Q", source, 16)[0]):
+        start, at = at, string_end(at)
+        key = source[start + 8 : at].decode()
+        kind = struct.unpack_from("<I", source, at)[0]
+        end = value_end(kind, at + 4)
+        out += source[start : at + 4]
+        out += struct.pack("<I", wanted[key]) if key in wanted else source[at + 4 : end]
+        at = end
+    vocab = 512
+    tensors = [
+        ("token_embd.weight", (width, vocab)),
+        ("output_norm.weight", (width,)),
+        ("output.weight", (width, vocab)),
+    ]
+    for i in range(layers):
+        tensors += [
+            (f"blk.{i}.{name}.weight", dims)
+            for name, dims in (
+                ("attn_norm", (width,)),
+                ("ffn_norm", (width,)),
+                ("attn_q", (width, width)),
+                ("attn_k", (width, width)),
+                ("attn_v", (width, width)),
+                ("attn_output", (width, width)),
+                ("ffn_gate", (width, hidden)),
+                ("ffn_up", (width, hidden)),
+                ("ffn_down", (hidden, width)),
+            )
+        ]
+    out[8:16] = struct.pack("<Q", len(tensors))
+    offset = 0
+    for name, dims in tensors:
+        out += struct.pack("<Q", len(name)) + name.encode() + struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
+        out += struct.pack("<IQ", 0, offset)
+        bytes_ = 4
+        for d in dims:
+            bytes_ *= d
+        offset += (bytes_ + 31) // 32 * 32
+    with open(path, "wb") as f:
+        f.write(out)
+        f.truncate((len(out) + 31) // 32 * 32 + offset)
+    return path
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory):
+    """13 M parameters: steps of milliseconds, answers of seconds, so that a test can act in the middle of them."""
+    return zero_model(tmp_path_factory.mktemp("model") / "slow.gguf", 4, 512, 1408)
+
+
 @pytest.fixture
 def start(tmp_path):
     servers = []
@@ -228,7 +361,9 @@ def server(tmp_path_factory):
     yield s
     code = s.stop()
     assert code == 0, s.log[-3000:]
-    assert "AddressSanitizer" not in s.log and "ThreadSanitizer" not in s.log and "runtime error" not in s.log, s.log
+    assert (
+        "AddressSanitizer" not in s.log and "ThreadSanitizer" not in s.log and "runtime error" not in s.log
+    ), s.log
 
 
 def free_port():

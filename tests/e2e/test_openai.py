@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unmodified `openai` client against a real server: sync, async, streaming."""
+
 import asyncio
 import json
 import math
@@ -27,7 +28,9 @@ def test_models(client):
 
 
 def test_greedy_text(client):
-    r = client.completions.create(model="stories260K", prompt="Once upon a time", max_tokens=40, temperature=0)
+    r = client.completions.create(
+        model="stories260K", prompt="Once upon a time", max_tokens=40, temperature=0
+    )
     assert r.choices[0].text.startswith(STORY)
     assert r.usage.prompt_tokens == 5 and r.usage.completion_tokens == 40 and r.usage.total_tokens == 45
     assert r.choices[0].finish_reason == "length"
@@ -42,8 +45,14 @@ def test_greedy_text(client):
 
 def test_stream_equals_whole(client):
     whole = client.completions.create(model="stories260K", prompt="Tom had a", max_tokens=50, temperature=0)
-    stream = client.completions.create(model="stories260K", prompt="Tom had a", max_tokens=50, temperature=0, stream=True,
-                                       stream_options={"include_usage": True})
+    stream = client.completions.create(
+        model="stories260K",
+        prompt="Tom had a",
+        max_tokens=50,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
     chunks = list(stream)
     assert "".join(c.choices[0].text for c in chunks if c.choices) == whole.choices[0].text
     assert len(chunks) > 10
@@ -52,69 +61,105 @@ def test_stream_equals_whole(client):
 
 
 def test_chat_and_stream(client):
-    ask = dict(model="stories260K", messages=[{"role": "system", "content": "Tell a story."},
-                                              {"role": "user", "content": [{"type": "text", "text": "About a dog"}]}],
-               max_tokens=24, temperature=0)
+    ask = dict(
+        model="stories260K",
+        messages=[
+            {"role": "system", "content": "Tell a story."},
+            {"role": "user", "content": [{"type": "text", "text": "About a dog"}]},
+        ],
+        max_tokens=24,
+        temperature=0,
+    )
     r = client.chat.completions.create(**ask)
     assert r.object == "chat.completion" and r.choices[0].message.role == "assistant"
     assert r.choices[0].message.content
     chunks = list(client.chat.completions.create(**ask, stream=True))
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == r.choices[0].message.content
-    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == \
-        [r.choices[0].finish_reason]
+    assert (
+        "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == r.choices[0].message.content
+    )
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == [
+        r.choices[0].finish_reason
+    ]
 
 
 def test_async_crowd_is_bit_identical(server):
     """Greedy text is the same alone and in a crowd of mixed requests."""
+
     async def crowd():
-        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="key-pro", timeout=60 * SLOW,
-                                      max_retries=0) as c:
+        async with openai.AsyncOpenAI(
+            base_url=server.url + "/v1", api_key="key-pro", timeout=60 * SLOW, max_retries=0
+        ) as c:
+
             async def one(i):
                 if i % 3 == 0:
-                    r = await c.completions.create(model="stories260K", prompt="Once upon a time", max_tokens=60,
-                                                   temperature=0)
+                    r = await c.completions.create(
+                        model="stories260K", prompt="Once upon a time", max_tokens=60, temperature=0
+                    )
                     return r.choices[0].text
-                await c.completions.create(model="stories260K", prompt="The cat " * (1 + i), max_tokens=10 + i,
-                                           temperature=0.9, seed=i)
+                await c.completions.create(
+                    model="stories260K",
+                    prompt="The cat " * (1 + i),
+                    max_tokens=10 + i,
+                    temperature=0.9,
+                    seed=i,
+                )
+
             return [t for t in await asyncio.gather(*(one(i) for i in range(24))) if t is not None]
+
     texts = asyncio.run(crowd())
     assert len(texts) == 8 and len(set(texts)) == 1 and texts[0].startswith(STORY)
 
 
 def test_seed_and_n(client):
     def run(seed):
-        r = client.completions.create(model="stories260K", prompt="One day", max_tokens=30, temperature=1, seed=seed, n=3)
+        r = client.completions.create(
+            model="stories260K", prompt="One day", max_tokens=30, temperature=1, seed=seed, n=3
+        )
         assert [c.index for c in r.choices] == [0, 1, 2]
         return [c.text for c in r.choices]
+
     first = run(7)
     assert len(set(first)) == 3
     assert run(7) == first and run(8) != first
 
 
 def test_stop_string_across_tokens(client):
-    r = client.completions.create(model="stories260K", prompt="Once upon a time", max_tokens=60, temperature=0,
-                                  stop=["She loved to pl", "never said"])
+    r = client.completions.create(
+        model="stories260K",
+        prompt="Once upon a time",
+        max_tokens=60,
+        temperature=0,
+        stop=["She loved to pl", "never said"],
+    )
     assert r.choices[0].text == ", there was a little girl named Lily. "
     assert r.choices[0].finish_reason == "stop"
 
 
 def test_logprobs(client):
-    r = client.completions.create(model="stories260K", prompt="Once upon a time, there was a", max_tokens=1, temperature=0,
-                                  logprobs=5)
+    r = client.completions.create(
+        model="stories260K", prompt="Once upon a time, there was a", max_tokens=1, temperature=0, logprobs=5
+    )
     top = r.choices[0].logprobs.top_logprobs[0]
     expected = [0.61019, 0.07377, 0.06599, 0.03000, 0.02868]
     assert [math.exp(v) for v in sorted(top.values(), reverse=True)[:5]] == pytest.approx(expected, abs=2e-3)
-    c = client.chat.completions.create(model="stories260K", messages=[{"role": "user", "content": "Hi"}], max_tokens=4,
-                                       temperature=0, logprobs=True, top_logprobs=3)
+    c = client.chat.completions.create(
+        model="stories260K",
+        messages=[{"role": "user", "content": "Hi"}],
+        max_tokens=4,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=3,
+    )
     content = c.choices[0].logprobs.content
     assert len(content) == 4 and all(len(t.top_logprobs) == 3 for t in content)
     assert all(t.logprob == pytest.approx(t.top_logprobs[0].logprob) for t in content)
 
 
 def test_echo_with_logprobs(client):
-    r = client.completions.create(model="stories260K", prompt="Once upon a time", max_tokens=1, temperature=0, echo=True,
-                                  logprobs=1)
+    r = client.completions.create(
+        model="stories260K", prompt="Once upon a time", max_tokens=1, temperature=0, echo=True, logprobs=1
+    )
     lp = r.choices[0].logprobs
     assert r.choices[0].text.lstrip().startswith("Once upon a time,")
     assert lp.token_logprobs[0] is None and all(v <= 0 for v in lp.token_logprobs[1:])
@@ -123,7 +168,10 @@ def test_echo_with_logprobs(client):
 
 def test_prefix_reuse_changes_nothing(client):
     prompt = "Lily and Tom went to the park to play with a big red ball. " * 4
-    runs = [client.completions.create(model="stories260K", prompt=prompt, max_tokens=20, temperature=0) for _ in range(2)]
+    runs = [
+        client.completions.create(model="stories260K", prompt=prompt, max_tokens=20, temperature=0)
+        for _ in range(2)
+    ]
     assert runs[0].choices[0].text == runs[1].choices[0].text
     assert runs[1].usage.prompt_tokens_details.cached_tokens >= 16
 
@@ -131,10 +179,14 @@ def test_prefix_reuse_changes_nothing(client):
 def test_penalties_bias_and_lengths(client):
     base = dict(model="stories260K", prompt="Once upon a time", temperature=0)
     plain = client.completions.create(**base, max_tokens=60).choices[0].text
-    bent = client.completions.create(**base, max_tokens=60, frequency_penalty=1.5, presence_penalty=1.0).choices[0].text
+    bent = (
+        client.completions.create(**base, max_tokens=60, frequency_penalty=1.5, presence_penalty=1.0)
+        .choices[0]
+        .text
+    )
     assert bent != plain
     biased = client.completions.create(**base, max_tokens=3, logit_bias={"426": 100}).choices[0].text
-    assert biased != plain[:len(biased)]
+    assert biased != plain[: len(biased)]
     many = client.completions.create(**base, max_tokens=300, extra_body={"ignore_eos": True})
     assert many.usage.completion_tokens == 300
     least = client.completions.create(**base, max_tokens=300, extra_body={"min_tokens": 250})
@@ -149,17 +201,30 @@ def test_errors_have_openais_shape(client, server):
         client.completions.create(model="stories260K", prompt="word " * 5000, max_tokens=5)
     assert "context" in str(e.value)
     with pytest.raises(openai.AuthenticationError):
-        openai.OpenAI(base_url=server.url + "/v1", api_key="wrong", max_retries=0).models.list() and \
-            openai.OpenAI(base_url=server.url + "/v1", api_key="wrong", max_retries=0).completions.create(
-                model="stories260K", prompt="x")
+        openai.OpenAI(
+            base_url=server.url + "/v1", api_key="wrong", max_retries=0
+        ).models.list() and openai.OpenAI(
+            base_url=server.url + "/v1", api_key="wrong", max_retries=0
+        ).completions.create(
+            model="stories260K", prompt="x"
+        )
     with pytest.raises(openai.NotFoundError) as e:
         client.completions.create(model="gpt-99", prompt="x")
     assert e.value.code == "model_not_found"
 
 
 def test_sse_comments_and_final_books(server):
-    with server.client() as c, c.stream("POST", "/v1/completions", json={
-            "prompt": "Once upon a time", "max_tokens": 12, "temperature": 0, "stream": True, "lease_seconds": 5}) as r:
+    with server.client() as c, c.stream(
+        "POST",
+        "/v1/completions",
+        json={
+            "prompt": "Once upon a time",
+            "max_tokens": 12,
+            "temperature": 0,
+            "stream": True,
+            "lease_seconds": 5,
+        },
+    ) as r:
         assert r.headers["content-type"].startswith("text/event-stream")
         assert r.headers["x-accel-buffering"] == "no" and "x-request-id" in r.headers
         assert float(r.headers["x-ratelimit-limit-gpu-ms"]) == 1500e3

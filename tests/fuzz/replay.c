@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* replay.c - runs a fuzz target over files named on the command line, for builds without libFuzzer. */
+/* replay.c - runs a fuzz target over files named on the command line, for builds without libFuzzer.
+ */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

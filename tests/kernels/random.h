@@ -8,8 +8,14 @@
 
 static uint64_t random_counter;
 
-static inline double random_unit(void) { return bt_rng_unit(42, random_counter++); }
-static inline int32_t random_below(int32_t n) { return (int32_t)(random_unit() * n); }
+static inline double random_unit(void)
+{
+    return bt_rng_unit(42, random_counter++);
+}
+static inline int32_t random_below(int32_t n)
+{
+    return (int32_t)(random_unit() * n);
+}
 /* Roughly normal: mean 0, deviation 1. */
 static inline float random_normal(void)
 {

@@ -4,8 +4,8 @@
 #include "random.h"
 #include "test.h"
 
-/* A sequence of n tokens in shuffled pages, with q for its last `rows` tokens. Unwritten page memory is NaN, so
- * that a read past the end shows. */
+/* A sequence of n tokens in shuffled pages, with q for its last `rows` tokens. Unwritten page
+ * memory is NaN, so that a read past the end shows. */
 typedef struct scene {
     bt_attention a;
     bt_attention_rows s;
@@ -73,8 +73,8 @@ static void run_by_spans(scene *c, int32_t tile)
 {
     int32_t n = c->rows * (c->a.n_heads / c->a.kv.kv_heads);
     size_t record = bt_attention_record_floats(&c->a.kv);
-    float *records = bt_must(
-        bt_aligned_alloc(64, (size_t)(tile * c->spans) * record * sizeof *records));
+    float *records =
+        bt_must(bt_aligned_alloc(64, (size_t)(tile * c->spans) * record * sizeof *records));
     memset(c->out, 0, c->out_floats * sizeof *c->out);
     for (int32_t h = 0; h < c->a.kv.kv_heads; h++) {
         for (int32_t q = 0; q < n; q += tile) {
@@ -87,7 +87,8 @@ static void run_by_spans(scene *c, int32_t tile)
     bt_free(records);
 }
 
-/* Against the reference, then bit for bit: every instruction set, every tiling, spans apart, rows alone. */
+/* Against the reference, then bit for bit: every instruction set, every tiling, spans apart, rows
+ * alone. */
 static void check_scene(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, double bound)
 {
     scene c = scene_new(kv, group, n, rows, 7);

@@ -68,7 +68,8 @@ static void none_turns_nothing(void)
     CHECK(memcmp(x, y, sizeof x) == 0);
 }
 
-/* Pair (a, b) turned by a right angle becomes (-b, a): fixes the direction and which elements pair up. */
+/* Pair (a, b) turned by a right angle becomes (-b, a): fixes the direction and which elements pair
+ * up. */
 static void pairs_and_direction(void)
 {
     float cos[2] = {0, 1}, sin[2] = {1, 0};

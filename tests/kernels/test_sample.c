@@ -24,7 +24,8 @@ static void *scratch_new(int32_t vocab)
 }
 
 /* Runs on each instruction set without allocating, and compares with the reference. */
-static bt_sample_out check_req(const bt_sample_req *req, const float *x, int32_t vocab, void *scratch)
+static bt_sample_out check_req(const bt_sample_req *req, const float *x, int32_t vocab,
+                               void *scratch)
 {
     bt_sample_out want, got = {0};
     bt_sample_ref(req, x, vocab, &want);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shape of the tree, as tests: layers, one foreign library a folder, exported symbols, style."""
+
 import pathlib
 import re
 import subprocess
@@ -10,9 +11,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # docs/design.md section 4. Siblings of one rank never meet, except that text and model read files.
 RANK = {
-    "include/baton": 0, "src/base": 1, "src/file": 2, "kernels": 2, "src/text": 3, "src/grammar": 3, "src/model": 3,
-    "src/quota": 3, "src/sched": 3, "src/hub": 3, "src/device": 4, "src/engine": 5, "src/front": 6, "src/api": 7,
-    "src/http": 8, "src/cli": 9,
+    "include/baton": 0,
+    "src/base": 1,
+    "src/file": 2,
+    "kernels": 2,
+    "src/text": 3,
+    "src/grammar": 3,
+    "src/model": 3,
+    "src/quota": 3,
+    "src/sched": 3,
+    "src/hub": 3,
+    "src/device": 4,
+    "src/engine": 5,
+    "src/front": 6,
+    "src/api": 7,
+    "src/http": 8,
+    "src/cli": 9,
 }
 FOREIGN = {  # header or symbol prefix -> the folders that may use it
     r"\bsqlite3_\w+|<sqlite3\.h>": {"src/quota"},
@@ -24,14 +38,21 @@ FOREIGN = {  # header or symbol prefix -> the folders that may use it
     r"<openssl/|\bEVP_\w+|\bCRYPTO_\w+": {"src/base"},
     r"\bPQ\w+\(|<libpq": {"src/quota"},
 }
-BANNED = re.compile(r"\b(strcpy|strcat|sprintf|vsprintf|strtok|gets|localtime|gmtime|ctime|asctime|tmpnam|mktemp|"
-                    r"system|popen)\s*\(")
+BANNED = re.compile(
+    r"\b(strcpy|strcat|sprintf|vsprintf|strtok|gets|localtime|gmtime|ctime|asctime|tmpnam|mktemp|"
+    r"system|popen)\s*\("
+)
 ALLOC = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|free|strdup|strndup)\s*\(")
 
 
 def sources(*patterns):
-    files = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
-                           capture_output=True, text=True).stdout.split("\n")
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\n")
     return [ROOT / f for f in files if f and (ROOT / f).is_file() and any(f.endswith(p) for p in patterns)]
 
 
@@ -74,25 +95,31 @@ def test_one_foreign_library_one_folder():
 
 
 def test_kernels_export_only_bt_symbols():
-    library = next((ROOT / b / "libbt_kernels.a" for b in ("build", "build-asan") if (ROOT / b / "libbt_kernels.a").exists()), None)
-    if library is None:
+    library = ROOT / "build" / "libbt_kernels.a"
+    if not library.exists():
         pytest.skip("kernels are not built")
-    out = subprocess.run(["nm", "-g", "--defined-only", library], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        ["nm", "-g", "--defined-only", library], check=True, capture_output=True, text=True
+    ).stdout
     names = [line.split()[2] for line in out.splitlines() if len(line.split()) == 3]
     assert names and not [n for n in names if not n.startswith("bt_") and not n.startswith("__odr_asan")]
 
 
-@pytest.mark.parametrize("path", sources(".c", ".h", ".py", ".sh", ".cu", ".cuh"), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sources(".c", ".h", ".py", ".sh", ".cu", ".cuh"), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_style(path):
     rel = path.relative_to(ROOT).as_posix()
     text = path.read_text()
     lines = text.split("\n")
     head = "\n".join(lines[:3])
     assert "SPDX-License-Identifier: Apache-2.0" in head, "no SPDX line"
-    limit = 120  # contracts' tables may be wide; code is formatted to 100
+    limit = 100 if path.suffix == ".c" else 120
     too_long = [i + 1 for i, line in enumerate(lines) if len(line) > limit]
     assert not too_long, f"lines over {limit} columns: {too_long}"
-    assert not re.search(r"\b(TODO|FIXME|XXX)\b(?!\()", text) or rel.startswith("tests/tree/"), "TODO without a name"
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b(?!\()", text) or rel.startswith(
+        "tests/tree/"
+    ), "TODO without a name"
     assert not re.search(r"^<<<<<<< |^>>>>>>> ", text, re.M)
     if path.suffix in (".c", ".h") and rel.startswith(("src/", "kernels/")):
         code = strip_comments(text)
@@ -114,7 +141,7 @@ def test_functions_fit_a_screen():
             if line == "{":
                 start = i
             elif line == "}" and start is not None:
-                if i - start > 71 and not any("/* long:" in x for x in lines[max(0, start - 4):start + 3]):
+                if i - start > 71 and not any("/* long:" in x for x in lines[max(0, start - 4) : start + 3]):
                     wrong.append(f"{path.relative_to(ROOT)}:{start + 1}: {i - start - 1} lines")
                 start = None
     assert not wrong, "functions over 70 lines need /* long: why */\n" + "\n".join(wrong)
@@ -126,7 +153,9 @@ def test_files_stay_small():
 
 
 def test_no_large_blobs():
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\n")
     sizes = {f: (ROOT / f).stat().st_size for f in files if f and (ROOT / f).is_file()}
     large = [f for f, n in sizes.items() if n > 256 << 10 and not f.startswith(("models/", "tests/data/"))]
     assert not large, f"files over 256 KiB outside models/ and tests/data: {large}"

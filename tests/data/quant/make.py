@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the golden files of tests/kernels/test_quant.c with the gguf Python package (needs: pip install gguf numpy).
+"""Makes the golden files of tests/kernels/test_quant.c with the gguf Python package.
 
-input.f32      1024 values: normal blocks, then odd ones (all zero, tiny, huge, largest value last, ties)
+needs: pip install gguf numpy
+
+input.f32      1024 values: normal blocks, then odd ones (all zero, tiny, huge, largest last, ties)
 FORMAT.bin     input.f32 as the package quantizes it
 FORMAT.bits    random bits as packed data (so scales are any F16, infinity and NaN too)
 FORMAT.f32     both of them dequantized by the package, FORMAT.bin first
@@ -12,7 +14,12 @@ import numpy as np
 from gguf import GGMLQuantizationType as T, quants
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FORMATS = {"F16": (T.F16, 1, 2), "BF16": (T.BF16, 1, 2), "Q8_0": (T.Q8_0, 32, 34), "Q4_0": (T.Q4_0, 32, 18)}
+FORMATS = {
+    "F16": (T.F16, 1, 2),
+    "BF16": (T.BF16, 1, 2),
+    "Q8_0": (T.Q8_0, 32, 34),
+    "Q4_0": (T.Q4_0, 32, 18),
+}
 
 
 def inputs():

@@ -91,8 +91,8 @@ static void utf8_follows_the_table(void)
 {
     size_t incomplete;
     CHECK_INT(bt_utf8_valid_prefix("h\xC3\xA9llo", 6), 6);
-    CHECK_INT(bt_utf8_valid_prefix("a\xC0\x80", 3), 1);     // overlong
-    CHECK_INT(bt_utf8_valid_prefix("\xED\xA0\x80", 3), 0);  // surrogate
+    CHECK_INT(bt_utf8_valid_prefix("a\xC0\x80", 3), 1);        // overlong
+    CHECK_INT(bt_utf8_valid_prefix("\xED\xA0\x80", 3), 0);     // surrogate
     CHECK_INT(bt_utf8_valid_prefix("\xF4\x90\x80\x80", 4), 0); // past U+10FFFF
     CHECK_INT(bt_utf8_scan("ab\xF0\x9F\x98", 5, &incomplete), 2);
     CHECK_INT(incomplete, 3);
@@ -103,7 +103,8 @@ static void utf8_follows_the_table(void)
         uint32_t back = 0;
         if (cp >= 0xD800 && cp < 0xE000) continue;
         size_t n = bt_utf8_encode(cp, s);
-        if (bt_utf8_decode(s, n, &back) != n || back != cp || bt_utf8_valid_prefix(s, n) != n) CHECK_INT(back, cp);
+        if (bt_utf8_decode(s, n, &back) != n || back != cp || bt_utf8_valid_prefix(s, n) != n)
+            CHECK_INT(back, cp);
     }
 }
 

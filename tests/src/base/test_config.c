@@ -20,7 +20,8 @@ static const bt_knob knobs[] = {
 };
 enum { KNOBS = sizeof knobs / sizeof *knobs };
 
-static bt_status load(settings *s, unsigned command, const char *file, int argc, const char **argv, int *n, bt_err *err)
+static bt_status load(settings *s, unsigned command, const char *file, int argc, const char **argv,
+                      int *n, bt_err *err)
 {
     char *copy[16];
     memset(s, 0, sizeof *s);
@@ -37,7 +38,8 @@ static void flags_beat_environment_beats_file_beats_default(void)
     int n = 0;
     char path[] = "/tmp/baton-config-XXXXXX";
     int fd = mkstemp(path);
-    const char *text = "{\"port\": 1000, \"unit_price\": 2.5, \"model\": \"file.gguf\", \"quiet\": true}";
+    const char *text =
+        "{\"port\": 1000, \"unit_price\": 2.5, \"model\": \"file.gguf\", \"quiet\": true}";
     REQUIRE(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
     close(fd);
     CHECK_INT(load(&s, 1, NULL, 0, NULL, &n, &err), BT_OK);

@@ -75,7 +75,8 @@ static void broken_streams_are_refused(void)
     int fd[2];
     bt_err err = {0};
     bt_frame f;
-    unsigned char bad_version[8] = {0, 0, 0, 0, 1, 0, 9, 0}, too_long[8] = {255, 255, 255, 255, 1, 0, 1, 0};
+    unsigned char bad_version[8] = {0, 0, 0, 0, 1, 0, 9, 0},
+                  too_long[8] = {255, 255, 255, 255, 1, 0, 1, 0};
     for (int i = 0; i < 2; i++) {
         bt_frame_reader r = {0};
         pair(fd);

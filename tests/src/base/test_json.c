@@ -18,11 +18,24 @@ static bt_status parse(const char *text, size_t n, bt_err *err)
 static void accepts_valid_json(void)
 {
     static const char *const good[] = {
-        "{}", "[]", " [ ] ", "0", "-0.5e+10", "true", "null", "\"\"", "{\"a\":[1,2,{\"b\":null}]}",
-        "\"\\u00e9\\ud83d\\ude00\"", "[1,2,3]", "\"\xC3\xA9\"", "{\"a\":1,\"a\":2}", "123456789012345678901234567890",
+        "{}",
+        "[]",
+        " [ ] ",
+        "0",
+        "-0.5e+10",
+        "true",
+        "null",
+        "\"\"",
+        "{\"a\":[1,2,{\"b\":null}]}",
+        "\"\\u00e9\\ud83d\\ude00\"",
+        "[1,2,3]",
+        "\"\xC3\xA9\"",
+        "{\"a\":1,\"a\":2}",
+        "123456789012345678901234567890",
     };
     bt_err err;
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) CHECK_INT(parse(good[i], strlen(good[i]), &err), BT_OK);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        CHECK_INT(parse(good[i], strlen(good[i]), &err), BT_OK);
 }
 
 static void refuses_what_cjson_would_take(void)
@@ -30,12 +43,27 @@ static void refuses_what_cjson_would_take(void)
     static const struct {
         const char *text, *why;
     } bad[] = {
-        {"", "unexpected end"}, {"01", "bytes after"}, {"1.", "lacks digits"}, {"[1,]", "unexpected character"},
-        {"{\"a\":1,}", "member name"}, {"\"\t\"", "control character"}, {"\"\\u0000\"", "\\u0000"},
-        {"\"\\ud83d\"", "lone surrogate"}, {"\"\\ude00\"", "lone surrogate"}, {"\"\\x\"", "unknown escape"},
-        {"{} {}", "bytes after"}, {"[1 2]", "expected ','"}, {"{\"a\" 1}", "expected ':'"}, {"\"abc", "does not end"},
-        {"\"\xC3\"", "UTF-8"}, {"\"\xED\xA0\x80\"", "UTF-8"}, {"nul", "unexpected character"}, {"+1", "unexpected"},
-        {"[1}", "expected ','"}, {"'a'", "unexpected"}, {"NaN", "unexpected"},
+        {"", "unexpected end"},
+        {"01", "bytes after"},
+        {"1.", "lacks digits"},
+        {"[1,]", "unexpected character"},
+        {"{\"a\":1,}", "member name"},
+        {"\"\t\"", "control character"},
+        {"\"\\u0000\"", "\\u0000"},
+        {"\"\\ud83d\"", "lone surrogate"},
+        {"\"\\ude00\"", "lone surrogate"},
+        {"\"\\x\"", "unknown escape"},
+        {"{} {}", "bytes after"},
+        {"[1 2]", "expected ','"},
+        {"{\"a\" 1}", "expected ':'"},
+        {"\"abc", "does not end"},
+        {"\"\xC3\"", "UTF-8"},
+        {"\"\xED\xA0\x80\"", "UTF-8"},
+        {"nul", "unexpected character"},
+        {"+1", "unexpected"},
+        {"[1}", "expected ','"},
+        {"'a'", "unexpected"},
+        {"NaN", "unexpected"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         bt_err err = {0};
@@ -112,7 +140,8 @@ static void writer_reads_back(void)
     bt_jw_null(&w);
     bt_jw_close(&w, ']');
     bt_jw_close(&w, '}');
-    CHECK_STR(b.data, "{\"text\":\"a\\\"b\\\\c\\n\\u0001\xC3\xA9\",\"bad\":\"x\xEF\xBF\xBDy\",\"int\":-9223372036854775808,"
+    CHECK_STR(b.data, "{\"text\":\"a\\\"b\\\\c\\n\\u0001\xC3\xA9\",\"bad\":\"x\xEF\xBF\xBDy\","
+                      "\"int\":-9223372036854775808,"
                       "\"num\":0.1,\"nan\":null,\"list\":[true,null]}");
     bt_err err;
     CHECK_INT(parse(b.data, b.len, &err), BT_OK);

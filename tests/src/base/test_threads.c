@@ -83,7 +83,8 @@ static void inbox_loses_nothing_between_threads(void)
     long long sum = 0;
     REQUIRE(bt_inbox_init(&b, sizeof(int), 32, &err) == BT_OK);
     for (int i = 0; i < PRODUCERS; i++) REQUIRE(pthread_create(&t[i], NULL, produce, &b) == 0);
-    while (taken < PRODUCERS * EACH && (n = bt_inbox_take(&b, out, 16, bt_now_ns() + 5000000000)) > 0)
+    while (taken < PRODUCERS * EACH &&
+           (n = bt_inbox_take(&b, out, 16, bt_now_ns() + 5000000000)) > 0)
         for (int i = 0; i < n; i++, taken++) sum += out[i];
     for (int i = 0; i < PRODUCERS; i++) {
         void *failed;

@@ -48,9 +48,10 @@ static sequence *sequence_new(const tiny_model *m, int32_t len, int32_t first_pa
     return s;
 }
 
-/* One step that takes rows[i] tokens of each sequence; logits of all rows to dst, [rows][vocab]. No allocation. */
-static void step(bt_device *d, const tiny_model *m, sequence *const *seqs, const int32_t *rows, int n,
-                 float *dst)
+/* One step that takes rows[i] tokens of each sequence; logits of all rows to dst, [rows][vocab]. No
+ * allocation. */
+static void step(bt_device *d, const tiny_model *m, sequence *const *seqs, const int32_t *rows,
+                 int n, float *dst)
 {
     int32_t token[ROWS_MAX], pos[ROWS_MAX], row_seq[ROWS_MAX], out_row[ROWS_MAX];
     bt_batch_seq part[SEQS_MAX];
@@ -90,8 +91,7 @@ static void step(bt_device *d, const tiny_model *m, sequence *const *seqs, const
 /* A whole sequence in chunks; logits of every position, [len][vocab]. */
 static float *run_alone(bt_device *d, const tiny_model *m, sequence *s, int32_t chunk)
 {
-    float *logits =
-        bt_must(bt_malloc((size_t)s->len * (size_t)m->recipe.vocab * sizeof *logits));
+    float *logits = bt_must(bt_malloc((size_t)s->len * (size_t)m->recipe.vocab * sizeof *logits));
     for (s->done = 0; s->done < s->len;) {
         int32_t rows = s->len - s->done < chunk ? s->len - s->done : chunk;
         step(d, m, &s, &rows, 1, logits + (int64_t)s->done * m->recipe.vocab);
@@ -142,7 +142,8 @@ static void check_forward(const tiny_spec *s, bt_kv_format kv, int32_t page_toke
     tiny_free(m);
 }
 
-/* Float formats: rounding only. Integer formats: activations of 8 bits, about half a percent a matrix. */
+/* Float formats: rounding only. Integer formats: activations of 8 bits, about half a percent a
+ * matrix. */
 static void forward_equals_the_definition(void)
 {
     static const int32_t formats[][3] = {
@@ -150,7 +151,8 @@ static void forward_equals_the_definition(void)
         {BT_FORMAT_F16, BT_FORMAT_F16, BT_FORMAT_F16},
         {BT_FORMAT_BF16, BT_FORMAT_F32, BT_FORMAT_BF16},
         {BT_FORMAT_Q8_0, BT_FORMAT_Q8_0, BT_FORMAT_Q8_0},
-        {BT_FORMAT_Q4_0, BT_FORMAT_F16, BT_FORMAT_Q8_0}, // both kinds of activations in one operation
+        {BT_FORMAT_Q4_0, BT_FORMAT_F16, BT_FORMAT_Q8_0}, // both kinds of activations in one
+                                                         // operation
         {BT_FORMAT_Q4_0, BT_FORMAT_Q4_0, BT_FORMAT_Q4_0},
     };
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
@@ -186,7 +188,8 @@ static void odd_shapes(void)
     check_forward(&s, BT_KV_F32, 32, 2e-6);
 }
 
-/* A sequence's logits, bit for bit: whole, in chunks, token by token, and in a batch with others. */
+/* A sequence's logits, bit for bit: whole, in chunks, token by token, and in a batch with others.
+ */
 static void check_batch_independence(const tiny_model *m, int32_t threads, const float *want)
 {
     bt_device_plan p = plan_of(threads, BT_KV_F16, 16);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tiny_model.h - a random model in memory, and its forward pass in double, written from the definition. */
+/* tiny_model.h - a random model in memory, and its forward pass in double, written from the
+ * definition. */
 #pragma once
 #include "base/mem.h"
 #include "base/rng.h"
@@ -170,8 +171,7 @@ static void tiny_layer(const tiny_model *m, const bt_layer_weights *l, int32_t p
         for (int32_t j = 0; j <= pos; j++) sum += p[j] = exp(p[j] - max);
         for (int32_t d = 0; d < dim; d++) {
             out[h * dim + d] = 0;
-            for (int32_t j = 0; j <= pos; j++)
-                out[h * dim + d] += p[j] / sum * v[j * kv + at + d];
+            for (int32_t j = 0; j <= pos; j++) out[h * dim + d] += p[j] / sum * v[j * kv + at + d];
         }
     }
     tiny_apply(&l->wo, NULL, out, x, true);

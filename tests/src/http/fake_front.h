@@ -283,13 +283,13 @@ void bt_front_state_get(bt_front *f, bt_front_state *out)
 {
     *out = (bt_front_state){.ready = f->ready,
                             .model = "tiny",
-                            .message = f->ready ? "" : "reading the weights",
                             .load_done = 10,
                             .load_total = 100,
                             .ctx = 256,
                             .slots = 4,
                             .vocab = 256,
                             .created = 1700000000};
+    snprintf(out->message, sizeof out->message, "%s", f->ready ? "" : "reading the weights");
 }
 
 const bt_accounts *bt_front_accounts(bt_front *f)

@@ -10,6 +10,23 @@
 
 enum { FILE_BYTES_MAX = 1 << 20 };
 
+/* Settings live as long as the process: their strings hang in one list, so that nothing is lost. */
+typedef struct kept_string {
+    struct kept_string *next;
+    char text[];
+} kept_string;
+static kept_string *kept_strings;
+
+static const char *keep_string(const char *text)
+{
+    size_t n = strlen(text) + 1;
+    kept_string *k = bt_must(bt_malloc(sizeof *k + n));
+    memcpy(k->text, text, n);
+    k->next = kept_strings;
+    kept_strings = k;
+    return k->text;
+}
+
 /* Parses text into the knob's field; where names the source for the error sentence. */
 static bt_status knob_set(const bt_knob *k, void *config, const char *text, const char *where,
                           bt_err *err)
@@ -17,7 +34,9 @@ static bt_status knob_set(const bt_knob *k, void *config, const char *text, cons
     void *field = (char *)config + k->offset;
     char *end;
     switch (k->type) {
-    case BT_KNOB_STR: *(const char **)field = text ? bt_must(bt_strdup(text)) : NULL; return BT_OK;
+    case BT_KNOB_STR:
+        *(const char **)field = keep_string(text);
+        return BT_OK;
     case BT_KNOB_BOOL: {
         bool yes = !strcmp(text, "1") || !strcmp(text, "true") || !strcmp(text, "yes") ||
                    !strcmp(text, "on");
@@ -203,6 +222,16 @@ bt_status bt_config_load(const bt_knob *knobs, size_t n, void *config, unsigned 
     if (st == BT_OK) st = load_env(knobs, n, config, command, err);
     if (st == BT_OK) st = load_flags(knobs, n, config, command, argc, argv, n_args, err);
     return st;
+}
+
+void bt_config_release(const bt_knob *knobs, size_t n, void *config)
+{
+    for (size_t i = 0; i < n; i++) {
+        char **field = (char **)((char *)config + knobs[i].offset);
+        if (knobs[i].type != BT_KNOB_STR) continue;
+        bt_free(*field);
+        *field = NULL;
+    }
 }
 
 /* "  --model, -m PATH      help", wrapped by hand in the table's texts. */

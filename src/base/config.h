@@ -28,9 +28,11 @@ typedef struct bt_knob {
 
 /* Fills config (zeroed by the caller). argv holds what follows the subcommand. Positional arguments
  * are moved to the front of argv and counted in *n_args. file: path of the JSON file; NULL = none;
- * a missing file is an error. Strings are kept for the life of the process. Errors name the flag,
- * variable or key (BT_EINVAL). */
+ * a missing file is an error. Strings live until bt_config_release(). Errors name the flag, variable
+ * or key (BT_EINVAL). */
 bt_status bt_config_load(const bt_knob *knobs, size_t n, void *config, unsigned command,
                          const char *file, int argc, char **argv, int *n_args, bt_err *err);
+/* Frees the strings, also after a load that failed. */
+void bt_config_release(const bt_knob *knobs, size_t n, void *config);
 /* Grouped help of the knobs of one command. */
 void bt_config_help(const bt_knob *knobs, size_t n, unsigned command, bt_buf *out);

@@ -23,11 +23,11 @@ enum { KNOBS = sizeof knobs / sizeof *knobs };
 static bt_status load(settings *s, unsigned command, const char *file, int argc, const char **argv,
                       int *n, bt_err *err)
 {
-    char *copy[16];
+    char *given[16];
     memset(s, 0, sizeof *s);
-    for (int i = 0; i < argc; i++) copy[i] = strdup(argv[i]);
-    bt_status st = bt_config_load(knobs, KNOBS, s, command, file, argc, copy, n, err);
-    for (int i = 0; i < argc && i < *n && st == BT_OK; i++) argv[i] = copy[i];
+    for (int i = 0; i < argc; i++) given[i] = (char *)(uintptr_t)argv[i];
+    bt_status st = bt_config_load(knobs, KNOBS, s, command, file, argc, given, n, err);
+    for (int i = 0; i < argc && i < *n && st == BT_OK; i++) argv[i] = given[i];
     return st;
 }
 

@@ -10,23 +10,6 @@
 
 enum { FILE_BYTES_MAX = 1 << 20 };
 
-/* Settings live as long as the process: their strings hang in one list, so that nothing is lost. */
-typedef struct kept_string {
-    struct kept_string *next;
-    char text[];
-} kept_string;
-static kept_string *kept_strings;
-
-static const char *keep_string(const char *text)
-{
-    size_t n = strlen(text) + 1;
-    kept_string *k = bt_must(bt_malloc(sizeof *k + n));
-    memcpy(k->text, text, n);
-    k->next = kept_strings;
-    kept_strings = k;
-    return k->text;
-}
-
 /* Parses text into the knob's field; where names the source for the error sentence. */
 static bt_status knob_set(const bt_knob *k, void *config, const char *text, const char *where,
                           bt_err *err)
@@ -35,7 +18,8 @@ static bt_status knob_set(const bt_knob *k, void *config, const char *text, cons
     char *end;
     switch (k->type) {
     case BT_KNOB_STR:
-        *(const char **)field = keep_string(text);
+        bt_free(*(char **)field);
+        *(char **)field = bt_must(bt_strdup(text));
         return BT_OK;
     case BT_KNOB_BOOL: {
         bool yes = !strcmp(text, "1") || !strcmp(text, "true") || !strcmp(text, "yes") ||

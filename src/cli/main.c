@@ -44,18 +44,20 @@ static int run(size_t i, int argc, char **argv)
 {
     bt_options o;
     bt_err err = {0};
-    int n_args = 0;
-    if (bt_options_load(&o, commands[i].command, argc, argv, &n_args, &err))
-        return bt_cli_fail(&err);
-    if (o.help) {
+    int n_args = 0, code = 0;
+    if (bt_options_load(&o, commands[i].command, argc, argv, &n_args, &err)) {
+        code = bt_cli_fail(&err);
+    } else if (o.help) {
         bt_buf text = BT_BUF_INIT;
         bt_options_help(commands[i].command, &text);
         printf("usage: baton %s %s\n  %s\n%s", commands[i].name, commands[i].args, commands[i].help,
                text.data ? text.data : "");
         bt_buf_release(&text);
-        return 0;
+    } else {
+        code = commands[i].run(&o, n_args, argv);
     }
-    return commands[i].run(&o, n_args, argv);
+    bt_options_release(&o);
+    return code;
 }
 
 int main(int argc, char **argv)

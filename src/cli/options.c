@@ -144,6 +144,11 @@ bt_status bt_options_load(bt_options *o, bt_command command, int argc, char **ar
     return st;
 }
 
+void bt_options_release(bt_options *o)
+{
+    bt_config_release(knobs, BT_COUNT(knobs), o);
+}
+
 void bt_options_help(bt_command command, bt_buf *out)
 {
     bt_config_help(knobs, BT_COUNT(knobs), command, out);

@@ -47,6 +47,7 @@ typedef struct bt_options {
 /* Reads --config (or BATON_CONFIG, or ./baton.json if it is there), the environment and argv. */
 bt_status bt_options_load(bt_options *o, bt_command command, int argc, char **argv, int *n_args,
                           bt_err *err);
+void bt_options_release(bt_options *o); // also after a load that failed
 void bt_options_help(bt_command command, bt_buf *out);
 /* The engine's share of the options; BT_EINVAL names what is wrong. */
 bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err *err);

@@ -24,6 +24,7 @@ static bt_status load(settings *s, unsigned command, const char *file, int argc,
                       int *n, bt_err *err)
 {
     char *given[16];
+    bt_config_release(knobs, KNOBS, s);
     memset(s, 0, sizeof *s);
     for (int i = 0; i < argc; i++) given[i] = (char *)(uintptr_t)argv[i];
     bt_status st = bt_config_load(knobs, KNOBS, s, command, file, argc, given, n, err);
@@ -33,7 +34,7 @@ static bt_status load(settings *s, unsigned command, const char *file, int argc,
 
 static void flags_beat_environment_beats_file_beats_default(void)
 {
-    settings s;
+    settings s = {0};
     bt_err err = {0};
     int n = 0;
     char path[] = "/tmp/baton-config-XXXXXX";
@@ -57,11 +58,12 @@ static void flags_beat_environment_beats_file_beats_default(void)
     CHECK_STR(argv[1], "-x");
     unsetenv("BATON_UNIT_PRICE");
     unlink(path);
+    bt_config_release(knobs, KNOBS, &s);
 }
 
 static void errors_name_the_source(void)
 {
-    settings s;
+    settings s = {0};
     int n = 0;
     static const struct {
         const char *flag[2], *why;
@@ -85,11 +87,12 @@ static void errors_name_the_source(void)
     CHECK(strstr(err.msg, "BATON_PORT") != NULL);
     unsetenv("BATON_PORT");
     CHECK_INT(load(&s, 1, "/no/such.json", 0, NULL, &n, &err), BT_EIO);
+    bt_config_release(knobs, KNOBS, &s);
 }
 
 static void commands_take_only_their_own(void)
 {
-    settings s;
+    settings s = {0};
     bt_err err = {0};
     int n;
     const char *argv[] = {"--port", "1"};
@@ -98,6 +101,7 @@ static void commands_take_only_their_own(void)
     bt_config_help(knobs, KNOBS, 2, &b);
     CHECK(strstr(b.data, "--model, -m, -model PATH") && !strstr(b.data, "--port"));
     bt_buf_release(&b);
+    bt_config_release(knobs, KNOBS, &s);
 }
 
 int main(void)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands as a person types them."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from conftest import BIN, MODEL, OWNER, ROOT, SLOW, Server
+
+VOCAB = ROOT / "tests/data/vocab"
+
+
+def baton(*args, stdin="", env=None, timeout=60):
+    return subprocess.run(
+        [BIN, *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=timeout * SLOW,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def test_run_completes():
+    r = baton("run", "-m", MODEL, "-p", "Once upon a time", "-n", 24, "--temp", 0)
+    assert r.returncode == 0, r.stderr
+    assert r.stdout.startswith("Once upon a time, there was a little girl named Lily. She loved to play")
+    assert re.search(r"prompt 5 tokens.*generated 24.*ended: length", r.stderr)
+
+
+def test_run_reads_standard_input_and_is_quiet():
+    r = baton("run", "-m", MODEL, "-n", 3, "--temp", 0, "-q", stdin="Once upon a time")
+    assert r.returncode == 0 and r.stdout == "Once upon a time, there was\n" and r.stderr == ""
+
+
+def test_run_seed_repeats():
+    runs = [baton("run", "-m", MODEL, "-p", "One day", "-n", 20, "--seed", s, "-q").stdout for s in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_tokenize():
+    assert baton("tokenize", "-m", MODEL, "--ids", stdin="Once upon a time").stdout == "1 403 407 261 378\n"
+    assert baton("tokenize", "-m", MODEL, "--ids", "--no-special", stdin="Once").stdout == "403\n"
+    pieces = baton("tokenize", "-m", VOCAB / "llama-bpe.gguf", "--no-special", stdin="Hello world").stdout
+    assert pieces == "'Hello' 'Ġworld'\n"
+    ids = baton("tokenize", "-m", VOCAB / "qwen2.gguf", "--ids", "--no-special", stdin="Hello world").stdout
+    assert ids == "9707 1879\n"
+
+
+def test_bench_rows_have_llama_benchs_names():
+    r = baton("bench", "model", "-m", MODEL, "-p", "16,32", "-n", 8, "-r", 2, "-o", "json")
+    assert r.returncode == 0, r.stderr
+    rows = json.loads(r.stdout)
+    assert [(x["n_prompt"], x["n_gen"]) for x in rows] == [(16, 0), (32, 0), (0, 8)]
+    for row in rows:
+        assert row["avg_ts"] > 0 and row["stddev_ts"] >= 0 and len(row["samples_ns"]) == 2
+        assert {"n_threads", "model_filename", "type_k", "avg_ns", "samples_ts", "test_time"} <= row.keys()
+    table = baton("bench", "model", "-m", MODEL, "-p", 16, "-n", 0, "-r", 1).stdout
+    assert "| model " in table and "pp16" in table
+    batch = baton("bench", "batch", "-m", MODEL, "--n-prompt", 16, "--n-gen", 8, "--streams", "1,4", "-r", 1)
+    assert batch.returncode == 0 and batch.stdout.count("\n") == 4
+
+
+def test_doctor():
+    r = baton("doctor", "-m", MODEL)
+    assert r.returncode == 0 and "stories260K" in r.stdout and "all well" in r.stdout
+    r = baton("doctor", "-m", ROOT / "README.md")
+    assert r.returncode == 1 and "FAIL" in r.stdout
+
+
+def test_help_version_and_usage_errors():
+    assert re.fullmatch(r"baton \d+\.\d+\.\d+\n", baton("version").stdout)
+    for command in ("serve", "run", "tokenize", "bench", "quota", "doctor"):
+        r = baton(command, "--help")
+        assert r.returncode == 0 and r.stdout.startswith(f"usage: baton {command}"), command
+    assert "--queue-wait" in baton("serve", "--help").stdout
+    for args, why in (
+        ((), "usage"),
+        (("swim",), "unknown command 'swim'"),
+        (("serve", "--prot", "1"), "unknown option '--prot'"),
+        (("serve", "--port", "70000", "-m", "x"), "--port must be between 0 and 65535"),
+        (("serve",), "no model was given"),
+        (("run", "-m", MODEL, "--kv-type", "q3"), "--kv-type must be"),
+        (("bench", "-m", MODEL), "baton bench model"),
+    ):
+        r = baton(*args)
+        assert r.returncode == 2 and why in r.stderr, (args, r.stderr)
+    r = baton("run", "-m", "/no/such.gguf", "-p", "x")
+    assert r.returncode == 1 and "/no/such.gguf" in r.stderr and r.stderr.count("\n") == 1
+
+
+def test_environment_and_file(tmp_path):
+    (tmp_path / "b.json").write_text(json.dumps({"model": str(MODEL), "predict": 2, "temp": 0, "quiet": True}))
+    out = baton("run", "-p", "Once upon a time", "--config", tmp_path / "b.json").stdout
+    assert out == "Once upon a time, there\n"
+    out = baton("run", "-p", "Once upon a time", "--config", tmp_path / "b.json", env={"BATON_PREDICT": "3"}).stdout
+    assert out == "Once upon a time, there was\n"
+    (tmp_path / "b.json").write_text('{"modle": "x"}')
+    r = baton("run", "-p", "x", "--config", tmp_path / "b.json")
+    assert r.returncode == 2 and "'modle'" in r.stderr
+
+
+def test_quota_shows_and_edits_through_the_server(server):
+    where = ["--url", server.url, "--owner-token-file", server.data / "owner"]
+    before = server.complete(key="key-free").json()["baton"]
+    r = baton("quota", *where, "-o", "json")
+    assert r.returncode == 0, r.stderr
+    rows = {x["account"]: x for x in json.loads(r.stdout)}
+    account = before["account"]
+    assert rows[account]["used_us"] >= before["charged_us"] and rows[account]["limit_us"] == 210e6
+    assert account in baton("quota", "show", *where).stdout
+    assert baton("quota", "set", account, "0", *where).returncode == 0
+    refused = server.complete(key="key-free")
+    assert refused.status_code == 429 and refused.headers["x-should-retry"] == "false"
+    assert baton("quota", "set", account, "tier", *where).returncode == 0
+    assert server.complete(key="key-free").status_code == 200
+    assert baton("quota", "reset", account, *where).returncode == 0
+    with server.client("key-free") as c:
+        assert c.get("/v1/quota").json()["used_us"] == 0
+    (server.data / "wrong").write_text("not-the-owner\n")
+    r = baton("quota", "--url", server.url, "--owner-token-file", server.data / "wrong")
+    assert r.returncode == 1 and "the server says (40" in r.stderr
+    r = baton("quota", "--url", "http://127.0.0.1:1", "--owner-token-file", server.data / "owner")
+    assert r.returncode == 1 and "is `baton serve` running?" in r.stderr
+
+
+def test_health_command(server):
+    assert baton("doctor", "--health", "--url", server.url).returncode == 0
+    assert baton("doctor", "--health", "--url", "http://127.0.0.1:1").returncode == 1

@@ -36,11 +36,15 @@ echo
 show_stream() { # prints the text as it comes, then the books of the last chunk
     local line text
     while IFS= read -r line; do
-        text=$(sed -n 's/.*"text":"\(\([^"\\]\|\\.\)*\)".*/\1/p' <<<"$line")
+        text=$(sed -n 's/.*"text":"\(\([^"\\]\|\\.\)*\)".*/\1/p' <<<"$line" | sed 's/\\"/"/g')
         printf '%b' "$text"
-        case $line in *'"baton":'*) printf '\n\nlease, device time and quota: {%s}\n' "$(sed 's/.*"baton":{\([^}]*\)}.*/\1/' <<<"$line")" ;; esac
+        case $line in
+        *'"baton":'*)
+            printf '\n\nlease, device time and quota: {%s}\n' "$(sed 's/.*"baton":{\([^}]*\)}.*/\1/' <<<"$line")" ;;
+        esac
     done
 }
+printf 'Once upon a time'
 curl -fsSN "http://127.0.0.1:$port/v1/completions" -H 'Content-Type: application/json' \
     -d '{"prompt": "Once upon a time", "max_tokens": 96, "temperature": 0, "stream": true, "lease_seconds": 30,
          "stream_options": {"include_usage": true}}' | show_stream

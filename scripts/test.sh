@@ -32,7 +32,9 @@ run_ctest() { # run_ctest PRESET [arguments]
     bad=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\1/p' "$log/ctest")
     skip=$(grep -c '\*\*\*Skipped' "$log/ctest" || true)
     passed=$((passed + total - bad - skip)) failed=$((failed + bad)) skipped=$((skipped + skip))
-    if [ "$bad" -gt 0 ]; then sed -n '/^The following tests FAILED/,$p;/: FAIL\|is false\|expected/p' "$log/ctest" | head -60; fi
+    if [ "$bad" -gt 0 ]; then
+        sed -n '/^The following tests FAILED/,$p;/: FAIL\|is false\|expected/p' "$log/ctest" | head -60
+    fi
 }
 
 run_pytest() { # run_pytest arguments...
@@ -47,7 +49,10 @@ run_pytest() { # run_pytest arguments...
         *) failed=$((failed + ${n:-0})) ;;
         esac
     done
-    grep -qE '[0-9]+ (passed|failed|error|skipped)' <<<"$line" || { failed=$((failed + 1)); echo "pytest did not finish"; }
+    if ! grep -qE '[0-9]+ (passed|failed|error|skipped)' <<<"$line"; then
+        echo "pytest did not finish"
+        failed=$((failed + 1))
+    fi
 }
 
 step "set-up"

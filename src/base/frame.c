@@ -3,9 +3,23 @@
 #include "base/clock.h"
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+static atomic_long fail_countdown;
+
+void bt_frame_fail_at(long n)
+{
+    atomic_store(&fail_countdown, n);
+}
+
+static bool frame_must_fail(void)
+{
+    return atomic_load_explicit(&fail_countdown, memory_order_relaxed) > 0 &&
+           atomic_fetch_sub(&fail_countdown, 1) == 1;
+}
 
 size_t bt_frame_begin(bt_buf *b, uint16_t type)
 {
@@ -84,6 +98,7 @@ void bt_frame_reader_release(bt_frame_reader *r)
 bt_status bt_frame_reader_fill(bt_frame_reader *r, int fd, bt_err *err)
 {
     enum { CHUNK = 64 << 10 };
+    if (frame_must_fail()) return bt_err_set(err, BT_EIO, 0, "a frame cannot be read (planned)");
     bt_buf_drop(&r->buf, r->at);
     r->at = 0;
     r->buf.max_bytes = BT_FRAME_MAX + BT_FRAME_HEADER + CHUNK;
@@ -125,9 +140,10 @@ int bt_frame_reader_next(bt_frame_reader *r, bt_frame *out, bt_err *err)
 
 bt_status bt_frame_flush(bt_buf *b, int fd, int64_t deadline_ns, bt_err *err)
 {
-    if (b->failed) {
+    if (b->failed || frame_must_fail()) {
+        bt_status st = b->failed ? BT_ENOMEM : BT_EIO;
         bt_buf_clear(b);
-        return bt_err_set(err, BT_ENOMEM, 0, "a frame did not fit its buffer");
+        return bt_err_set(err, st, 0, "a frame cannot be written");
     }
     size_t at = 0;
     while (at < b->len) {

@@ -61,3 +61,7 @@ bt_status bt_frame_reader_fill(bt_frame_reader *r, int fd, bt_err *err);
 int bt_frame_reader_next(bt_frame_reader *r, bt_frame *out, bt_err *err);
 /* Writes all of b, waiting for the socket at most until deadline_ns, then clears b. */
 bt_status bt_frame_flush(bt_buf *b, int fd, int64_t deadline_ns, bt_err *err);
+
+/* Test hook: the n-th read or write of frames from now on fails as if the peer had broken, once (0
+ * = off). */
+void bt_frame_fail_at(long n);

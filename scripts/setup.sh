@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 packages=(gcc g++ cmake ninja-build pkg-config libmicrohttpd-dev libcjson-dev libsqlite3-dev libssl-dev
           libpcre2-dev libutf8proc-dev)
 if [ "${1:-}" != --build-only ]; then
-    packages+=(python3 python3-venv python3-pip clang-format curl procps iproute2 git)
+    packages+=(python3 python3-venv python3-pip clang-format curl procps iproute2 git
+               chromium chromium-driver fonts-dejavu-core)
 fi
 
 missing=()

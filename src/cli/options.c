@@ -49,6 +49,8 @@ static const bt_knob knobs[] = {
      "requests waiting in all"},
     {"queue-wait", NULL, "SECONDS", BT_KNOB_INT, AT(queue_wait), 1, 86400, "600", SERVE, "Server",
      "longest wait in the queue"},
+    {"engine-timeout", NULL, "SECONDS", BT_KNOB_INT, AT(engine_timeout), 1, 86400, "60", SERVE,
+     "Server", "an engine that has work and says nothing for this long is restarted"},
     {"max-body", NULL, "BYTES", BT_KNOB_INT, AT(max_body), 1024, 1 << 30, "8388608", SERVE,
      "Server", "largest request body"},
     {"log-level", NULL, "LEVEL", BT_KNOB_STR, AT(log_level), 0, 0, "info", ENGINE, "Server",

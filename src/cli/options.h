@@ -26,7 +26,7 @@ typedef struct bt_options {
     bool share_prefix;
     /* server */
     const char *host, *data, *log_level;
-    int64_t port, queue, queue_wait, max_body;
+    int64_t port, queue, queue_wait, engine_timeout, max_body;
     /* who may use it */
     const char *api_keys, *api_key, *tiers, *trusted_proxy, *owner_token_file, *default_tier;
     bool require_key;

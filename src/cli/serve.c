@@ -48,11 +48,15 @@ static bt_status owner_token(const bt_options *o, const char *data, char out[sta
                           o->owner_token_file);
     bt_random(secret, sizeof secret);
     for (size_t i = 0; i < sizeof secret; i++) snprintf(out + 2 * i, 3, "%02x", secret[i]);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && write(fd, out, 32) == 32 && write(fd, "\n", 1) == 1;
+    /* Not O_EXCL: an empty file is left where a start before this one found no room. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    out[32] = '\n';
+    bool ok = fd >= 0 && fchmod(fd, 0600) == 0 && write(fd, out, 33) == 33;
     int why = errno;
+    out[32] = 0;
     if (fd >= 0) close(fd);
     if (ok) return BT_OK;
+    if (fd >= 0) unlink(path);
     return bt_err_set(err, BT_EIO, why, "cannot write %s: %s", path, strerror(why));
 }
 
@@ -74,6 +78,19 @@ static void warn_ephemeral(const char *data)
         bt_say("note: no persistent storage at /data: a restart of this Space forgets quotas");
 }
 
+/* As process 1: collects orphans. The engine is left to front, which wants its exit code. */
+static void reap_orphans(bt_front *f)
+{
+    for (;;) {
+        siginfo_t ended = {0};
+        bt_front_state st; // after the look: by then a new engine's id is known
+        if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || !ended.si_pid) return;
+        bt_front_state_get(f, &st);
+        if (ended.si_pid == st.engine_pid) return;
+        waitpid(ended.si_pid, NULL, WNOHANG);
+    }
+}
+
 /* Blocks until a signal says stop or the model turns out not to load. */
 static int serve_wait(bt_front *f, const sigset_t *set)
 {
@@ -84,8 +101,7 @@ static int serve_wait(bt_front *f, const sigset_t *set)
             bt_log(BT_LOG_INFO, "server.stop", "signal=%d", sig);
             return 0;
         }
-        if (getpid() == 1)
-            while (waitpid(-1, NULL, WNOHANG) > 0) continue;
+        if (getpid() == 1) reap_orphans(f);
         bt_front_state st;
         bt_front_state_get(f, &st);
         if (!st.failed) continue;
@@ -101,6 +117,7 @@ static void front_options(const bt_options *o, const char *data, const char *tok
     out->data_dir = data;
     out->queue = (int32_t)o->queue;
     out->queue_wait_s = (int32_t)o->queue_wait;
+    out->engine_timeout_s = (int32_t)o->engine_timeout;
     out->price = o->price;
     out->accounts = (bt_accounts_options){
         .api_keys = o->api_keys,

@@ -18,7 +18,8 @@ enum {
 
 /* Serves one engine on fd (a connected stream socket) until it ends; returns the exit code. opt
  * NULL: the options come as the first frame. Call it in a process of its own: it sets the process's
- * name, its parent-death signal and ignores SIGINT (front decides). Frames: engine/wire.h. */
+ * name, its parent-death signal and ignores SIGINT and SIGTERM: a terminal and a service manager
+ * send them to the whole group, while front lets what runs end in order. Frames: engine/wire.h. */
 int bt_engine_main(int fd, const bt_engine_options *opt);
 
 /* The same with another way to open the engine: for tests that bring their own backend. */

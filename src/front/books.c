@@ -3,10 +3,12 @@
  *
  * What waits in the inbox becomes one transaction; nobody is told before it has committed. If a
  * commit fails (disk full) holds are refused, and posts are kept and tried again: the engine's
- * usage entry is released only after a post, so even a crash meanwhile loses nothing. */
+ * usage entry is released only after a post, so even a crash meanwhile loses nothing. A client
+ * does not wait for a disk: after tell_ns it has its last event, without a balance. */
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "front/internal.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -14,10 +16,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { BATCH_MAX = 256, UNPOSTED_MAX = 4096 };
+enum { BATCH_MAX = 256, UNSETTLED_MAX = 16 };
 static const int64_t compact_ns = 24 * 3600 * (int64_t)1000000000,
                      keep_us = 48 * 3600 * (int64_t)1000000;
-static const int64_t retry_ns = 250000000, sync_ns = 1000000000, ask_ns = 2000000000;
+static const int64_t retry_ns = 250000000, sync_ns = 1000000000, ask_ns = 2000000000,
+                     tell_ns = 3000000000;
 
 /* ---- questions from other threads: two owners, the asker may give up waiting */
 
@@ -36,6 +39,7 @@ struct bt_ask {
         bt_ledger_balance balance;
     } * list; // owned
     size_t n_list, cap_list;
+    bool list_short; // out of memory for some
     bt_status st;
     bt_err err;
     pthread_mutex_t mu;
@@ -97,7 +101,10 @@ static void ask_list_add(void *ud, const char *account, int64_t limit_us,
     if (a->n_list == a->cap_list) {
         size_t cap = a->cap_list ? a->cap_list * 2 : 64;
         void *list = bt_realloc(a->list, cap * sizeof *a->list);
-        if (!list) return;
+        if (!list) {
+            a->list_short = true;
+            return;
+        }
         a->list = list;
         a->cap_list = cap;
     }
@@ -118,7 +125,11 @@ static void ask_run(bt_front *f, bt_ask *a)
         a->st = bt_ledger_set_limit(f->ledger, a->account, a->limit_us, now, &a->err);
         break;
     case ASK_RESET: a->st = bt_ledger_reset(f->ledger, a->account, now, &a->err); break;
-    case ASK_LIST: a->st = bt_ledger_accounts(f->ledger, now, ask_list_add, a, &a->err); break;
+    case ASK_LIST:
+        a->st = bt_ledger_accounts(f->ledger, now, ask_list_add, a, &a->err);
+        if (a->st == BT_OK && a->list_short)
+            a->st = bt_err_set(&a->err, BT_ENOMEM, 0, "out of memory for the list of accounts");
+        break;
     }
     pthread_mutex_lock(&a->mu);
     a->answered = true;
@@ -145,8 +156,16 @@ bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out, bt_err *err)
     return st;
 }
 
+/* A longer name is nobody's; cut short it might be somebody else's. */
+static bt_status name_check(const char *account, bt_err *err)
+{
+    if (strlen(account) < sizeof((bt_ask *)0)->account) return BT_OK;
+    return bt_err_set(err, BT_ENOTFOUND, 0, "there is no account \"%.100s\"", account);
+}
+
 bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us, bt_err *err)
 {
+    if (name_check(account, err)) return BT_ENOTFOUND;
     bt_ask *a = ask_new(ASK_SET_LIMIT, account, limit_us);
     bt_status st = ask_wait(f, a, err);
     ask_unref(a);
@@ -155,6 +174,7 @@ bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us,
 
 bt_status bt_front_quota_reset(bt_front *f, const char *account, bt_err *err)
 {
+    if (name_check(account, err)) return BT_ENOTFOUND;
     bt_ask *a = ask_new(ASK_RESET, account, 0);
     bt_status st = ask_wait(f, a, err);
     ask_unref(a);
@@ -186,9 +206,23 @@ static int64_t to_charge(const bt_front *f, int64_t device_us)
     return llround((double)device_us * f->opt.price);
 }
 
+/* A hold of nothing would pause for ever. */
+static int64_t hold_charge(const bt_front *f, int64_t device_us)
+{
+    return BT_MAX(1, to_charge(f, device_us));
+}
+
 static int64_t to_device(const bt_front *f, int64_t charge_us)
 {
     return f->opt.price == 1 ? charge_us : (int64_t)((double)charge_us / f->opt.price);
+}
+
+/* What a request is charged. Our own faults are the house's: the time is booked, nobody pays. */
+static int64_t charge_of(const bt_front *f, const bt_book *b)
+{
+    return b->type == BT_BOOK_POST && b->finish != BT_FINISH_DEVICE_FAULT
+               ? to_charge(f, b->amount_us)
+               : 0;
 }
 
 static outcome book_run(bt_front *f, const bt_book *b, bt_err *err)
@@ -199,15 +233,15 @@ static outcome book_run(bt_front *f, const bt_book *b, bt_err *err)
     switch (b->type) {
     case BT_BOOK_HOLD:
         o.st = bt_ledger_hold(f->ledger, f->boot, s->identity.account, s->id,
-                              s->identity.tier->quota_us, to_charge(f, b->amount_us), now,
+                              s->identity.tier->quota_us, hold_charge(f, b->amount_us), now,
                               &o.held_us, &o.final, &o.balance, err);
         break;
     case BT_BOOK_TOP_UP:
-        o.st = bt_ledger_top_up(f->ledger, s->id, to_charge(f, b->amount_us), now, &o.held_us,
+        o.st = bt_ledger_top_up(f->ledger, s->id, hold_charge(f, b->amount_us), now, &o.held_us,
                                 &o.final, err);
         break;
     case BT_BOOK_POST:
-        o.charged_us = to_charge(f, b->amount_us);
+        o.charged_us = charge_of(f, b);
         o.st = bt_ledger_post(f->ledger, s->id, b->amount_us, o.charged_us, now, &o.balance, err);
         break;
     case BT_BOOK_VOID: o.st = bt_ledger_void(f->ledger, s->id, now, &o.balance, err); break;
@@ -224,6 +258,7 @@ static void deliver_hold(bt_front *f, const bt_book *b, const outcome *o)
     bt_sched_event ev = {
         .request = s->id, .amount_us = to_device(f, o->held_us), .final = o->final};
     ev.type = !first ? BT_EV_TOPPED_UP : o->st == BT_OK ? BT_EV_HELD : BT_EV_REFUSED;
+    if (o->st) ev.final = true; // a failed top-up: what is held is what there is
     if (first) {
         s->balance = o->balance;
         s->hold_status = o->st;
@@ -231,13 +266,13 @@ static void deliver_hold(bt_front *f, const bt_book *b, const outcome *o)
     bt__front_event(f, &ev);
 }
 
-static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)
+/* The client's last event. */
+static void tell_end(bt_front *f, const bt_book *b, int64_t charged_us,
+                     const bt_ledger_balance *balance)
 {
     bt_stream *s = b->stream;
     bool posted = b->type == BT_BOOK_POST;
-    bt__link_done(f, s->id);
-    bt__count(&f->count.finished[b->finish], 1);
-    bt__count(&f->count.charged_us, (uint64_t)o->charged_us);
+    bt_status status = b->status ? b->status : BT_ECANCELLED;
     pthread_mutex_lock(&s->mu);
     if (b->finish == BT_FINISH_DEVICE_FAULT)
         s->broke = s->broke ? s->broke : BT_EDEVICE;
@@ -245,12 +280,23 @@ static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)
         s->broke = b->status;
     bool accepted = s->accepted;
     pthread_mutex_unlock(&s->mu);
-    if (accepted)
-        bt__stream_done(s, b->finish, posted ? b->amount_us : 0, o->charged_us, &o->balance);
+    if (b->finish != BT_FINISH_NONE)
+        bt__count(&f->count.finished[b->finish], 1);
     else
-        bt__stream_refused(s, b->status ? b->status : BT_ECANCELLED, "the request was cancelled", 0,
-                           NULL);
-    bt__front_forget(f, s);
+        bt__count_refused(&f->count, status);
+    if (accepted)
+        bt__stream_done(s, b->finish, posted ? b->amount_us : 0, charged_us, balance);
+    else
+        bt__stream_refused(s, status, bt_status_get(status)->text, 0, NULL);
+}
+
+static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)
+{
+    /* What was voided never came to the engine: it has nothing to release. */
+    if (b->type == BT_BOOK_POST) bt__link_done(f, b->stream->id);
+    bt__count(&f->count.charged_us, (uint64_t)o->charged_us);
+    if (!b->told) tell_end(f, b, o->charged_us, &o->balance);
+    bt__front_forget(f, b->stream);
 }
 
 static void deliver(bt_front *f, const bt_book *b, const outcome *o)
@@ -264,12 +310,21 @@ static void deliver(bt_front *f, const bt_book *b, const outcome *o)
 
 /* ---- posts that could not be written yet */
 
+/* Room for all: each living request ends once, and stays alive until that is written. */
 typedef struct unposted {
-    bt_book item[UNPOSTED_MAX], again[UNPOSTED_MAX];
-    size_t n;
+    bt_book *item, *again; // owned, [cap]
+    size_t n, cap;
     int64_t next_try_ns;
     bool said;
+    char *unsettled[UNSETTLED_MAX]; // owned: usage files of dead engines
 } unposted;
+
+static void unposted_open(bt_front *f, unposted *u)
+{
+    u->cap = (size_t)f->opt.queue + BT_RUNNING_MAX;
+    u->item = bt_must(bt_calloc(u->cap, sizeof *u->item));
+    u->again = bt_must(bt_calloc(u->cap, sizeof *u->again));
+}
 
 static void unposted_keep(bt_front *f, unposted *u, const bt_book *b, const bt_err *err)
 {
@@ -278,27 +333,40 @@ static void unposted_keep(bt_front *f, unposted *u, const bt_book *b, const bt_e
                "why=\"%s\" holds are refused and posts kept until it can be written", err->msg);
     u->said = true;
     u->next_try_ns = bt_now_ns() + retry_ns;
-    if (u->n < UNPOSTED_MAX) {
-        u->item[u->n++] = *b;
-        return;
-    }
-    /* the usage file still has it: the next start posts it */
-    bt_log(BT_LOG_ERR, "ledger.unposted_full", "req=%016" PRIx64, b->stream->id);
-    bt__front_forget(f, b->stream);
-    bt_stream_unref(b->stream);
+    BT_ASSERT(u->n < u->cap);
+    bt_book *kept = &u->item[u->n++];
+    *kept = *b;
+    if (kept->failed_ns == 0) kept->failed_ns = bt_now_ns();
+    if (kept->told || bt_now_ns() - kept->failed_ns < tell_ns) return;
+    kept->told = true;
+    tell_end(f, kept, charge_of(f, kept), NULL);
 }
 
-/* Runs books[0..n) as one transaction and delivers; what must not be lost is kept on failure. */
+/* The ledger has failed this one: what must not be lost is kept, the rest is told no. */
+static void book_failed(bt_front *f, const bt_book *b, bt_status st, const bt_err *err,
+                        unposted *keep)
+{
+    if (b->type == BT_BOOK_POST || b->type == BT_BOOK_VOID) {
+        unposted_keep(f, keep, b, err);
+        return;
+    }
+    outcome o = {.st = st == BT_EQUOTA ? BT_EQUOTA : BT_EIO, .final = true};
+    deliver(f, b, &o);
+}
+
+/* Runs books[0..n) as one transaction and delivers. */
 static void books_commit(bt_front *f, const bt_book *books, size_t n, unposted *keep)
 {
     outcome out[BATCH_MAX];
     bt_err err = {0};
+    bool apple = false; // it is one of the books, and not the disk
     bt_status st = bt_ledger_begin(f->ledger, &err);
     for (size_t i = 0; st == BT_OK && i < n; i++) {
         out[i] = book_run(f, &books[i], &err);
         bool refused =
             out[i].st == BT_EQUOTA || out[i].st == BT_EINVAL || out[i].st == BT_ENOTFOUND;
         if (out[i].st && !refused) st = out[i].st;
+        apple = st != BT_OK;
     }
     if (st == BT_OK)
         st = bt_ledger_commit(f->ledger, &err);
@@ -307,26 +375,11 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, unposted *
     if (st == BT_OK) {
         keep->said = false;
         for (size_t i = 0; i < n; i++) deliver(f, &books[i], &out[i]);
-        return;
-    }
-    if (n > 1) { // one bad apple must not spoil the batch
+    } else if (apple && n > 1) { // one bad apple must not spoil the batch
         for (size_t i = 0; i < n; i++) books_commit(f, &books[i], 1, keep);
-        return;
+    } else {
+        for (size_t i = 0; i < n; i++) book_failed(f, &books[i], st, &err, keep);
     }
-    if (books->type == BT_BOOK_POST || books->type == BT_BOOK_VOID) {
-        unposted_keep(f, keep, books, &err);
-        return;
-    }
-    memset(out, 0, sizeof *out);
-    out->st = st == BT_EQUOTA ? BT_EQUOTA : BT_EIO;
-    out->final = true; // a failed top-up: what is held is what there is
-    if (books->type == BT_BOOK_TOP_UP) {
-        bt_sched_event ev = {.type = BT_EV_TOPPED_UP, .request = books->stream->id, .final = true};
-        bt__front_event(f, &ev);
-        bt_stream_unref(books->stream);
-        return;
-    }
-    deliver(f, books, out);
 }
 
 static void unposted_retry(bt_front *f, unposted *u)
@@ -338,6 +391,24 @@ static void unposted_retry(bt_front *f, unposted *u)
     u->next_try_ns = bt_now_ns() + retry_ns;
     for (size_t at = 0; at < n; at += BATCH_MAX)
         books_commit(f, u->again + at, BT_MIN(n - at, (size_t)BATCH_MAX), u);
+}
+
+/* At the very end: the usage file has what was used, and the next start posts it. */
+static void unposted_close(bt_front *f, unposted *u)
+{
+    for (int tries = 0; u->n > 0 && tries < 8; tries++) {
+        bt_sleep_ns(retry_ns);
+        unposted_retry(f, u);
+    }
+    for (size_t i = 0; i < u->n; i++) {
+        bt_book *b = &u->item[i];
+        if (!b->told) tell_end(f, b, charge_of(f, b), NULL);
+        bt__front_forget(f, b->stream);
+        bt_stream_unref(b->stream);
+    }
+    for (int i = 0; i < UNSETTLED_MAX; i++) bt_free(u->unsettled[i]);
+    bt_free(u->item);
+    bt_free(u->again);
 }
 
 /* ---- the engine's own books: busy and house time, and the crash file's way to the disk */
@@ -363,13 +434,41 @@ static void books_engine(bt_front *f)
     if (bt_ledger_sync(f->ledger, &err)) bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
 }
 
-/* A dead engine: what its file still holds is booked, the file goes, and the next engine may start.
+static bool settle(bt_front *f, const char *path)
+{
+    bt_err err;
+    if (bt_ledger_settle_engine(f->ledger, path, bt_wall_us(), &err) == BT_OK) return true;
+    bt_log(BT_LOG_ERR, "ledger.settle", "file=%s why=\"%s\"", path, err.msg);
+    return false;
+}
+
+/* A file that could not be settled is tried again; what does not fit here waits for the next start.
  */
-static void books_settle(bt_front *f, uint64_t boot)
+static void unsettled_keep(unposted *u, const char *path)
+{
+    for (int i = 0; i < UNSETTLED_MAX; i++) {
+        if (u->unsettled[i]) continue;
+        u->unsettled[i] = bt_strdup(path);
+        return;
+    }
+}
+
+static void unsettled_retry(bt_front *f, unposted *u)
+{
+    for (int i = 0; i < UNSETTLED_MAX && u->n == 0; i++) {
+        if (!u->unsettled[i]) continue;
+        if (!settle(f, u->unsettled[i])) return;
+        bt_free(u->unsettled[i]);
+        u->unsettled[i] = NULL;
+    }
+}
+
+/* A dead engine: what its file still holds is booked, the file goes, and the next engine may start.
+ * Its requests' posts come first: they know what is charged and what is our own fault. */
+static void books_settle(bt_front *f, uint64_t boot, unposted *keep)
 {
     bt_link *l = &f->link;
-    char path[600] = "";
-    bt_err err;
+    char path[4200] = "";
     pthread_mutex_lock(&l->usage_mu);
     if (l->usage && l->boot == boot) {
         snprintf(path, sizeof path, "%s", bt_usage_path(l->usage));
@@ -377,8 +476,9 @@ static void books_settle(bt_front *f, uint64_t boot)
         l->usage = NULL;
     }
     pthread_mutex_unlock(&l->usage_mu);
-    if (path[0] && bt_ledger_settle_engine(f->ledger, path, bt_wall_us(), &err))
-        bt_log(BT_LOG_ERR, "ledger.settle", "boot=%016" PRIx64 " why=\"%s\"", boot, err.msg);
+    keep->next_try_ns = 0;
+    unposted_retry(f, keep);
+    if (path[0] && (keep->n > 0 || !settle(f, path))) unsettled_keep(keep, path);
     bt__link_down_settled(f, boot);
 }
 
@@ -409,7 +509,7 @@ static void books_batch(bt_front *f, const bt_book *books, int n, unposted *keep
         bool plain = i < n && books[i].type != BT_BOOK_SETTLE && books[i].type != BT_BOOK_ASK;
         if (plain) continue;
         if (i > from) books_commit(f, books + from, (size_t)(i - from), keep);
-        if (i < n && books[i].type == BT_BOOK_SETTLE) books_settle(f, books[i].boot);
+        if (i < n && books[i].type == BT_BOOK_SETTLE) books_settle(f, books[i].boot, keep);
         if (i < n && books[i].type == BT_BOOK_ASK) ask_run(f, books[i].ask);
         from = i + 1;
     }
@@ -418,28 +518,25 @@ static void books_batch(bt_front *f, const bt_book *books, int n, unposted *keep
 void *bt__ledger_main(void *front)
 {
     bt_front *f = front;
-    unposted *keep = bt_must(bt_calloc(1, sizeof *keep));
+    unposted keep = {0};
     bt_book books[BATCH_MAX];
     int64_t next_sync_ns = 0, next_compact_ns = bt_now_ns() + compact_ns;
     int n;
+    unposted_open(f, &keep);
     while ((n = bt_inbox_take(&f->ledger_in, books, BATCH_MAX,
-                              bt_now_ns() + (keep->n ? retry_ns : sync_ns))) >= 0) {
-        if (n > 0) books_batch(f, books, n, keep);
-        unposted_retry(f, keep);
+                              bt_now_ns() + (keep.n ? retry_ns : sync_ns))) >= 0) {
+        if (n > 0) books_batch(f, books, n, &keep);
+        unposted_retry(f, &keep);
         if (bt_now_ns() >= next_sync_ns) {
             next_sync_ns = bt_now_ns() + sync_ns;
             books_engine(f);
+            unsettled_retry(f, &keep);
         }
         if (bt_now_ns() >= next_compact_ns) {
             next_compact_ns = bt_now_ns() + compact_ns;
             bt_ledger_compact(f->ledger, bt_wall_us() - keep_us, NULL, NULL);
         }
     }
-    for (int tries = 0; keep->n > 0 && tries < 8; tries++) {
-        bt_sleep_ns(retry_ns);
-        unposted_retry(f, keep);
-    }
-    for (size_t i = 0; i < keep->n; i++) bt_stream_unref(keep->item[i].stream);
-    bt_free(keep);
+    unposted_close(f, &keep);
     return NULL;
 }

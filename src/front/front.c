@@ -16,7 +16,6 @@ enum {
     QUEUE_DEFAULT = 1024,
     CTX_DEFAULT = 4096, // until the engine says; its own rule too
     STREAM_BYTES_DEFAULT = 256 << 10,
-    RUNNING_MAX = BT_USAGE_ENTRIES,
     PUSH_WAIT_NS = 1000000000,
     DRAIN_NS = 20000000, // one look at the drain
 };
@@ -131,7 +130,7 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, 
 {
     bt_status st = submit_check(f, req, err);
     if (st) return st;
-    if (atomic_fetch_add(&f->alive, 1) >= f->opt.queue + RUNNING_MAX) {
+    if (atomic_fetch_add(&f->alive, 1) >= f->opt.queue + BT_RUNNING_MAX) {
         atomic_fetch_sub(&f->alive, 1);
         return bt_err_set(err, BT_EBUSY, 0, "the queue is full; try again in a moment");
     }
@@ -142,6 +141,7 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, 
     }
     s->lease_ns = lease_ns_of(req);
     bt__stream_ref(s); // the registry's
+    bt__stream_ref(s); // the text worker's
     pthread_mutex_lock(&f->registry_mu);
     bool known = bt_map_put(&f->registry, s->id, (uintptr_t)s);
     pthread_mutex_unlock(&f->registry_mu);
@@ -158,6 +158,7 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, 
         bt_stream_unref(s);
         atomic_fetch_sub(&f->alive, 1);
     }
+    bt_stream_unref(s);
     bt_stream_unref(s);
     return bt_err_set(err, st, 0, "%s; try again in a moment", bt_status_get(st)->text);
 }
@@ -266,6 +267,7 @@ static void open_options(bt_front *f, const bt_front_options *opt)
     memset(&f->opt.accounts, 0, sizeof f->opt.accounts); // read by bt_accounts_open only
     if (f->opt.queue <= 0) f->opt.queue = QUEUE_DEFAULT;
     if (f->opt.queue_wait_s <= 0) f->opt.queue_wait_s = 600;
+    if (f->opt.engine_timeout_s <= 0) f->opt.engine_timeout_s = 60;
     if (f->opt.stream_bytes <= 0) f->opt.stream_bytes = STREAM_BYTES_DEFAULT;
     if (f->opt.price <= 0) f->opt.price = 1;
 }
@@ -303,17 +305,23 @@ static bt_status open_sched(bt_front *f, bt_err *err)
     bt_sched_config c;
     bt_sched_config_init(&c);
     c.queue_max = f->opt.queue;
-    c.requests_max = f->opt.queue + RUNNING_MAX;
+    c.requests_max = f->opt.queue + BT_RUNNING_MAX;
     c.accounts_max = c.requests_max + 4096;
     c.queue_wait_ns = f->opt.queue_wait_s * ns_per_s;
     return bt_sched_open(&c, &f->sched, err);
 }
 
+/* Sized so that what must not be lost finds room: a living request has at most a submit, a cancel
+ * of its client and one of a drain, and an answer of the ledger or an end on their way to the
+ * scheduler, and one book on its way to the ledger. */
 static bt_status open_inboxes(bt_front *f, bt_err *err)
 {
+    size_t alive = (size_t)f->opt.queue + BT_RUNNING_MAX;
     bt_status st = bt_inbox_init(&f->text_in, sizeof(bt_stream *), BT_TEXT_INBOX, err);
-    if (st == BT_OK) st = bt_inbox_init(&f->sched_in, sizeof(bt_sched_event), BT_SCHED_INBOX, err);
-    if (st == BT_OK) st = bt_inbox_init(&f->ledger_in, sizeof(bt_book), BT_LEDGER_INBOX, err);
+    if (st == BT_OK)
+        st = bt_inbox_init(&f->sched_in, sizeof(bt_sched_event), BT_SCHED_INBOX + 4 * alive, err);
+    if (st == BT_OK)
+        st = bt_inbox_init(&f->ledger_in, sizeof(bt_book), BT_LEDGER_INBOX + alive, err);
     return st;
 }
 
@@ -368,25 +376,36 @@ bt_status bt_front_open(const bt_front_options *opt, bt_front **out, bt_err *err
 
 void bt_front_drain(bt_front *f)
 {
-    if (atomic_exchange(&f->draining, true)) return;
+    long long never = 0;
+    if (!atomic_compare_exchange_strong(&f->drained_ns, &never, bt_now_ns())) return;
+    atomic_store(&f->draining, true);
     if (f->threads_started > 1) bt__front_event_simple(f, BT_EV_DRAIN, 0);
+}
+
+/* Ends all that lives. Not under the registry's lock: the scheduler needs that to make room in its
+ * inbox. False: no memory for the list, try again. */
+static bool cancel_all(bt_front *f)
+{
+    size_t n = 0, at = 0;
+    uint64_t id, value;
+    pthread_mutex_lock(&f->registry_mu);
+    uint64_t *ids = bt_malloc(f->registry.len * sizeof *ids);
+    while (ids && bt_map_next(&f->registry, &at, &id, &value)) ids[n++] = id;
+    pthread_mutex_unlock(&f->registry_mu);
+    if (!ids) return false;
+    for (size_t i = 0; i < n; i++) bt__front_event_simple(f, BT_EV_CANCEL, ids[i]);
+    bt_free(ids);
+    return true;
 }
 
 void bt_front_drain_wait(bt_front *f)
 {
     bt_front_drain(f);
-    int64_t grace_ns = bt_now_ns() + 5 * ns_per_s, limit_ns = grace_ns + 2 * ns_per_s;
+    int64_t grace_ns = atomic_load(&f->drained_ns) + 5 * ns_per_s;
+    int64_t limit_ns = grace_ns + 2 * ns_per_s;
     bool cancelled = false;
     while (atomic_load(&f->alive) > 0 && bt_now_ns() < limit_ns) {
-        if (!cancelled && bt_now_ns() > grace_ns) {
-            cancelled = true;
-            pthread_mutex_lock(&f->registry_mu);
-            size_t at = 0;
-            uint64_t id, value;
-            while (bt_map_next(&f->registry, &at, &id, &value))
-                bt__front_event_simple(f, BT_EV_CANCEL, id);
-            pthread_mutex_unlock(&f->registry_mu);
-        }
+        if (!cancelled && bt_now_ns() > grace_ns) cancelled = cancel_all(f);
         bt_sleep_ns(DRAIN_NS);
     }
 }

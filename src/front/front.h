@@ -25,6 +25,7 @@ typedef struct bt_front_options {
     bt_accounts_options accounts; // keys, tiers, proxies, owner
     int32_t queue;                // waiting requests in all; 0 = 1024
     int32_t queue_wait_s;         // longest wait in the queue; 0 = 600
+    int32_t engine_timeout_s;     // an engine with work and without a word is killed; 0 = 60
     double price;                 // charged = device x price; 0 = 1
     int32_t stream_bytes;         // ring of one stream; 0 = 256 KiB
     const char *engine_program;   // runs as the engine process; NULL = this program
@@ -83,7 +84,8 @@ bt_status bt_front_open(const bt_front_options *opt, bt_front **out,
 void bt_front_close(bt_front *f); // drains: refuses new, ends running ones, posts or voids, joins
 void bt_front_drain(bt_front *f); // starts refusing
 /* Drains, and waits until no request is alive: after 5 s those that still run are cancelled, so
- * that their streams end in order; after 7 s it returns in any case. */
+ * that their streams end in order; after 7 s from the start of the drain it returns in any case.
+ */
 void bt_front_drain_wait(bt_front *f);
 
 /* wake(ud, stream) is called from any thread when a stream goes from empty to non-empty. */
@@ -126,6 +128,7 @@ typedef struct bt_front_state {
     int32_t ctx, slots, vocab, n_pages, page_tokens;
     int64_t created; // unix seconds
     int32_t engine_restarts;
+    int64_t engine_pid; // 0 = none runs; else its exit code is front's to collect
 } bt_front_state;
 void bt_front_state_get(bt_front *f, bt_front_state *out);
 const bt_accounts *bt_front_accounts(bt_front *f);

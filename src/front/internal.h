@@ -17,8 +17,10 @@
 
 enum {
     BT_TEXT_INBOX = 4096,
+    /* Beyond what each living request may have in flight, see open_inboxes(). */
     BT_SCHED_INBOX = 16384,
     BT_LEDGER_INBOX = 8192,
+    BT_RUNNING_MAX = BT_USAGE_ENTRIES, // requests alive beyond those that wait
     BT_TTFT_BUCKETS = 16,
 };
 
@@ -65,16 +67,20 @@ typedef struct bt_book {
     bt_finish finish;
     bt_status status;
     uint64_t boot;
-    bt_ask *ask; // one reference
+    bt_ask *ask;       // one reference
+    int64_t failed_ns; // POST, VOID: when it first could not be written; 0 = never
+    bool told;         // and its client has its last event all the same
 } bt_book;
 
 /* ---- the engine process and its socket */
 typedef struct bt_link {
     pthread_t thread;
     pthread_mutex_t tx_mu;
-    bt_buf tx; // guarded by tx_mu
-    int fd;    // guarded by tx_mu; -1 while there is no engine
-    pid_t pid; // link thread
+    bt_buf tx;   // guarded by tx_mu: what the socket has not taken yet
+    int fd;      // guarded by tx_mu; -1 while there is no engine
+    int wake_fd; // tells the link thread that tx is not empty
+    pid_t pid;   // link thread
+    bool fatal;  // link thread: the engine has said why it cannot go on
     pthread_mutex_t usage_mu;
     bt_usage *usage;    // guarded by usage_mu; owned: the current engine's crash file
     uint64_t boot;      // guarded by usage_mu: its id
@@ -114,6 +120,7 @@ struct bt_front {
     char state_message[248], state_model[128];
     double prefill_us, decode_us;
     atomic_bool draining, stopping;
+    atomic_llong drained_ns; // when the drain began; 0 = it has not
 
     pthread_mutex_t wake_mu;
     bt_front_wake wake; // guarded by wake_mu
@@ -139,7 +146,8 @@ void *bt__link_main(void *front);
 /* ---- link.c: commands to the engine. Thread: any. Dropped silently while there is none. */
 void bt__link_open(bt_front *f);
 void bt__link_release(bt_front *f);
-void bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease);
+/* BT_ENOMEM: the engine was not told. */
+bt_status bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease);
 void bt__link_budget(bt_front *f, uint64_t request, const bt_lease *lease);
 void bt__link_cancel(bt_front *f, uint64_t request, const bt_lease *lease, bt_finish why);
 void bt__link_done(bt_front *f, uint64_t request); // posted: the engine may free its usage entry

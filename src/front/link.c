@@ -19,32 +19,67 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-static const int64_t write_ns = 5000000000, settle_ns = 30000000000, stop_ns = 2000000000;
+enum { TX_BYTES = 64 << 10 }; // kept for commands
+static const int64_t settle_ns = 30000000000, stop_ns = 2000000000;
 static const int64_t backoff_min_ns = 100000000, backoff_max_ns = 10000000000;
 
-/* ---- commands: any thread */
+/* ---- commands: any thread, and none waits for the engine: between two steps, and while it loads,
+ * it reads nothing. What its socket does not take stays in tx, for the link thread to send. */
 
-/* Flushes what `tx` holds; a socket that takes nothing means an engine that is gone or stuck: it is
- * shut down, and the link thread notices. Called with tx_mu held. */
-static void tx_flush(bt_link *l)
+/* Sends what the socket takes. Called with tx_mu held. */
+static void tx_send(bt_link *l)
 {
-    bt_err err;
-    if (l->fd < 0) {
-        bt_buf_clear(&l->tx);
-        return;
+    size_t at = 0;
+    bool gone = l->fd < 0;
+    while (!gone && at < l->tx.len) {
+        ssize_t n = send(l->fd, l->tx.data + at, l->tx.len - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0)
+            at += (size_t)n;
+        else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            break;
+        else if (n == 0 || errno != EINTR)
+            gone = true; // the link thread will read its end
     }
-    if (bt_frame_flush(&l->tx, l->fd, bt_now_ns() + write_ns, &err) == BT_OK) return;
-    bt_log(BT_LOG_ERR, "engine.write", "why=\"%s\"", err.msg);
+    if (gone)
+        bt_buf_clear(&l->tx);
+    else
+        bt_buf_drop(&l->tx, at);
+}
+
+/* Ends the frame begun at mark and sends. A frame that found no memory is taken back. */
+static bt_status tx_end(bt_link *l, size_t mark)
+{
+    uint64_t one = 1;
+    bool failed = l->tx.failed;
+    if (failed) {
+        l->tx.failed = false;
+        l->tx.len = mark;
+    }
+    tx_send(l);
+    if (l->tx.len > 0 && l->wake_fd >= 0 && write(l->wake_fd, &one, sizeof one) < 0 &&
+        errno != EAGAIN)
+        bt_log(BT_LOG_ERR, "engine.wake", "errno=%d", errno);
+    return failed ? BT_ENOMEM : BT_OK;
+}
+
+/* As tx_end, for what an engine cannot do without: one that misses it is ended, and the link thread
+ * notices. */
+static void tx_end_must(bt_link *l, size_t mark)
+{
+    if (tx_end(l, mark) == BT_OK || l->fd < 0) return;
+    bt_log(BT_LOG_ERR, "engine.write", "out of memory for a command; it is started again");
     shutdown(l->fd, SHUT_RDWR);
 }
 
-void bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease)
+bt_status bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease)
 {
     bt_engine_request req = {
         .id = s->id,
@@ -56,41 +91,47 @@ void bt__link_submit(bt_front *f, const bt_stream *s, const bt_lease *lease)
         .lease = *lease,
     };
     pthread_mutex_lock(&f->link.tx_mu);
+    size_t mark = f->link.tx.len;
     bt_wire_put_submit(&f->link.tx, &req);
-    tx_flush(&f->link);
+    bt_status st = tx_end(&f->link, mark);
     pthread_mutex_unlock(&f->link.tx_mu);
+    return st;
 }
 
 void bt__link_budget(bt_front *f, uint64_t request, const bt_lease *lease)
 {
     pthread_mutex_lock(&f->link.tx_mu);
+    size_t mark = f->link.tx.len;
     bt_wire_put_budget(&f->link.tx, request, lease->generation, lease->budget_us,
                        lease->budget_final);
-    tx_flush(&f->link);
+    tx_end_must(&f->link, mark);
     pthread_mutex_unlock(&f->link.tx_mu);
 }
 
 void bt__link_cancel(bt_front *f, uint64_t request, const bt_lease *lease, bt_finish why)
 {
     pthread_mutex_lock(&f->link.tx_mu);
+    size_t mark = f->link.tx.len;
     bt_wire_put_cancel(&f->link.tx, request, lease->generation, why);
-    tx_flush(&f->link);
+    tx_end_must(&f->link, mark);
     pthread_mutex_unlock(&f->link.tx_mu);
 }
 
 void bt__link_done(bt_front *f, uint64_t request)
 {
     pthread_mutex_lock(&f->link.tx_mu);
+    size_t mark = f->link.tx.len;
     bt_wire_put_release(&f->link.tx, request);
-    tx_flush(&f->link);
+    tx_end_must(&f->link, mark);
     pthread_mutex_unlock(&f->link.tx_mu);
 }
 
 void bt__link_stop(bt_front *f)
 {
     pthread_mutex_lock(&f->link.tx_mu);
+    size_t mark = f->link.tx.len;
     bt_wire_put_stop(&f->link.tx);
-    tx_flush(&f->link);
+    tx_end_must(&f->link, mark);
     pthread_mutex_unlock(&f->link.tx_mu);
 }
 
@@ -158,7 +199,7 @@ static void on_end(bt_front *f, bt_stream *s, const bt_engine_event *ev)
     s->completion_tokens = ev->u.end.completion_tokens;
     s->prefill_ns = ev->u.end.prefill_ns;
     s->decode_ns = ev->u.end.decode_ns;
-    s->broke = ev->u.end.status;
+    if (ev->u.end.status) s->broke = ev->u.end.status;
     int64_t first_ns = s->first_token_ns;
     pthread_mutex_unlock(&s->mu);
     if (first_ns) bt__count_ttft(&f->count, first_ns - s->submitted_ns);
@@ -185,6 +226,7 @@ static void on_request(bt_front *f, const bt_engine_event *ev)
                         .request = ev->request,
                         .amount_us = (int64_t)ev->u.end.used_us,
                         .finish = ev->u.end.finish};
+    e.u.finished.completion_tokens = ev->u.end.completion_tokens;
     bt__front_event(f, &e);
 }
 
@@ -200,6 +242,7 @@ static void on_event(bt_front *f, const bt_engine_event *ev)
     case BT_EE_READY: on_ready(f, ev); break;
     case BT_EE_STEP: on_step(f, ev); break;
     case BT_EE_FATAL:
+        f->link.fatal = true;
         bt__front_say(f, false, ev->u.fatal.message); // the engine has logged it
         break;
     case BT_EE_PREFILL:
@@ -208,6 +251,37 @@ static void on_event(bt_front *f, const bt_engine_event *ev)
     case BT_EE_SEQ_END:
     case BT_EE_END: on_request(f, ev); break;
     }
+}
+
+/* Whether an engine that has work has said nothing for too long: a step is much shorter. Called
+ * while it is silent; *quiet_ns: since when, of the time that it has had work. */
+static bool engine_silent(bt_front *f, int64_t *quiet_ns)
+{
+    pthread_mutex_lock(&f->sched_mu);
+    bool works = bt_sched_running(f->sched) > 0;
+    pthread_mutex_unlock(&f->sched_mu);
+    if (!works) *quiet_ns = bt_now_ns();
+    return bt_now_ns() - *quiet_ns >= (int64_t)f->opt.engine_timeout_s * 1000000000;
+}
+
+/* Waits for frames, and meanwhile sends what tx holds. False: nothing to read. */
+static bool link_wait(bt_link *l, int fd)
+{
+    uint64_t count;
+    pthread_mutex_lock(&l->tx_mu);
+    bool more = l->tx.len > 0;
+    pthread_mutex_unlock(&l->tx_mu);
+    struct pollfd p[2] = {{.fd = fd, .events = (short)(more ? POLLIN | POLLOUT : POLLIN)},
+                          {.fd = l->wake_fd, .events = POLLIN}};
+    if (poll(p, 2, 1000) <= 0) return false;
+    if (p[1].revents && read(l->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        bt_log(BT_LOG_ERR, "engine.wake", "errno=%d", errno);
+    if (p[0].revents & POLLOUT) {
+        pthread_mutex_lock(&l->tx_mu);
+        tx_send(l);
+        pthread_mutex_unlock(&l->tx_mu);
+    }
+    return p[0].revents & ~POLLOUT;
 }
 
 /* Reads frames until the engine's socket ends or breaks. An engine that was asked to stop has
@@ -220,14 +294,17 @@ static bool link_read(bt_front *f, int fd, bt_wire_storage *storage)
     bt_engine_event ev;
     bt_err err = {0};
     bt_status st = BT_OK;
-    int64_t end_ns = 0;
+    int64_t end_ns = 0, quiet_ns = bt_now_ns();
     if (atomic_load(&f->stopping))
         bt__link_stop(f); // the first call may have come before the socket was there
     while (st == BT_OK) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
         if (end_ns == 0 && atomic_load(&f->stopping)) end_ns = bt_now_ns() + stop_ns;
         if (end_ns > 0 && bt_now_ns() >= end_ns) break;
-        if (poll(&p, 1, 1000) == 0) continue;
+        if (!link_wait(&f->link, fd)) {
+            if (engine_silent(f, &quiet_ns)) break;
+            continue;
+        }
+        quiet_ns = bt_now_ns();
         st = bt_frame_reader_fill(&reader, fd, &err);
         if (st == BT_ETIMEOUT) st = BT_OK;
         int got = 0;
@@ -238,7 +315,7 @@ static bool link_read(bt_front *f, int fd, bt_wire_storage *storage)
         if (got < 0) st = BT_EIO;
     }
     if (st == BT_OK)
-        bt_log(BT_LOG_WARN, "engine.stuck", "it did not end when asked, and is killed");
+        bt_log(BT_LOG_WARN, "engine.stuck", "it does not answer, and is killed");
     else if (st != BT_ECLOSED)
         bt_log(BT_LOG_ERR, "engine.read", "why=\"%s\"", err.msg);
     bt_frame_reader_release(&reader);
@@ -259,44 +336,60 @@ static void child_exec(const char *program, const char *fd_text, int keep_fd)
     _exit(127);
 }
 
+/* Starts the process with one end of a socket pair; *fd_out is the other. */
+static bt_status engine_fork(bt_front *f, int *fd_out, bt_err *err)
+{
+    int fd[2];
+    char fd_text[16];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0)
+        return bt_err_set(err, BT_EIO, errno, "cannot make a socket pair: %s", strerror(errno));
+    snprintf(fd_text, sizeof fd_text, "%d", fd[1]);
+    pthread_mutex_lock(&f->state_mu); // who sees the process end knows whose it is
+    pid_t pid = fork();
+    if (pid == 0) child_exec(f->opt.engine_program, fd_text, fd[1]);
+    int why = errno;
+    if (pid > 0) f->state.engine_pid = pid;
+    pthread_mutex_unlock(&f->state_mu);
+    close(fd[1]);
+    if (pid < 0) {
+        close(fd[0]);
+        return bt_err_set(err, BT_EIO, why, "cannot start an engine process: %s", strerror(why));
+    }
+    fcntl(fd[0], F_SETFL, O_NONBLOCK);
+    f->link.pid = pid;
+    f->link.fatal = false;
+    *fd_out = fd[0];
+    return BT_OK;
+}
+
 static bt_status engine_spawn(bt_front *f, int *fd_out, bt_err *err)
 {
     bt_link *l = &f->link;
-    int fd[2];
-    char fd_text[16];
     bt_usage *usage = NULL;
     uint64_t boot = bt_random_id();
     bt_status st = bt_usage_create(f->opt.data_dir, boot, &usage, err);
     if (st) return st;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0) {
+    st = engine_fork(f, fd_out, err);
+    if (st) {
+        unlink(bt_usage_path(usage));
         bt_usage_close(usage);
-        return bt_err_set(err, BT_EIO, errno, "cannot make a socket pair: %s", strerror(errno));
+        return st;
     }
-    snprintf(fd_text, sizeof fd_text, "%d", fd[1]);
-    pid_t pid = fork();
-    if (pid == 0) child_exec(f->opt.engine_program, fd_text, fd[1]);
-    close(fd[1]);
-    if (pid < 0) {
-        close(fd[0]);
-        bt_usage_close(usage);
-        return bt_err_set(err, BT_EIO, errno, "cannot start an engine process: %s",
-                          strerror(errno));
-    }
-    fcntl(fd[0], F_SETFL, O_NONBLOCK);
     bt_engine_options opt = f->opt.engine;
     opt.usage_path = bt_usage_path(usage);
-    l->pid = pid;
     pthread_mutex_lock(&l->usage_mu);
+    bt_usage_close(l->usage); // of an engine that could not be settled in time: the next start does
     l->usage = usage;
     l->boot = boot;
     pthread_mutex_unlock(&l->usage_mu);
     pthread_mutex_lock(&l->tx_mu);
-    l->fd = fd[0];
+    l->fd = *fd_out;
     bt_buf_clear(&l->tx);
+    bt_buf_reserve(&l->tx, TX_BYTES);
+    l->tx.failed = false;
     bt_wire_put_options(&l->tx, &opt);
-    tx_flush(l);
+    tx_end_must(l, 0);
     pthread_mutex_unlock(&l->tx_mu);
-    *fd_out = fd[0];
     return BT_OK;
 }
 
@@ -346,6 +439,24 @@ static void engine_down(bt_front *f)
     pthread_mutex_unlock(&l->down_mu);
 }
 
+/* What /health says from now on. True: the first engine could not even load. */
+static bool engine_ended(bt_front *f, int code)
+{
+    pthread_mutex_lock(&f->state_mu);
+    bool failed = f->state.slots == 0 && (code == BT_ENGINE_EXIT_LOAD || code == 127);
+    f->state.ready = false;
+    f->state.failed = failed;
+    f->state.engine_pid = 0;
+    if (!f->link.fatal && code == 127)
+        snprintf(f->state_message, sizeof f->state_message,
+                 "the engine process cannot be started: %s does not run", f->opt.engine_program);
+    else if (!f->link.fatal)
+        snprintf(f->state_message, sizeof f->state_message,
+                 "the engine ended (code %d) and is being restarted", code);
+    pthread_mutex_unlock(&f->state_mu);
+    return failed;
+}
+
 /* One engine from start to end. True: start another after a pause. */
 static bool engine_life(bt_front *f, bt_wire_storage *storage)
 {
@@ -365,16 +476,9 @@ static bool engine_life(bt_front *f, bt_wire_storage *storage)
     int code = engine_reap(l, ended);
     bool asked = atomic_load(&f->stopping);
     if (!asked) bt_log(BT_LOG_ERR, "engine.ended", "code=%d", code);
-    pthread_mutex_lock(&f->state_mu);
-    bool first_load_failed = f->state.slots == 0 && (code == BT_ENGINE_EXIT_LOAD || code == 127);
-    f->state.ready = false;
-    f->state.failed = first_load_failed;
-    if (f->state_message[0] == 0)
-        snprintf(f->state_message, sizeof f->state_message,
-                 "the engine ended and is being restarted");
-    pthread_mutex_unlock(&f->state_mu);
+    bool failed = engine_ended(f, code);
     engine_down(f);
-    return !asked && !first_load_failed;
+    return !asked && !failed;
 }
 
 void *bt__link_main(void *front)
@@ -401,6 +505,7 @@ void bt__link_open(bt_front *f)
 {
     bt_link *l = &f->link;
     pthread_condattr_t attr;
+    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); // without it tx waits a second at most
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&l->tx_mu, NULL);
@@ -415,4 +520,5 @@ void bt__link_release(bt_front *f)
     bt_buf_release(&f->link.tx);
     bt_usage_close(f->link.usage);
     f->link.usage = NULL;
+    if (f->link.wake_fd >= 0) close(f->link.wake_fd);
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "front/internal.h"
+#include <stdio.h>
 #include <string.h>
 
 enum { ARENA_BYTES_MAX = 64 << 20, SCRATCH_BYTES_MAX = 16 << 20 };
@@ -134,42 +135,54 @@ static bool put_begin(bt_stream *s, bt_stream_event_type type, int32_t seq, size
     return true;
 }
 
-/* Closes the event: wakes the reader if it may be asleep. A full ring means a reader too slow: the
- * request ends. */
+/* Closes the event: wakes the reader if it may be asleep. An event that found no room ends the
+ * request: the reader is too slow, or, where the ring was not even half full, memory is short. */
 static void put_end(bt_stream *s, size_t mark)
 {
-    bool overflow = s->in.failed;
+    bool overflow = s->in.failed, slow = mark > s->in.max_bytes / 2;
     if (overflow) {
         s->in.failed = false;
         s->in.len = mark;
         s->overflow = true;
+        s->broke = slow ? BT_ECANCELLED : BT_ENOMEM;
     }
     bool wake = mark == 0 && s->in.len > 0;
     pthread_mutex_unlock(&s->mu);
     if (wake) bt__front_wake(s->front, s);
     if (overflow) {
-        bt__count(&s->front->count.slow_readers, 1);
+        if (slow) bt__count(&s->front->count.slow_readers, 1);
         bt_stream_cancel(s);
     }
 }
 
-static void put_balance(bt_buf *b, const bt_ledger_balance *balance)
+static const bt_ledger_balance balance_unknown = {-1, -1, -1, -1, 0, 0};
+
+/* Puts the last event and wakes the reader if it may be asleep; called with mu held. */
+static void put_last(bt_stream *s, const bt_stream_event *last, const char *message)
 {
-    static const bt_ledger_balance none = {-1, -1, -1, -1, 0, 0};
-    bt_buf_add(b, balance ? balance : &none, sizeof none);
+    s->ended = true;
+    s->last = *last;
+    if (message) {
+        snprintf(s->message, sizeof s->message, "%s", message);
+        s->last.message = s->message;
+    }
+    bool wake = s->in.len == 0;
+    pthread_mutex_unlock(&s->mu);
+    if (wake) bt__front_wake(s->front, s);
 }
 
 void bt__stream_refused(bt_stream *s, bt_status status, const char *message, int64_t retry_after_ms,
                         const bt_ledger_balance *balance)
 {
-    size_t mark;
-    if (!put_begin(s, BT_SE_REFUSED, 0, &mark)) return;
-    bt_put_i32(&s->in, status);
-    bt_put_bytes(&s->in, message, strlen(message));
-    bt_put_i64(&s->in, retry_after_ms);
-    put_balance(&s->in, balance);
-    s->ended = true;
-    put_end(s, mark);
+    bt_stream_event last = {.type = BT_SE_REFUSED,
+                            .status = status,
+                            .retry_after_ms = retry_after_ms,
+                            .balance = balance ? *balance : balance_unknown};
+    pthread_mutex_lock(&s->mu);
+    if (s->ended)
+        pthread_mutex_unlock(&s->mu);
+    else
+        put_last(s, &last, message);
 }
 
 void bt__stream_accepted(bt_stream *s, const bt_ledger_balance *balance)
@@ -178,7 +191,7 @@ void bt__stream_accepted(bt_stream *s, const bt_ledger_balance *balance)
     if (!put_begin(s, BT_SE_ACCEPTED, 0, &mark)) return;
     bt_put_i32(&s->in, s->n_tokens);
     bt_put_i64(&s->in, s->lease_ns / 1000);
-    put_balance(&s->in, balance);
+    bt_buf_add(&s->in, balance ? balance : &balance_unknown, sizeof *balance);
     put_end(s, mark);
 }
 
@@ -235,6 +248,17 @@ void bt__stream_tokens(bt_stream *s, bt_stream_event_type type, const bt_engine_
     put_end(s, mark);
 }
 
+static const char *done_text(bt_status status)
+{
+    switch (status) {
+    case BT_EDEVICE: return "the engine failed while this ran; try again";
+    case BT_ECLOSED: return "the server is shutting down";
+    case BT_ETIMEOUT: return "the request waited longer than the queue allows";
+    case BT_ENOMEM: return "out of memory for the answer; try again";
+    default: return bt_status_get(status)->text;
+    }
+}
+
 void bt__stream_done(bt_stream *s, bt_finish finish, int64_t device_us, int64_t charged_us,
                      const bt_ledger_balance *balance)
 {
@@ -243,27 +267,23 @@ void bt__stream_done(bt_stream *s, bt_finish finish, int64_t device_us, int64_t 
         pthread_mutex_unlock(&s->mu);
         return;
     }
-    s->ended = true;
-    s->in.max_bytes += 1024; // the end always fits
-    size_t mark = s->in.len;
-    bt_put_u8(&s->in, BT_SE_DONE);
-    bt_put_i32(&s->in, 0);
-    bt_put_i32(&s->in, s->overflow ? BT_ECANCELLED : s->broke);
-    bt_put_i32(&s->in, finish);
-    bt_put_i32(&s->in, s->prompt_tokens ? s->prompt_tokens : s->n_tokens);
-    bt_put_i32(&s->in, s->cached_tokens);
-    bt_put_i32(&s->in, s->completion_tokens);
     int64_t started_ns = s->admitted_ns ? s->admitted_ns : bt_now_ns();
-    bt_put_i64(&s->in, (started_ns - s->submitted_ns) / 1000);
-    bt_put_i64(&s->in, s->prefill_ns / 1000);
-    bt_put_i64(&s->in, s->decode_ns / 1000);
-    bt_put_i64(&s->in, s->lease_ns / 1000);
-    bt_put_i64(&s->in, device_us);
-    bt_put_i64(&s->in, charged_us);
-    put_balance(&s->in, balance);
-    bool wake = mark == 0;
-    pthread_mutex_unlock(&s->mu);
-    if (wake) bt__front_wake(s->front, s);
+    bt_stream_event last = {
+        .type = BT_SE_DONE,
+        .status = s->broke,
+        .finish = finish,
+        .prompt_tokens = s->prompt_tokens ? s->prompt_tokens : s->n_tokens,
+        .cached_tokens = s->cached_tokens,
+        .completion_tokens = s->completion_tokens,
+        .queue_us = (started_ns - s->submitted_ns) / 1000,
+        .prefill_us = s->prefill_ns / 1000,
+        .decode_us = s->decode_ns / 1000,
+        .lease_us = s->lease_ns / 1000,
+        .device_us = device_us,
+        .charged_us = charged_us,
+        .balance = balance ? *balance : balance_unknown,
+    };
+    put_last(s, &last, s->broke ? done_text(s->broke) : NULL);
 }
 
 /* ---- taking */
@@ -275,6 +295,28 @@ static void take_balance(bt_rd *r, bt_ledger_balance *out)
     r->at += sizeof *out;
 }
 
+/* Reads all of it, also where there is no memory to keep it: the next event starts behind it. */
+static void take_token(bt_stream *s, bt_rd *r, bt_token_out *t)
+{
+    size_t n;
+    t->token = bt_get_i32(r);
+    t->logprob = bt_get_f32(r);
+    t->bytes = bt_get_bytes(r, BT_FRAME_MAX, &n);
+    t->n_bytes = (int32_t)n;
+    t->n_top = bt_get_i32(r);
+    size_t bytes = (size_t)t->n_top * sizeof(int32_t);
+    if (t->n_top == 0 || !bt_get_fits(r, 2 * (uint64_t)t->n_top, sizeof(int32_t))) return;
+    char *both = bt_arena_alloc(&s->scratch, 2 * bytes);
+    if (both) {
+        memcpy(both, r->at, 2 * bytes);
+        t->top_token = (const int32_t *)(const void *)both;
+        t->top_logprob = (const float *)(const void *)(both + bytes);
+    } else {
+        t->n_top = 0;
+    }
+    r->at += 2 * bytes;
+}
+
 static void take_tokens(bt_stream *s, bt_rd *r, bt_stream_event *out)
 {
     size_t n;
@@ -284,74 +326,39 @@ static void take_tokens(bt_stream *s, bt_rd *r, bt_stream_event *out)
     out->n_tokens = bt_get_i32(r);
     if (!bt_get_u8(r) || out->n_tokens <= 0) return;
     bt_token_out *t = bt_arena_alloc(&s->scratch, (size_t)out->n_tokens * sizeof *t);
-    for (int32_t i = 0; t && i < out->n_tokens; i++) {
-        t[i].token = bt_get_i32(r);
-        t[i].logprob = bt_get_f32(r);
-        t[i].bytes = bt_get_bytes(r, BT_FRAME_MAX, &n);
-        t[i].n_bytes = (int32_t)n;
-        t[i].n_top = bt_get_i32(r);
-        size_t bytes = (size_t)t[i].n_top * sizeof(int32_t);
-        void *both = bt_arena_alloc(&s->scratch, 2 * bytes);
-        if (!both || !bt_get_fits(r, 2 * (uint64_t)t[i].n_top, sizeof(int32_t))) return;
-        memcpy(both, r->at, 2 * bytes);
-        r->at += 2 * bytes;
-        t[i].top_token = both;
-        t[i].top_logprob = (const float *)(const void *)((const char *)both + bytes);
+    for (int32_t i = 0; i < out->n_tokens; i++) {
+        bt_token_out one = {0};
+        take_token(s, r, &one);
+        if (t) t[i] = one;
     }
     out->token = t;
 }
 
-static void take_done(bt_stream *s, bt_rd *r, bt_stream_event *out)
+/* Fills `out` with what producers have put since; false: nothing. *ended: and nothing will come. */
+static bool take_ring(bt_stream *s, bool *ended)
 {
-    out->status = (bt_status)bt_get_i32(r);
-    out->finish = (bt_finish)bt_get_i32(r);
-    out->prompt_tokens = bt_get_i32(r);
-    out->cached_tokens = bt_get_i32(r);
-    out->completion_tokens = bt_get_i32(r);
-    out->queue_us = bt_get_i64(r);
-    out->prefill_us = bt_get_i64(r);
-    out->decode_us = bt_get_i64(r);
-    out->lease_us = bt_get_i64(r);
-    out->device_us = bt_get_i64(r);
-    out->charged_us = bt_get_i64(r);
-    take_balance(r, &out->balance);
-    if (out->status == BT_OK) return;
-    const char *why = out->status == BT_EDEVICE   ? "the engine failed while this ran; try again"
-                      : out->status == BT_ECLOSED ? "the server is shutting down"
-                      : out->status == BT_ETIMEOUT
-                          ? "the request waited longer than the queue allows"
-                          : bt_status_get(out->status)->text;
-    snprintf(s->message, sizeof s->message, "%s", why);
-    out->message = s->message;
-}
-
-static void take_refused(bt_stream *s, bt_rd *r, bt_stream_event *out)
-{
-    size_t n;
-    out->status = (bt_status)bt_get_i32(r);
-    const char *message = bt_get_bytes(r, sizeof s->message - 1, &n);
-    memcpy(s->message, message, n);
-    s->message[n] = 0;
-    out->message = s->message;
-    out->retry_after_ms = bt_get_i64(r);
-    take_balance(r, &out->balance);
+    bt_buf_clear(&s->out);
+    s->out_at = 0;
+    pthread_mutex_lock(&s->mu);
+    bt_buf full = s->in;
+    s->in = s->out;
+    s->in.max_bytes = full.max_bytes;
+    *ended = s->ended;
+    pthread_mutex_unlock(&s->mu);
+    s->out = full;
+    if (s->out.len > 0) return true;
+    bt_buf_release(&s->out); // an idle stream keeps no memory
+    return false;
 }
 
 bool bt_stream_next(bt_stream *s, bt_stream_event *out)
 {
-    if (s->out_at == s->out.len) {
-        bt_buf_clear(&s->out);
-        s->out_at = 0;
-        pthread_mutex_lock(&s->mu);
-        bt_buf full = s->in;
-        s->in = s->out;
-        s->in.max_bytes = full.max_bytes;
-        pthread_mutex_unlock(&s->mu);
-        s->out = full;
-        if (s->out.len == 0) {
-            bt_buf_release(&s->out); // an idle stream keeps no memory
-            return false;
-        }
+    bool ended = false;
+    if (s->out_at == s->out.len && !take_ring(s, &ended)) {
+        if (!ended || s->last_taken) return false;
+        s->last_taken = true;
+        *out = s->last;
+        return true;
     }
     bt_arena_release(&s->scratch);
     memset(out, 0, sizeof *out);
@@ -359,7 +366,6 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out)
     out->type = (bt_stream_event_type)bt_get_u8(&r);
     out->seq = bt_get_i32(&r);
     switch (out->type) {
-    case BT_SE_REFUSED: take_refused(s, &r, out); break;
     case BT_SE_ACCEPTED:
         out->prompt_tokens = bt_get_i32(&r);
         out->lease_us = bt_get_i64(&r);
@@ -376,7 +382,8 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out)
     case BT_SE_PROMPT:
     case BT_SE_TOKENS:
     case BT_SE_SEQ_END: take_tokens(s, &r, out); break;
-    case BT_SE_DONE: take_done(s, &r, out); break;
+    case BT_SE_REFUSED:
+    case BT_SE_DONE: r.ok = false; // never in the ring
     }
     BT_ASSERT(r.ok);
     s->out_at = (size_t)(r.at - (uint8_t *)s->out.data);

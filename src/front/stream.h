@@ -2,6 +2,9 @@
 /* stream.h - one request's record in front: what was asked, and the ring its answer travels
  * through.
  *
+ * The last event, REFUSED or DONE, has a place of its own beside the ring: it needs no memory and
+ * no room, so whatever else fails the reader is told.
+ *
  * Two owners: the HTTP side (until bt_stream_unref) and the work side (the registry, until its last
  * event was put). Fields are written by one stage at a time, in the order of the path: submit
  * (http), text worker, then the ones under `mu`. Producers append encoded events to `in`; the HTTP
@@ -48,7 +51,9 @@ struct bt_stream {
 
     pthread_mutex_t mu;
     bt_buf in;                           // guarded by mu
-    bool overflow, ended;                // guarded by mu
+    bool overflow, ended;                // guarded by mu; ended: `last` stands
+    bt_stream_event last;                // guarded by mu: REFUSED or DONE
+    char message[248];                   // guarded by mu until ended: what last.message points to
     int64_t admitted_ns, first_token_ns; // guarded by mu, as the totals of the engine's END:
     int32_t prompt_tokens, cached_tokens, completion_tokens;
     int64_t prefill_ns, decode_ns;
@@ -57,7 +62,7 @@ struct bt_stream {
     bt_buf out; // HTTP side only, as all below
     size_t out_at;
     bt_arena scratch;
-    char message[248];
+    bool last_taken;
 };
 
 bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_err *err);

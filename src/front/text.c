@@ -3,7 +3,6 @@
  *
  * Control tokens spelled inside messages or prompts stay plain text. */
 #include "base/clock.h"
-#include "base/log.h"
 #include "front/internal.h"
 #include <string.h>
 
@@ -120,12 +119,14 @@ static void text_submit(bt_front *f, bt_stream *s)
     if (atomic_load(&s->cancelled)) bt__front_event_simple(f, BT_EV_CANCEL, s->id);
 }
 
-static void text_one(bt_front *f, bt_encoder *enc, bt_stream *s)
+/* *enc is opened for the first request, and for each again while that fails. */
+static void text_one(bt_front *f, bt_encoder **enc, bt_stream *s)
 {
     bt_err err = {0};
     int32_t ctx = context_of(f);
     bt_status st = atomic_load(&s->cancelled) ? BT_ECANCELLED : BT_OK;
-    if (st == BT_OK) st = text_encode(f, enc, s, ctx, &err);
+    if (st == BT_OK && !*enc) st = bt_encoder_open(f->tokenizer, enc, &err);
+    if (st == BT_OK) st = text_encode(f, *enc, s, ctx, &err);
     if (st == BT_OK) st = text_bound(f, s, ctx, &err);
     if (st == BT_OK) {
         text_submit(f, s);
@@ -140,17 +141,11 @@ void *bt__text_main(void *front)
 {
     bt_front *f = front;
     bt_encoder *enc = NULL;
-    bt_err err;
-    if (bt_encoder_open(f->tokenizer, &enc, &err)) {
-        bt_log(BT_LOG_ERR, "text.failed", "why=\"%s\"", err.msg);
-        bt__front_say(f, false, err.msg);
-    }
     bt_stream *batch[64];
     int n;
     while ((n = bt_inbox_take(&f->text_in, batch, 64, bt_now_ns() + 1000000000)) >= 0)
         for (int i = 0; i < n; i++) {
-            bt__stream_ref(batch[i]); // the registry's may go while we work
-            if (enc) text_one(f, enc, batch[i]);
+            text_one(f, &enc, batch[i]);
             bt_stream_unref(batch[i]);
         }
     bt_encoder_close(enc);

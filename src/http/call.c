@@ -29,10 +29,19 @@ void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
     if (c->n_headers == BT_HEADERS_MAX) return;
     bt_header *h = &c->header[c->n_headers++];
     h->name = name;
+    h->text = NULL;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(h->value, sizeof h->value, fmt, ap);
     va_end(ap);
+}
+
+void bt__call_header_static(bt_call *c, const char *name, const char *text)
+{
+    if (c->n_headers == BT_HEADERS_MAX) return;
+    bt_header *h = &c->header[c->n_headers++];
+    h->name = name;
+    h->text = text;
 }
 
 void bt__call_json(bt_call *c, int status)
@@ -80,7 +89,8 @@ static void add_headers(bt_call *c, struct MHD_Response *r)
     MHD_add_response_header(r, "x-request-id", c->id);
     if (c->type) MHD_add_response_header(r, "Content-Type", c->type);
     for (int32_t i = 0; i < c->n_headers; i++)
-        MHD_add_response_header(r, c->header[i].name, c->header[i].value);
+        MHD_add_response_header(r, c->header[i].name,
+                                c->header[i].text ? c->header[i].text : c->header[i].value);
     if (c->close_after || atomic_load(&c->conn->server->stop))
         MHD_add_response_header(r, "Connection", "close");
 }

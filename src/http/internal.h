@@ -25,6 +25,7 @@ enum { BT_HEADERS_MAX = 10 };
 
 typedef struct bt_header {
     const char *name; // static
+    const char *text; // static; NULL = value
     char value[80];
 } bt_header;
 
@@ -135,6 +136,7 @@ void bt__call_fail(bt_call *c, bt_status status, const char *message, const char
 void bt__call_error(bt_call *c, const bt_err *err);
 void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+void bt__call_header_static(bt_call *c, const char *name, const char *text);
 void bt__call_json(bt_call *c, int status); // the reply buffer holds JSON
 void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance);
 void bt__call_park(bt_call *c);

@@ -134,6 +134,9 @@ static void page(bt_call *c)
 {
     bt_buf_add(&c->reply, bt__page, (size_t)(bt__page_end - bt__page));
     bt__call_header(c, "Cache-Control", "no-cache");
+    bt__call_header_static(c, "Content-Security-Policy", bt__page_policy());
+    bt__call_header(c, "Referrer-Policy", "no-referrer");
+    bt__call_header(c, "X-Content-Type-Options", "nosniff");
     bt__call_json(c, 200);
     if (c->status == 200) c->type = "text/html; charset=utf-8";
 }

@@ -7,6 +7,9 @@
 static const double forget = 0.99;
 /* The first estimates count as much as this many squared rows of each sort. */
 static const double lean_prefill = 1024, lean_decode = 64;
+/* A step counts as at most this many times what was foretold: one hiccup of the device is not to be
+ * believed, and a device that did become slower is still believed within a few steps. */
+static const double surprise_max = 4;
 static const double us_min = 1e-3, us_max = 1e8; // a token
 static const double out_tokens_first = 256;
 
@@ -32,6 +35,7 @@ void bt__cost_step(bt__cost *c, int32_t prefill_rows, int32_t decode_rows, doubl
 {
     double p = prefill_rows, d = decode_rows;
     if (p < 0 || d < 0 || p + d <= 0 || !(step_us >= 0)) return;
+    step_us = BT_MIN(step_us, surprise_max * (p * c->prefill_us + d * c->decode_us));
     c->pp = c->pp * forget + p * p;
     c->pd = c->pd * forget + p * d;
     c->dd = c->dd * forget + d * d;

@@ -132,6 +132,17 @@ void bt__order_repredict(bt_sched *s)
         a->tag = base + bt__virtual(r->cost_us, a->weight);
         bt__heap_put(&s->order[a->level], ai, a->tag, r->seq);
     }
+    for (int32_t ai = s->lined.head; ai >= 0; ai = s->account[ai].lined.next) {
+        bt__account *a = &s->account[ai];
+        if (a->level != a->cls) continue;
+        int64_t due = s->now_ns + fair_wait(s, a) + s->config.age_ns;
+        if (due >= a->age_due_ns) continue;
+        a->age_due_ns = due;
+        bt__heap_put(&s->ageing, ai, due, s->req[a->contender].seq);
+    }
+    s->tagged_prefill_us = s->cost.prefill_us;
+    s->tagged_decode_us = s->cost.decode_us;
+    s->tagged_ns = s->now_ns;
     s->version++;
 }
 

@@ -18,7 +18,9 @@ static const int64_t overdue_ns = 2000000000;    // past a deadline the engine s
 static const int64_t retry_min_ns = 1000000000;  // of a refusal's hint
 static const int64_t retry_max_ns = 60000000000; //
 static const int64_t lease_margin_us = 1000000;  // steps in flight when a lease ends
-static const double account_gain = 0.25;         // of running means
+static const int64_t retag_ns = 20000000;        // it walks all accounts that wait
+static const double tag_ratio = 1.25;
+static const double account_gain = 0.25; // of running means
 static const double global_gain = 1.0 / 16;
 
 void bt_sched_config_init(bt_sched_config *c)
@@ -410,6 +412,12 @@ static void on_cancel(bt_sched *s, int32_t ri)
         req_void(s, ri, BT_ECANCELLED);
 }
 
+/* Whether the estimates are no longer those that tags were made from. */
+static bool moved(double now, double then)
+{
+    return now > then * tag_ratio || then > now * tag_ratio;
+}
+
 static void on_step(bt_sched *s, const bt_sched_event *ev)
 {
     int32_t rows = ev->u.step.n_rows, seqs = ev->u.step.n_seqs;
@@ -417,6 +425,9 @@ static void on_step(bt_sched *s, const bt_sched_event *ev)
     /* More rows than sequences: at least one is in its prompt, with all its rows. */
     if (rows > seqs && prefill <= rows - seqs) prefill = rows - seqs + 1;
     bt__cost_step(&s->cost, prefill, rows - prefill, (double)ev->u.step.step_us);
+    bool stale = moved(s->cost.prefill_us, s->tagged_prefill_us) ||
+                 moved(s->cost.decode_us, s->tagged_decode_us);
+    if (stale && s->now_ns - s->tagged_ns >= retag_ns) bt__order_repredict(s);
 }
 
 static void on_engine_down(bt_sched *s)

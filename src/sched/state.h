@@ -67,10 +67,10 @@ typedef struct bt__account {
     uint64_t id;
     int32_t cls, slots, queue;
     double weight;
-    int64_t counter;      // virtual: device ns / weight
-    double out_tokens;    // mean completion; < 0 = nothing known
-    int32_t alive;        // requests not yet ended
-    int32_t n_waiting;    // HOLDING and QUEUED
+    int64_t counter;   // virtual: device ns / weight
+    double out_tokens; // mean completion; < 0 = nothing known
+    int32_t alive;     // requests not yet ended
+    int32_t n_waiting; // HOLDING and QUEUED
     int32_t running_seqs;
     bt__list line;
     /* while it competes (level >= 0) */
@@ -92,7 +92,7 @@ typedef struct bt__engine {
 
 /* What bt_sched_find and its kin compute; apart, so that asking leaves a const bt_sched alone. */
 typedef struct bt__walk {
-    uint64_t number; // grows with each walk
+    uint64_t number;  // grows with each walk
     uint64_t version; // of the state walked
     bt__heap heap;    // accounts by the tag of their next request
     int32_t *cursor;  // [accounts] owned
@@ -121,6 +121,8 @@ struct bt_sched {
     bt__heap backstop;                    // running requests by when they are surely overdue
     bt__engine engine;
     bt__cost cost;
+    double tagged_prefill_us, tagged_decode_us; // the estimates that all tags were last made from
+    int64_t tagged_ns;                          // when
     double admit_gap_ns;   // mean time between admissions while somebody waits; < 0 = not known
     int64_t admit_last_ns; // -1: nobody waited since
     bt_sched_action *ring; // [BT__RING] owned: written before what has room
@@ -160,8 +162,8 @@ void bt__line_remove(bt_sched *s, int32_t ri);
 /* The account whose contender is next in order, -1 = none. */
 int32_t bt__order_first(const bt_sched *s);
 void bt__order_climb(bt_sched *s); // all whose time has come
-/* Gives all contenders new tags, after the cost estimates jumped: tags made from different
- * estimates must not meet. */
+/* Gives all contenders new tags, after the cost estimates moved: tags made from different
+ * estimates must not meet. Nobody's ageing begins later for it. */
 void bt__order_repredict(bt_sched *s);
 
 static inline double bt__out_tokens(const bt_sched *s, const bt__account *a)

@@ -459,6 +459,37 @@ static void predictions_learn(void)
 
 static int told;
 static int32_t told_position[16];
+/* `n` steps of ten rows of a prompt and two that generate. */
+static void steps_of(int n, uint64_t step_us)
+{
+    bt_sched_event ev = {.type = BT_EV_STEP};
+    ev.u.step.n_rows = 12;
+    ev.u.step.n_prefill_rows = 10;
+    ev.u.step.n_seqs = 3;
+    ev.u.step.step_us = step_us;
+    for (int i = 0; i < n; i++) {
+        now += (int64_t)step_us * 1000;
+        step(&ev);
+    }
+}
+
+static void who_came_in_a_bad_moment_is_not_held_to_it(void)
+{
+    start();
+    engine_up(1, 100);
+    for (uint64_t i = 0; i < 40; i++) enter_simple(1 + i, 1, 1); // the first of them runs
+    steps_of(20, 3000);
+    steps_of(3, 10000000); // the device hangs for a while; all that is predicted now is absurd
+    enter_simple(100, 2, 1);
+    bool came = false;
+    for (uint64_t i = 1; i < 10 && !came; i++) { // usual steps again, and the usual use
+        steps_of(100, 3000);
+        event(BT_EV_FINISHED, i, 11000);
+        came = admitted() == 100;
+    }
+    CHECK(came);
+}
+
 static void on_position(void *ud, uint64_t id, int32_t position, int64_t eta_ms)
 {
     (void)ud;
@@ -560,6 +591,7 @@ int main(void)
     RUN(no_more_than_eight_are_passed_at_a_time);
     RUN(the_top_line_is_never_passed);
     RUN(predictions_learn);
+    RUN(who_came_in_a_bad_moment_is_not_held_to_it);
     RUN(positions_tell_changes_only);
     RUN(positions_far_back_are_estimated);
     RUN(list_shows_waiting_in_order_then_running);

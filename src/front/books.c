@@ -350,7 +350,7 @@ static void book_failed(bt_front *f, const bt_book *b, bt_status st, const bt_er
         unposted_keep(f, keep, b, err);
         return;
     }
-    outcome o = {.st = st == BT_EQUOTA ? BT_EQUOTA : BT_EIO, .final = true};
+    outcome o = {.st = st == BT_EQUOTA ? BT_EQUOTA : BT_ESTORAGE, .final = true};
     deliver(f, b, &o);
 }
 
@@ -413,7 +413,7 @@ static void unposted_close(bt_front *f, unposted *u)
 
 /* ---- the engine's own books: busy and house time, and the crash file's way to the disk */
 
-static void books_engine(bt_front *f)
+static void books_engine(bt_front *f, bool quiet)
 {
     bt_link *l = &f->link;
     bt_usage_bank *bank = &l->bank;
@@ -430,8 +430,9 @@ static void books_engine(bt_front *f)
     if (st == BT_OK)
         st = bt_ledger_engine(f->ledger, boot, (int64_t)bank->busy_us, (int64_t)bank->house_us,
                               bt_wall_us(), &err);
-    if (st && boot) bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
-    if (bt_ledger_sync(f->ledger, &err)) bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
+    if (st && boot && !quiet) bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
+    if (bt_ledger_sync(f->ledger, &err) && !quiet)
+        bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
 }
 
 static bool settle(bt_front *f, const char *path)
@@ -529,7 +530,7 @@ void *bt__ledger_main(void *front)
         unposted_retry(f, &keep);
         if (bt_now_ns() >= next_sync_ns) {
             next_sync_ns = bt_now_ns() + sync_ns;
-            books_engine(f);
+            books_engine(f, keep.said);
             unsettled_retry(f, &keep);
         }
         if (bt_now_ns() >= next_compact_ns) {

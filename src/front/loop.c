@@ -74,7 +74,7 @@ static void refusal_text(const bt_stream *s, bt_status status, char *text, size_
                  s->identity.tier->name, s->identity.tier->queue);
         break;
     case BT_ECLOSED: snprintf(text, cap, "the server is shutting down"); break;
-    case BT_EIO:
+    case BT_ESTORAGE:
         snprintf(text, cap, "the quota ledger cannot be written just now; try again in a moment");
         break;
     default: snprintf(text, cap, "%s", bt_status_get(status)->text);

@@ -452,6 +452,12 @@ static bool path_matches(const bt_route *r, const char *path, const char **tail)
     return true;
 }
 
+static void methods_add(char methods[static 64], const char *more)
+{
+    size_t n = strlen(methods);
+    snprintf(methods + n, 64 - n, "%s", more);
+}
+
 const bt_route *bt__route_find(const char *method, const char *path, const char **tail,
                                char methods[static 64])
 {
@@ -464,8 +470,8 @@ const bt_route *bt__route_find(const char *method, const char *path, const char 
             *tail = rest;
             return r;
         }
-        strcat(methods, strcmp(r->method, "GET") == 0 ? "GET, HEAD, " : "POST, ");
+        methods_add(methods, strcmp(r->method, "GET") == 0 ? "GET, HEAD, " : "POST, ");
     }
-    if (*methods) strcat(methods, "OPTIONS");
+    if (*methods) methods_add(methods, "OPTIONS");
     return NULL;
 }

@@ -4,9 +4,9 @@
  * DESIGN   An account takes part with one request at a time, its contender, so every structure here
  * is sized by accounts, and a line of 100,000 costs no more than a line of one: order[c]  heap of
  * contenders by tag = counter + predicted cost / weight floor[c]  heap of the same accounts by
- * counter: its top is where newcomers are lifted to ageing    heap by the time at which a contender
- * climbs top_line  list of contenders in the order in which they came to it A contender that
- * climbed from 0 to 1 is in order[1] but in floor[0]: the counters of two classes cannot be
+ * what they had: its top is where newcomers are lifted to ageing    heap by the time at which a
+ * contender climbs top_line  list of contenders in the order in which they came to it A contender
+ * that climbed from 0 to 1 is in order[1] but in floor[0]: the counters of two classes cannot be
  * compared, since one class may stand still while the other is served. There its tag is floor +
  * cost / weight, a newcomer's, and stays. SOURCES  Weighted fair queueing (Demers, Keshav, Shenker
  * 1989); virtual counters with a lift on re-entry (VTC, OSDI 2024), here on device time in place of
@@ -60,6 +60,13 @@ int64_t bt__virtual(int64_t us, double weight)
     return (int64_t)BT_MIN((double)us * 1000.0 / weight, 1e18);
 }
 
+/* What an account has had. Floors are made of this: a charge for what is yet to come may turn out
+ * far too high, and would be taken back from the one charged but not from those lifted to it. */
+static int64_t had(const bt__account *a)
+{
+    return a->counter - a->pending;
+}
+
 static int64_t floor_of(const bt_sched *s, int32_t cls)
 {
     const bt__heap_entry *top = bt__heap_top(&s->floor[cls]);
@@ -103,7 +110,7 @@ static void compete_join(bt_sched *s, int32_t ai)
     s->weights[a->cls] += a->weight;
     a->age_due_ns = s->now_ns + fair_wait(s, a) + s->config.age_ns;
     bt__heap_put(&s->order[a->cls], ai, a->tag, r->seq);
-    bt__heap_put(&s->floor[a->cls], ai, a->counter, r->seq);
+    bt__heap_put(&s->floor[a->cls], ai, had(a), r->seq);
     bt__heap_put(&s->ageing, ai, a->age_due_ns, r->seq);
 }
 
@@ -146,14 +153,15 @@ void bt__order_repredict(bt_sched *s)
     s->version++;
 }
 
-void bt__account_charge(bt_sched *s, int32_t ai, int64_t delta)
+void bt__account_charge(bt_sched *s, int32_t ai, int64_t delta, int64_t pending)
 {
     bt__account *a = &s->account[ai];
     a->counter += delta;
-    if (a->level < 0 || delta == 0) return;
+    a->pending += pending;
+    if (a->level < 0) return;
     uint64_t tie = s->req[a->contender].seq;
-    bt__heap_put(&s->floor[a->cls], ai, a->counter, tie);
-    if (a->level != a->cls) return;
+    if (delta != pending) bt__heap_put(&s->floor[a->cls], ai, had(a), tie);
+    if (a->level != a->cls || delta == 0) return;
     a->tag += delta;
     bt__heap_put(&s->order[a->cls], ai, a->tag, tie);
     s->version++;
@@ -196,7 +204,7 @@ int32_t bt__account_get(bt_sched *s, const bt_sched_account *who)
     if (a->cls != who->cls || a->weight != who->weight || a->slots != who->slots) {
         if (a->level >= 0) compete_leave(s, ai);
         /* Counters of two classes cannot be compared: it changes as a newcomer. */
-        if (a->cls != who->cls) a->counter = floor_of(s, who->cls);
+        if (a->cls != who->cls) a->counter = floor_of(s, who->cls) + a->pending;
         a->cls = who->cls;
         a->weight = who->weight;
         a->slots = who->slots;
@@ -225,7 +233,7 @@ void bt__line_push(bt_sched *s, int32_t ri)
     bt__account *a = &s->account[r->account];
     if (a->line.head < 0) {
         int64_t least = floor_of(s, a->cls);
-        if (a->counter < least) a->counter = least;
+        if (had(a) < least) a->counter = least + a->pending;
         BT__ACCOUNT_ADD(s, &s->lined, lined, r->account);
     }
     int32_t after = a->line.tail;

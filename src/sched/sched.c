@@ -185,17 +185,26 @@ static void req_void(bt_sched *s, int32_t ri, bt_status status)
     }
 }
 
-static void req_charge(bt_sched *s, bt__req *r, int64_t us)
+/* What of a request's charge is not used yet, virtual. */
+static int64_t req_pending(const bt__req *r)
 {
-    int64_t delta = bt__virtual(us, r->weight) - bt__virtual(r->charged_us, r->weight);
-    r->charged_us = us;
-    bt__account_charge(s, r->account, delta);
+    int64_t used = BT_MIN(r->used_us, r->charged_us);
+    return bt__virtual(r->charged_us, r->weight) - bt__virtual(used, r->weight);
+}
+
+static void req_charge(bt_sched *s, bt__req *r, int64_t charged_us, int64_t used_us)
+{
+    int64_t delta = bt__virtual(charged_us, r->weight) - bt__virtual(r->charged_us, r->weight);
+    int64_t pending = req_pending(r);
+    r->charged_us = charged_us;
+    r->used_us = used_us;
+    bt__account_charge(s, r->account, delta, req_pending(r) - pending);
 }
 
 static void req_post(bt_sched *s, int32_t ri, bt_finish finish)
 {
     bt__req *r = &s->req[ri];
-    req_charge(s, r, r->used_us);
+    req_charge(s, r, r->used_us, r->used_us);
     req_end(s, ri,
             (bt_sched_action){.type = BT_ACT_POST, .amount_us = r->used_us, .finish = finish});
 }
@@ -350,8 +359,7 @@ static void on_used(bt_sched *s, int32_t ri, int64_t used_us)
 {
     bt__req *r = &s->req[ri];
     if (r->state != BT__REQ_RUNNING || used_us <= r->used_us) return;
-    r->used_us = used_us;
-    if (used_us > r->charged_us) req_charge(s, r, used_us);
+    req_charge(s, r, BT_MAX(r->charged_us, used_us), used_us);
     top_up(s, r);
 }
 
@@ -390,7 +398,7 @@ static void on_finished(bt_sched *s, int32_t ri, const bt_sched_event *ev)
 {
     bt__req *r = &s->req[ri];
     if (r->state != BT__REQ_RUNNING) return;
-    r->used_us = BT_MAX(r->used_us, ev->amount_us);
+    req_charge(s, r, r->charged_us, BT_MAX(r->used_us, ev->amount_us));
     learn_length(s, r, ev);
     req_post(s, ri, ev->finish);
 }
@@ -574,13 +582,13 @@ static bt_sched_action admit(bt_sched *s, int32_t ri)
         if (first < 0) first = i;
     }
     a->running_seqs += r->n_seq;
-    s->floor_last[a->cls] = BT_MAX(s->floor_last[a->cls], a->counter);
+    s->floor_last[a->cls] = BT_MAX(s->floor_last[a->cls], a->counter - a->pending);
     bt__line_remove(s, ri);
     BT__REQ_ADD(s, &s->running, link, ri);
     s->n_running++;
     bt__req_predict(s, r);
     r->weight = a->weight;
-    req_charge(s, r, r->cost_us);
+    req_charge(s, r, r->cost_us, 0);
     r->admit_ns = s->now_ns;
     if (++s->generation == 0) s->generation = 1;
     r->lease = (bt_lease){.slot = first,

@@ -20,7 +20,9 @@
  *   1. Weighted fair queueing inside a class, on attributed device microseconds. An account has a
  *      virtual counter (device time / weight): charged at admission with the predicted cost
  *      (min of prediction and lease), corrected when USED passes it and at the end. An account
- *      whose line was empty is lifted to the smallest counter among its class's contenders.
+ *      whose line was empty is lifted to the least that one of its class's contenders has had:
+ *      its counter without what is charged ahead for its running requests. When the cost estimates
+ *      have moved by a quarter, all contenders get new tags.
  *      Smallest tag = counter + predicted cost / weight first; ties by arrival.
  *   2. Classes: 2 before 1 before 0. A contender climbs one class each age_ns, in the middle class
  *      as a newcomer without debt. From the top class (for class 2: after age_ns in it) it joins

@@ -68,6 +68,7 @@ typedef struct bt__account {
     int32_t cls, slots, queue;
     double weight;
     int64_t counter;   // virtual: device ns / weight
+    int64_t pending; // of it, what running requests were charged and have not used
     double out_tokens; // mean completion; < 0 = nothing known
     int32_t alive;     // requests not yet ended
     int32_t n_waiting; // HOLDING and QUEUED
@@ -114,7 +115,7 @@ struct bt_sched {
     bt__list free_accounts, idle, lined, top_line;
     int32_t n_waiting, n_running;
     bt__heap order[BT_SCHED_CLASSES];     // contenders by tag
-    bt__heap floor[BT_SCHED_CLASSES];     // contenders of that class by birth, by counter
+    bt__heap floor[BT_SCHED_CLASSES];     // contenders of that class by birth, by what they had
     int64_t floor_last[BT_SCHED_CLASSES]; // the floor while nobody competes
     double weights[BT_SCHED_CLASSES];     // sum over floor
     bt__heap ageing;                      // contenders by when they climb
@@ -154,7 +155,8 @@ int64_t bt__virtual(int64_t us, double weight);
 /* The account's row, a new one if need be; -1: all rows are of accounts with something alive. */
 int32_t bt__account_get(bt_sched *s, const bt_sched_account *who);
 void bt__account_alive(bt_sched *s, int32_t ai, int32_t by); // +1 or -1 request
-void bt__account_charge(bt_sched *s, int32_t ai, int64_t delta);
+/* Moves the counter, and how much of it is pending. */
+void bt__account_charge(bt_sched *s, int32_t ai, int64_t delta, int64_t pending);
 /* Makes it compete, or stop, after its line or its running sequences changed. */
 void bt__account_update(bt_sched *s, int32_t ai);
 void bt__line_push(bt_sched *s, int32_t ri);

@@ -155,6 +155,29 @@ static void a_newcomer_starts_where_the_others_are(void)
     CHECK_INT(view(3).position, 2);
 }
 
+static void a_newcomer_owes_nothing_for_what_others_may_yet_use(void)
+{
+    start();
+    engine_up(4, 10000);
+    for (uint64_t i = 0; i < 40; i++) { // account 1, then, the first four of it running, account 2
+        bt_sched_request q = request(1 + i, i < 20 ? 1 : 2, 1);
+        q.max_tokens = 1000; // foretold as 257 ms, used: 11
+        enter(&q);
+    }
+    uint64_t running[4] = {1, 2, 3, 4};
+    int second = 0;
+    for (int i = 0; i < 16; i++) {
+        step(&(bt_sched_event){.type = BT_EV_FINISHED,
+                               .request = running[i % 4],
+                               .amount_us = 11000,
+                               .finish = BT_FINISH_CANCELLED}); // teaches nothing about lengths
+        running[i % 4] = admitted();
+        second += running[i % 4] > 20;
+    }
+    CHECK(second >= 8); // half from its first moment on, and what brings it level
+    CHECK(second <= 12);
+}
+
 static void serving_an_idle_device_builds_no_debt(void)
 {
     start();
@@ -577,6 +600,7 @@ int main(void)
     RUN(use_corrects_the_counter);
     RUN(what_was_not_used_is_given_back);
     RUN(a_newcomer_starts_where_the_others_are);
+    RUN(a_newcomer_owes_nothing_for_what_others_may_yet_use);
     RUN(serving_an_idle_device_builds_no_debt);
     RUN(an_idle_account_saves_up_nothing);
     RUN(a_shorter_lease_goes_earlier);

@@ -41,7 +41,8 @@ echo "image: buildah build"
 base=localhost/baton-base
 b build -q --format docker --build-arg BUILD_BASE=$base --build-arg RUN_BASE=$base -t localhost/baton . \
     >"$work/build.log" 2>&1 || {
-    grep -qE 'Unable to fetch|Temporary failure|Could not resolve|Failed to fetch' "$work/build.log" && skip "no packages"
+    grep -qE 'Unable to fetch|Temporary failure|Could not resolve|Failed to fetch' "$work/build.log" &&
+        skip "no packages"
     tail -30 "$work/build.log"
     exit 1
 }

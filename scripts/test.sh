@@ -18,7 +18,7 @@ build() { # build PRESET
     cmake --preset "$1" >"$log/configure" 2>&1 || { cat "$log/configure"; exit 1; }
     cmake --build "$(presets_dir "$1")" -j "$jobs" >"$log/build" 2>&1 || { tail -60 "$log/build"; exit 1; }
 }
-presets_dir() { case $1 in ci | release) echo build ;; *) echo "build-$1" ;; esac; }
+presets_dir() { case $1 in ci | release) echo build ;; engine-only) echo build-engine ;; *) echo "build-$1" ;; esac; }
 
 run_ctest() { # run_ctest PRESET [arguments]
     local dir

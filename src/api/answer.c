@@ -365,7 +365,10 @@ static void on_done(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_bu
 
 static void note_balance(bt_answer *a, const bt_stream_event *ev)
 {
-    if (ev->balance.limit_us < 0) return; // not known
+    if (ev->balance.limit_us < 0) { // not known: what was known before the charge no longer holds
+        a->balance_known = a->balance_known && ev->type != BT_SE_DONE;
+        return;
+    }
     a->balance = ev->balance;
     a->balance_known = true;
 }

@@ -246,14 +246,12 @@ int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *o
 /* Copies a string the options point to, so that they outlive the caller's. */
 static const char *keep(bt_front *f, const char *s)
 {
+    size_t i = 0;
     if (!s) return NULL;
-    for (size_t i = 0; i < BT_COUNT(f->strings); i++) {
-        if (f->strings[i]) continue;
-        f->strings[i] = bt_must(bt_strdup(s));
-        return f->strings[i];
-    }
-    BT_ASSERT(!"enough room for the option strings");
-    return NULL;
+    while (i < BT_COUNT(f->strings) && f->strings[i]) i++;
+    BT_ASSERT(i < BT_COUNT(f->strings));
+    f->strings[i] = bt_must(bt_strdup(s));
+    return f->strings[i];
 }
 
 static void open_options(bt_front *f, const bt_front_options *opt)

@@ -74,14 +74,17 @@ static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
         return bt_err_set(err, BT_ECONTEXT, 0,
                           "the prompt is %d tokens, this model's context is %d: shorten the prompt",
                           s->n_tokens, ctx);
-    int32_t room = ctx - s->n_tokens;
-    s->max_tokens =
-        s->params.max_tokens > 0 && s->params.max_tokens < room ? s->params.max_tokens : room;
-    s->params.max_tokens = s->max_tokens;
     pthread_mutex_lock(&f->state_mu);
     int64_t pages = f->state.n_pages, page = f->state.page_tokens;
     int32_t slots = f->state.slots;
     pthread_mutex_unlock(&f->state_mu);
+    int32_t room = ctx - s->n_tokens;
+    /* Who named no length gets what the KV cache holds for that many sequences. */
+    int64_t fit = pages / s->n_seq * page - s->n_tokens;
+    if (s->params.max_tokens <= 0 && fit > 0 && fit < room) room = (int32_t)fit;
+    s->max_tokens =
+        s->params.max_tokens > 0 && s->params.max_tokens < room ? s->params.max_tokens : room;
+    s->params.max_tokens = s->max_tokens;
     if (slots > 0 && s->n_seq > slots)
         return bt_err_set(err, BT_EINVAL, 0, "'n' is %d, but this server runs %d sequences at once",
                           s->n_seq, slots);

@@ -236,7 +236,8 @@ static int64_t retry_hint(const bt_sched *s, int32_t ahead)
 static int64_t pages_needed(const bt__engine *e, const bt__req *r)
 {
     int64_t all = ((int64_t)r->prompt_tokens + r->max_tokens + e->page_tokens - 1) / e->page_tokens;
-    int64_t shared = r->n_seq > 1 ? r->prompt_tokens / e->page_tokens : 0;
+    /* Each sequence computes the prompt's last token itself, so that token's page is its own. */
+    int64_t shared = r->n_seq > 1 ? (r->prompt_tokens - 1) / e->page_tokens : 0;
     return shared + (all - shared) * r->n_seq;
 }
 

@@ -36,9 +36,9 @@
  *      of its share reaches the top line max(2 - class, 1) * age_ns after it began to compete; any
  *      other, at most 6 age_ns later.
  * FIT     A contender needs n_seq free slots and its KV pages, ceil((prompt + max_tokens) / page) a
- *         sequence, full prompt pages shared among n_seq. Pages are counted from the engine's total
- *         and what was admitted, not from its reports: an engine reserves as much at submit and
- *         gives it back at the end, so the count is exact and no report in flight can spoil it.
+ *         sequence, those before the prompt's last token shared among n_seq. Pages are counted from
+ *         the engine's total and what was admitted, not from its reports: an engine reserves no
+ *         more at submit and gives it back at the end, so no report in flight can spoil the count.
  *         Who does not fit may be passed by the next 8 in order, until bypass_ns after it was first
  *         found not to fit; then nobody passes. The top line's first is never passed.
  * HOLD    max(hold_min, predicted * hold_factor), never more than the lease can use; topped up when

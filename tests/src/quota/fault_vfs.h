@@ -5,6 +5,7 @@
  * failing write has written half. Has no shared memory, as network mounts have none. */
 #pragma once
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,10 +22,10 @@ enum {
 };
 
 static struct {
-    int kinds;
-    long at; // 0 = off
-    bool for_ever, no_wal, no_sync;
-    bool happened;
+    atomic_int kinds; // atomic: changed while a ledger thread runs
+    atomic_long at;   // 0 = off
+    atomic_bool for_ever, happened;
+    bool no_wal, no_sync;
     sqlite3_vfs *real;
 } fault;
 

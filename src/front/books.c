@@ -311,22 +311,38 @@ static void deliver(bt_front *f, const bt_book *b, const outcome *o)
 /* ---- posts that could not be written yet */
 
 /* Room for all: each living request ends once, and stays alive until that is written. */
-typedef struct unposted {
+struct bt_unposted {
     bt_book *item, *again; // owned, [cap]
     size_t n, cap;
     int64_t next_try_ns;
     bool said;
     char *unsettled[UNSETTLED_MAX]; // owned: usage files of dead engines
-} unposted;
+};
 
-static void unposted_open(bt_front *f, unposted *u)
+static bt_status unposted_open(bt_front *f, bt_err *err)
 {
-    u->cap = (size_t)f->opt.queue + BT_RUNNING_MAX;
-    u->item = bt_must(bt_calloc(u->cap, sizeof *u->item));
-    u->again = bt_must(bt_calloc(u->cap, sizeof *u->again));
+    bt_unposted *u = f->unposted = bt_calloc(1, sizeof *u);
+    if (u) {
+        u->cap = (size_t)f->opt.queue + BT_RUNNING_MAX;
+        u->item = bt_calloc(u->cap, sizeof *u->item);
+        u->again = bt_calloc(u->cap, sizeof *u->again);
+    }
+    return u && u->item && u->again ? BT_OK
+                                    : bt_err_set(err, BT_ENOMEM, 0, "out of memory for the books");
 }
 
-static void unposted_keep(bt_front *f, unposted *u, const bt_book *b, const bt_err *err)
+void bt__books_release(bt_front *f)
+{
+    bt_unposted *u = f->unposted;
+    if (!u) return;
+    for (int i = 0; i < UNSETTLED_MAX; i++) bt_free(u->unsettled[i]);
+    bt_free(u->item);
+    bt_free(u->again);
+    bt_free(u);
+    f->unposted = NULL;
+}
+
+static void unposted_keep(bt_front *f, bt_unposted *u, const bt_book *b, const bt_err *err)
 {
     if (!u->said)
         bt_log(BT_LOG_ERR, "ledger.write_failed",
@@ -344,7 +360,7 @@ static void unposted_keep(bt_front *f, unposted *u, const bt_book *b, const bt_e
 
 /* The ledger has failed this one: what must not be lost is kept, the rest is told no. */
 static void book_failed(bt_front *f, const bt_book *b, bt_status st, const bt_err *err,
-                        unposted *keep)
+                        bt_unposted *keep)
 {
     if (b->type == BT_BOOK_POST || b->type == BT_BOOK_VOID) {
         unposted_keep(f, keep, b, err);
@@ -355,7 +371,7 @@ static void book_failed(bt_front *f, const bt_book *b, bt_status st, const bt_er
 }
 
 /* Runs books[0..n) as one transaction and delivers. */
-static void books_commit(bt_front *f, const bt_book *books, size_t n, unposted *keep)
+static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposted *keep)
 {
     outcome out[BATCH_MAX];
     bt_err err = {0};
@@ -382,7 +398,7 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, unposted *
     }
 }
 
-static void unposted_retry(bt_front *f, unposted *u)
+static void unposted_retry(bt_front *f, bt_unposted *u)
 {
     if (u->n == 0 || bt_now_ns() < u->next_try_ns) return;
     size_t n = u->n;
@@ -394,7 +410,7 @@ static void unposted_retry(bt_front *f, unposted *u)
 }
 
 /* At the very end: the usage file has what was used, and the next start posts it. */
-static void unposted_close(bt_front *f, unposted *u)
+static void unposted_close(bt_front *f, bt_unposted *u)
 {
     for (int tries = 0; u->n > 0 && tries < 8; tries++) {
         bt_sleep_ns(retry_ns);
@@ -406,9 +422,6 @@ static void unposted_close(bt_front *f, unposted *u)
         bt__front_forget(f, b->stream);
         bt_stream_unref(b->stream);
     }
-    for (int i = 0; i < UNSETTLED_MAX; i++) bt_free(u->unsettled[i]);
-    bt_free(u->item);
-    bt_free(u->again);
 }
 
 /* ---- the engine's own books: busy and house time, and the crash file's way to the disk */
@@ -445,7 +458,7 @@ static bool settle(bt_front *f, const char *path)
 
 /* A file that could not be settled is tried again; what does not fit here waits for the next start.
  */
-static void unsettled_keep(unposted *u, const char *path)
+static void unsettled_keep(bt_unposted *u, const char *path)
 {
     for (int i = 0; i < UNSETTLED_MAX; i++) {
         if (u->unsettled[i]) continue;
@@ -454,7 +467,7 @@ static void unsettled_keep(unposted *u, const char *path)
     }
 }
 
-static void unsettled_retry(bt_front *f, unposted *u)
+static void unsettled_retry(bt_front *f, bt_unposted *u)
 {
     for (int i = 0; i < UNSETTLED_MAX && u->n == 0; i++) {
         if (!u->unsettled[i]) continue;
@@ -466,7 +479,7 @@ static void unsettled_retry(bt_front *f, unposted *u)
 
 /* A dead engine: what its file still holds is booked, the file goes, and the next engine may start.
  * Its requests' posts come first: they know what is charged and what is our own fault. */
-static void books_settle(bt_front *f, uint64_t boot, unposted *keep)
+static void books_settle(bt_front *f, uint64_t boot, bt_unposted *keep)
 {
     bt_link *l = &f->link;
     char path[4200] = "";
@@ -492,7 +505,8 @@ bt_status bt__books_open(bt_front *f, bt_err *err)
     if (mkdir(dir, 0700) != 0 && errno != EEXIST)
         return bt_err_set(err, BT_EIO, errno, "cannot make the data directory %s: %s", dir,
                           strerror(errno));
-    bt_status st = bt_ledger_open(dir, &f->ledger, err);
+    bt_status st = unposted_open(f, err);
+    if (st == BT_OK) st = bt_ledger_open(dir, &f->ledger, err);
     if (st) return st;
     bt_ledger_set_price(f->ledger, f->opt.price);
     st = bt_ledger_recover(f->ledger, dir, f->boot, bt_wall_us(), &posted, &voided, err);
@@ -503,7 +517,7 @@ bt_status bt__books_open(bt_front *f, bt_err *err)
 
 /* Splits a take of the inbox: runs of ledger work become transactions, the rest is done in its
  * place. */
-static void books_batch(bt_front *f, const bt_book *books, int n, unposted *keep)
+static void books_batch(bt_front *f, const bt_book *books, int n, bt_unposted *keep)
 {
     int from = 0;
     for (int i = 0; i <= n; i++) {
@@ -519,25 +533,24 @@ static void books_batch(bt_front *f, const bt_book *books, int n, unposted *keep
 void *bt__ledger_main(void *front)
 {
     bt_front *f = front;
-    unposted keep = {0};
+    bt_unposted *keep = f->unposted;
     bt_book books[BATCH_MAX];
     int64_t next_sync_ns = 0, next_compact_ns = bt_now_ns() + compact_ns;
     int n;
-    unposted_open(f, &keep);
     while ((n = bt_inbox_take(&f->ledger_in, books, BATCH_MAX,
-                              bt_now_ns() + (keep.n ? retry_ns : sync_ns))) >= 0) {
-        if (n > 0) books_batch(f, books, n, &keep);
-        unposted_retry(f, &keep);
+                              bt_now_ns() + (keep->n ? retry_ns : sync_ns))) >= 0) {
+        if (n > 0) books_batch(f, books, n, keep);
+        unposted_retry(f, keep);
         if (bt_now_ns() >= next_sync_ns) {
             next_sync_ns = bt_now_ns() + sync_ns;
-            books_engine(f, keep.said);
-            unsettled_retry(f, &keep);
+            books_engine(f, keep->said);
+            unsettled_retry(f, keep);
         }
         if (bt_now_ns() >= next_compact_ns) {
             next_compact_ns = bt_now_ns() + compact_ns;
             bt_ledger_compact(f->ledger, bt_wall_us() - keep_us, NULL, NULL);
         }
     }
-    unposted_close(f, &keep);
+    unposted_close(f, keep);
     return NULL;
 }

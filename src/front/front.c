@@ -422,6 +422,7 @@ void bt_front_close(bt_front *f)
     if (n > 1) bt_inbox_close(&f->sched_in), pthread_join(f->sched_thread, NULL);
     if (n > 0) bt_inbox_close(&f->ledger_in), pthread_join(f->ledger_thread, NULL);
     bt__link_release(f);
+    bt__books_release(f);
     bt_inbox_release(&f->text_in);
     bt_inbox_release(&f->sched_in);
     bt_inbox_release(&f->ledger_in);

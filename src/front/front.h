@@ -121,9 +121,9 @@ const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n);
 /* State for /health, /v1/models, /v1/queue, /v1/quota, /metrics. */
 typedef struct bt_front_state {
     bool ready, draining;
-    bool failed;         // the model could not be loaded at start-up: message says why
-    const char *model;   // alias
-    char message[248];   // why not ready, or ""
+    bool failed;       // the model could not be loaded at start-up: message says why
+    const char *model; // alias
+    char message[248]; // why not ready, or ""
     uint64_t load_done, load_total;
     int32_t ctx, slots, vocab, n_pages, page_tokens;
     int64_t created; // unix seconds

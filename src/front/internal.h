@@ -60,6 +60,8 @@ typedef enum bt_book_type {
 
 typedef struct bt_ask bt_ask;
 
+typedef struct bt_unposted bt_unposted; // books.c: what the ledger could not be told yet
+
 typedef struct bt_book {
     bt_book_type type;
     bt_stream *stream; // one reference, HOLD .. VOID
@@ -95,8 +97,9 @@ struct bt_front {
     char *strings[8];     // what opt points to
     uint64_t boot;
     bt_accounts *accounts;
-    bt_ledger *ledger; // ledger thread, after open
-    bt_sched *sched;   // guarded by sched_mu
+    bt_ledger *ledger;     // ledger thread, after open
+    bt_unposted *unposted; // owned; ledger thread, after open
+    bt_sched *sched;       // guarded by sched_mu
     pthread_mutex_t sched_mu;
 
     bt_gguf *file; // constant once text_ready
@@ -156,5 +159,6 @@ void bt__link_down_settled(bt_front *f, uint64_t boot); // a dead engine's books
 
 /* ---- books.c */
 bt_status bt__books_open(bt_front *f, bt_err *err);
+void bt__books_release(bt_front *f); // after the ledger thread has ended
 bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out,
                            bt_err *err); // asks the ledger thread

@@ -484,11 +484,11 @@ static bool engine_life(bt_front *f, bt_wire_storage *storage)
 void *bt__link_main(void *front)
 {
     bt_front *f = front;
-    bt_wire_storage *storage = bt_must(bt_malloc(sizeof *storage));
+    bt_wire_storage storage;
     int64_t backoff_ns = backoff_min_ns;
     while (!atomic_load(&f->stopping)) {
         int64_t start_ns = bt_now_ns();
-        if (!engine_life(f, storage)) break;
+        if (!engine_life(f, &storage)) break;
         bt__count(&f->count.engine_restarts, 1);
         if (bt_now_ns() - start_ns > 6 * backoff_max_ns) backoff_ns = backoff_min_ns;
         for (int64_t until = bt_now_ns() + backoff_ns; bt_now_ns() < until;) {
@@ -497,7 +497,6 @@ void *bt__link_main(void *front)
         }
         backoff_ns = BT_MIN(backoff_ns * 2, backoff_max_ns);
     }
-    bt_free(storage);
     return NULL;
 }
 

@@ -175,7 +175,7 @@ void *bt__sched_main(void *front)
 {
     bt_front *f = front;
     bt_sched_event events[EVENTS_MAX];
-    moved_list *moved_now = bt_must(bt_calloc(1, sizeof *moved_now));
+    moved_list moved_now;
     int64_t next_positions_ns = 0;
     for (;;) {
         int64_t now = bt_now_ns(), until = now + idle_ns;
@@ -192,10 +192,9 @@ void *bt__sched_main(void *front)
             if (events[i].type == BT_EV_ENGINE_DOWN) loop_engine_down(f, &events[i]);
         if (bt_now_ns() >= next_positions_ns) {
             next_positions_ns = bt_now_ns() + positions_ns;
-            loop_positions(f, moved_now);
+            loop_positions(f, &moved_now);
         }
     }
     loop_step(f, NULL, 0);
-    bt_free(moved_now);
     return NULL;
 }

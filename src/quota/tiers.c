@@ -17,7 +17,7 @@ static const bt_tier preset_guide[] = {
     {"free", MINUTES(3.5), BT_CLASS_MEDIUM, 1, 60, 2, 4},
     {"pro", MINUTES(25), BT_CLASS_HIGHEST, 4, 120, 4, 16},
     {"team", MINUTES(25), BT_CLASS_HIGHEST, 4, 180, 6, 24},
-    {"enterprise", MINUTES(45), BT_CLASS_HIGHEST, 8, 300, 8, 32},
+    {"enterprise", MINUTES(45), BT_CLASS_HIGHEST, 8, 300, 6, 32},
     {"owner", BT_QUOTA_UNLIMITED, BT_CLASS_HIGHEST, 8, 3600, 64, 256},
 };
 static const double preset_2026_minutes[] = {2, 5, 40, 40, 60};

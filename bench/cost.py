@@ -278,11 +278,12 @@ def speed(program, model, n_prompt=16, n_gen=64, repeat=3, streams=(1, 8)):
 
 
 def report_speed(r):
-    print("speed: tokens/s, medians; mark: over HTTP >= 0.9 x in-process")
+    print("speed: tokens/s, medians, and the median ratio of neighbouring runs; mark: over HTTP >= 0.9 x in-process")
     for row in r["rows"]:
-        a, b, c = (served.median(row[k]) for k in ("in_process", "http", "http_crowd"))
-        print(f"  {row['streams']} streams: in-process {a:.1f}, over HTTP {b:.1f} ({b / a:.2f} x), "
-              f"with 100 more streams in the queue {c:.1f} ({c / a:.2f} x)")
+        a, b, c = (row[k] for k in ("in_process", "http", "http_crowd"))
+        ratio = [served.median([x / y for x, y in zip(k, a)]) for k in (b, c)]
+        print(f"  {row['streams']} streams: in-process {served.median(a):.1f}, over HTTP {served.median(b):.1f} "
+              f"({ratio[0]:.2f} x), with 100 more streams in the queue {served.median(c):.1f} ({ratio[1]:.2f} x)")
 
 
 def main():

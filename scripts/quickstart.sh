@@ -17,7 +17,6 @@ step "1/4 packages"
 scripts/setup.sh --build-only
 step "2/4 build"
 scripts/build.sh
-command -v curl >/dev/null || { echo "installing curl"; apt-get install -y -qq curl >/dev/null; }
 
 step "3/4 serve $model on port $port"
 build/baton serve --model "$model" --port "$port" --data "$data" &

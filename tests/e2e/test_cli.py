@@ -2,13 +2,12 @@
 """The commands as a person types them."""
 import json
 import os
-import pathlib
+import pty
 import re
 import subprocess
 
-import pytest
 
-from conftest import BIN, MODEL, OWNER, ROOT, SLOW, Server
+from conftest import BIN, MODEL, ROOT, SLOW
 
 VOCAB = ROOT / "tests/data/vocab"
 
@@ -35,6 +34,24 @@ def test_run_completes():
 def test_run_reads_standard_input_and_is_quiet():
     r = baton("run", "-m", MODEL, "-n", 3, "--temp", 0, "-q", stdin="Once upon a time")
     assert r.returncode == 0 and r.stdout == "Once upon a time, there was\n" and r.stderr == ""
+
+
+def test_run_chats_on_a_terminal():
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(BIN, [str(BIN), "run", "-m", str(MODEL), "-n", "8", "--temp", "0"])
+    os.write(fd, b"Once upon a time\nand then\n\n")
+    seen = b""
+    while True:
+        try:
+            piece = os.read(fd, 4096)
+        except OSError:  # the terminal is gone with its program
+            break
+        if not piece:
+            break
+        seen += piece
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert seen.count(b"generated 8") == 2 and seen.count(b"> ") == 3, seen
 
 
 def test_run_seed_repeats():

@@ -24,12 +24,6 @@ void bt_map_release(bt_map *m)
     memset(m, 0, sizeof *m);
 }
 
-void bt_map_clear(bt_map *m)
-{
-    if (m->slot) memset(m->slot, 0, m->cap * 2 * sizeof *m->slot);
-    m->len = 0;
-}
-
 /* Index of the key's slot, or of the free slot where it would go. */
 static size_t map_find(const bt_map *m, uint64_t key)
 {

@@ -27,7 +27,6 @@ typedef struct bt_map {
 } bt_map;
 
 void bt_map_release(bt_map *m);
-void bt_map_clear(bt_map *m);
 bool bt_map_reserve(bt_map *m, size_t n); // room for n keys without growing
 bool bt_map_put(bt_map *m, uint64_t key,
                 uint64_t value); // inserts or replaces; false: out of memory

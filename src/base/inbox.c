@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/inbox.h"
+#include "base/cond.h"
 #include "base/mem.h"
-#include <errno.h>
 #include <string.h>
-#include <time.h>
 
 bt_status bt_inbox_init(bt_inbox *b, size_t item_bytes, size_t cap, bt_err *err)
 {
@@ -12,13 +11,9 @@ bt_status bt_inbox_init(bt_inbox *b, size_t item_bytes, size_t cap, bt_err *err)
     if (!b->slot) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for an inbox of %zu", cap);
     b->item_bytes = item_bytes;
     b->cap = cap;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&b->mu, NULL);
-    pthread_cond_init(&b->filled, &attr);
-    pthread_cond_init(&b->drained, &attr);
-    pthread_condattr_destroy(&attr);
+    bt_cond_init(&b->filled);
+    bt_cond_init(&b->drained);
     return BT_OK;
 }
 
@@ -41,19 +36,12 @@ void bt_inbox_close(bt_inbox *b)
     pthread_mutex_unlock(&b->mu);
 }
 
-/* Waits on cond until deadline_ns; false when it has passed. */
-static bool inbox_wait(bt_inbox *b, pthread_cond_t *cond, int64_t deadline_ns)
-{
-    struct timespec t = {deadline_ns / 1000000000, deadline_ns % 1000000000};
-    return pthread_cond_timedwait(cond, &b->mu, &t) != ETIMEDOUT;
-}
-
 bt_status bt_inbox_push_wait(bt_inbox *b, const void *item, int64_t deadline_ns)
 {
     bt_status st = BT_OK;
     pthread_mutex_lock(&b->mu);
     while (!b->closed && b->len == b->cap && st == BT_OK)
-        if (deadline_ns == 0 || !inbox_wait(b, &b->drained, deadline_ns)) st = BT_ETIMEOUT;
+        if (deadline_ns == 0 || !bt_cond_wait(&b->drained, &b->mu, deadline_ns)) st = BT_ETIMEOUT;
     if (b->closed) st = BT_ECLOSED;
     if (st == BT_OK) {
         memcpy(b->slot + (b->head + b->len) % b->cap * b->item_bytes, item, b->item_bytes);
@@ -73,7 +61,7 @@ int bt_inbox_take(bt_inbox *b, void *items, int max, int64_t deadline_ns)
 {
     pthread_mutex_lock(&b->mu);
     while (b->len == 0 && !b->closed && deadline_ns != 0)
-        if (!inbox_wait(b, &b->filled, deadline_ns)) break;
+        if (!bt_cond_wait(&b->filled, &b->mu, deadline_ns)) break;
     int n = 0;
     bool full = b->len == b->cap;
     for (; n < max && b->len > 0; n++, b->len--) {
@@ -83,14 +71,6 @@ int bt_inbox_take(bt_inbox *b, void *items, int max, int64_t deadline_ns)
     }
     if (n == 0 && b->closed) n = -1;
     if (full && n > 0) pthread_cond_broadcast(&b->drained);
-    pthread_mutex_unlock(&b->mu);
-    return n;
-}
-
-size_t bt_inbox_len(bt_inbox *b)
-{
-    pthread_mutex_lock(&b->mu);
-    size_t n = b->len;
     pthread_mutex_unlock(&b->mu);
     return n;
 }

@@ -28,4 +28,3 @@ bt_status bt_inbox_push_wait(bt_inbox *b, const void *item, int64_t deadline_ns)
 /* Takes up to max messages, waiting for the first until deadline_ns (0 = do not wait).
  * Returns how many; -1 when closed and empty. */
 int bt_inbox_take(bt_inbox *b, void *items, int max, int64_t deadline_ns);
-size_t bt_inbox_len(bt_inbox *b);

@@ -128,11 +128,6 @@ void bt_pool_free(bt_pool *p)
     bt_free(p);
 }
 
-int bt_pool_threads(const bt_pool *p)
-{
-    return p->threads;
-}
-
 void bt_pool_run(bt_pool *p, bt_pool_fn fn, void *ud)
 {
     if (p->threads == 1) {

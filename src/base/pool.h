@@ -12,7 +12,6 @@ typedef void (*bt_pool_fn)(void *ud, int thread, int threads);
 
 bt_status bt_pool_new(int threads, bt_pool **out, bt_err *err); // threads >= 1
 void bt_pool_free(bt_pool *p);
-int bt_pool_threads(const bt_pool *p);
 void bt_pool_run(bt_pool *p, bt_pool_fn fn, void *ud);
 /* Inside fn: waits until all threads have come here. */
 void bt_pool_barrier(bt_pool *p);

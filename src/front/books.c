@@ -7,6 +7,7 @@
  * does not wait for a disk: after tell_ns it has its last event, without a balance. */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "front/internal.h"
@@ -55,12 +56,8 @@ static bt_ask *ask_new(ask_type type, const char *account, int64_t limit_us)
     a->type = type;
     if (account) snprintf(a->account, sizeof a->account, "%s", account);
     a->limit_us = limit_us;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&a->mu, NULL);
-    pthread_cond_init(&a->cond, &attr);
-    pthread_condattr_destroy(&attr);
+    bt_cond_init(&a->cond);
     return a;
 }
 
@@ -83,10 +80,8 @@ static bt_status ask_wait(bt_front *f, bt_ask *a, bt_err *err)
         return bt_err_set(err, BT_EBUSY, 0, "the ledger is busy; try again in a moment");
     }
     int64_t deadline = bt_now_ns() + ask_ns;
-    struct timespec t = {deadline / 1000000000, deadline % 1000000000};
-    int rc = 0;
     pthread_mutex_lock(&a->mu);
-    while (!a->answered && rc != ETIMEDOUT) rc = pthread_cond_timedwait(&a->cond, &a->mu, &t);
+    while (!a->answered && bt_cond_wait(&a->cond, &a->mu, deadline)) continue;
     bool answered = a->answered;
     pthread_mutex_unlock(&a->mu);
     if (!answered) return bt_err_set(err, BT_ETIMEOUT, 0, "the ledger did not answer in time");

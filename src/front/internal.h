@@ -102,10 +102,9 @@ struct bt_front {
     bt_sched *sched;       // guarded by sched_mu
     pthread_mutex_t sched_mu;
 
-    bt_gguf *file; // constant once text_ready
+    bt_gguf *file; // constant after open, as the two below
     bt_vocab *vocab;
     bt_tokenizer *tokenizer;
-    atomic_bool text_ready;
 
     bt_inbox text_in;   // bt_stream *
     bt_inbox sched_in;  // bt_sched_event
@@ -121,7 +120,6 @@ struct bt_front {
     pthread_mutex_t state_mu;
     bt_front_state state; // guarded by state_mu
     char state_message[248], state_model[128];
-    double prefill_us, decode_us;
     atomic_bool draining, stopping;
     atomic_llong drained_ns; // when the drain began; 0 = it has not
 

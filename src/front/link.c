@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/crypto.h"
 #include "base/log.h"
 #include "engine/process.h"
@@ -431,11 +432,8 @@ static void engine_down(bt_front *f)
     bt_sched_event down = {.type = BT_EV_ENGINE_DOWN, .amount_us = (int64_t)boot};
     bt__front_event(f, &down);
     int64_t deadline = bt_now_ns() + settle_ns;
-    struct timespec t = {deadline / 1000000000, deadline % 1000000000};
-    int rc = 0;
     pthread_mutex_lock(&l->down_mu);
-    while (l->down_settled != boot && rc != ETIMEDOUT)
-        rc = pthread_cond_timedwait(&l->down_cond, &l->down_mu, &t);
+    while (l->down_settled != boot && bt_cond_wait(&l->down_cond, &l->down_mu, deadline)) continue;
     pthread_mutex_unlock(&l->down_mu);
 }
 
@@ -503,15 +501,11 @@ void *bt__link_main(void *front)
 void bt__link_open(bt_front *f)
 {
     bt_link *l = &f->link;
-    pthread_condattr_t attr;
     l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); // without it tx waits a second at most
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&l->tx_mu, NULL);
     pthread_mutex_init(&l->usage_mu, NULL);
     pthread_mutex_init(&l->down_mu, NULL);
-    pthread_cond_init(&l->down_cond, &attr);
-    pthread_condattr_destroy(&attr);
+    bt_cond_init(&l->down_cond);
 }
 
 void bt__link_release(bt_front *f)

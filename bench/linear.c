@@ -344,7 +344,8 @@ static void bench_format(model *m, const options *o, int32_t format, double read
 
 int main(int argc, char **argv)
 {
-    static const int32_t formats[] = {BT_FORMAT_Q4_0, BT_FORMAT_Q8_0, BT_FORMAT_F16, BT_FORMAT_BF16,
+    static const int32_t formats[] = {BT_FORMAT_Q4_0,  BT_FORMAT_Q8_0, BT_FORMAT_INT4G,
+                                      BT_FORMAT_INT8G, BT_FORMAT_F16,  BT_FORMAT_BF16,
                                       BT_FORMAT_F32};
     options o = parse(argc, argv);
     model m = {0};

@@ -4,7 +4,8 @@
  * Scores and values are the same small product C[q][col] += sum_k A[q][k] * B[k][col], B being K
  * lying across (k = dimension, col = position) or V (k = position, col = dimension). tile_mul()
  * does it with A broadcast, B loaded once for all queries, and C in registers; each C is one fma
- * chain along k whatever the tile, which is what keeps results independent of it. */
+ * chain along k whatever the tile, which is what keeps results independent of it. The scales of
+ * int8 and fp8 are applied to the scores (K) and to the softmax weights (V), once a position. */
 #include "base/assert.h"
 #include "kernels/simd.h"
 #include "kernels/vec.h"
@@ -57,7 +58,18 @@ typedef struct tile {
     const float *keep; // C starts as C * keep[q]; NULL: as zero
 } tile;
 
-V_INLINE void tile_mul_at(const tile *t, bool half, int nq, int ng, int g0)
+V_INLINE v16 element_load(bt_kv_format format, const char *p)
+{
+    switch (format) {
+    case BT_KV_F16: return v16_load_half(p);
+    case BT_KV_BF16: return v16_load_bf16(p);
+    case BT_KV_INT8: return v16_load_int8(p);
+    case BT_KV_FP8: return v16_load_e4m3(p);
+    default: return v16_load((const float *)(const void *)p);
+    }
+}
+
+V_INLINE void tile_mul_at(const tile *t, bt_kv_format format, int nq, int ng, int g0)
 {
     v16 acc[8][4];
     V_UNROLL
@@ -76,8 +88,7 @@ V_INLINE void tile_mul_at(const tile *t, bool half, int nq, int ng, int g0)
         for (int k = 0; k < t->seg_len[s]; k++, a++, b += t->ldb) {
             V_UNROLL
             for (int g = 0; g < ng; g++) {
-                const char *p = b + t->col[g0 + g];
-                v16 e = half ? v16_load_half(p) : v16_load((const float *)(const void *)p);
+                v16 e = element_load(format, b + t->col[g0 + g]);
                 V_UNROLL
                 for (int q = 0; q < nq; q++)
                     acc[q][g] = v16_fma(v16_set1(a[q * t->lda]), e, acc[q][g]);
@@ -91,70 +102,58 @@ V_INLINE void tile_mul_at(const tile *t, bool half, int nq, int ng, int g0)
     }
 }
 
-V_INLINE void tile_mul_n(const tile *t, bool half, int nq)
+V_INLINE void tile_mul_n(const tile *t, bt_kv_format format, int nq)
 {
     int g = 0, most = groups_for(nq);
     if (most >= 4)
-        for (; g + 4 <= t->n_cols; g += 4) tile_mul_at(t, half, nq, 4, g);
+        for (; g + 4 <= t->n_cols; g += 4) tile_mul_at(t, format, nq, 4, g);
     if (most >= 2)
-        for (; g + 2 <= t->n_cols; g += 2) tile_mul_at(t, half, nq, 2, g);
-    for (; g < t->n_cols; g++) tile_mul_at(t, half, nq, 1, g);
+        for (; g + 2 <= t->n_cols; g += 2) tile_mul_at(t, format, nq, 2, g);
+    for (; g < t->n_cols; g++) tile_mul_at(t, format, nq, 1, g);
 }
 
-#define TILE(nq)                                                                                   \
-    static __attribute__((noinline)) void tile_half_##nq(const tile *t)                            \
+#if defined(__AVX512F__) && !defined(V_SANITIZED)
+#define TILES(X, name)                                                                             \
+    X(name, 1) X(name, 2) X(name, 3) X(name, 4) X(name, 5) X(name, 6) X(name, 7) X(name, 8)
+#elif defined(__AVX2__) && !defined(V_SANITIZED)
+#define TILES(X, name) X(name, 1) X(name, 2) X(name, 3) X(name, 4) X(name, 5) X(name, 6)
+#else
+#define TILES(X, name) X(name, 1) X(name, 2)
+#endif
+#define TILE_FUNCTION(name, nq)                                                                    \
+    static __attribute__((noinline)) void tile_##name##_##nq(const tile *t)                        \
     {                                                                                              \
-        tile_mul_n(t, true, nq);                                                                   \
-    }                                                                                              \
-    static __attribute__((noinline)) void tile_f32_##nq(const tile *t)                             \
-    {                                                                                              \
-        tile_mul_n(t, false, nq);                                                                  \
+        tile_mul_n(t, BT_KV_##name, nq);                                                           \
     }
-TILE(1)
-TILE(2)
-#if defined(__AVX2__) && !defined(V_SANITIZED)
-TILE(3)
-TILE(4)
-TILE(5)
-TILE(6)
-#if defined(__AVX512F__)
-TILE(7)
-TILE(8)
-#endif
-#endif
-#undef TILE
+TILES(TILE_FUNCTION, F16)
+TILES(TILE_FUNCTION, F32)
+TILES(TILE_FUNCTION, BF16)
+TILES(TILE_FUNCTION, INT8)
+TILES(TILE_FUNCTION, FP8)
 
-static void tile_mul(const tile *t, bool half, int nq)
+static void tile_mul(const tile *t, bt_kv_format format, int nq)
 {
-    static void (*const by_count[2][QUERIES_MAX])(const tile *) = {{
-                                                                       tile_f32_1,
-                                                                       tile_f32_2,
-#if defined(__AVX2__) && !defined(V_SANITIZED)
-                                                                       tile_f32_3,
-                                                                       tile_f32_4,
-                                                                       tile_f32_5,
-                                                                       tile_f32_6,
-#if defined(__AVX512F__)
-                                                                       tile_f32_7,
-                                                                       tile_f32_8,
-#endif
-#endif
-                                                                   },
-                                                                   {
-                                                                       tile_half_1,
-                                                                       tile_half_2,
-#if defined(__AVX2__) && !defined(V_SANITIZED)
-                                                                       tile_half_3,
-                                                                       tile_half_4,
-                                                                       tile_half_5,
-                                                                       tile_half_6,
-#if defined(__AVX512F__)
-                                                                       tile_half_7,
-                                                                       tile_half_8,
-#endif
-#endif
-                                                                   }};
-    by_count[half][nq - 1](t);
+#define TILE_NAME(name, nq) tile_##name##_##nq,
+    static void (*const by_count[][QUERIES_MAX])(const tile *) = {
+        [BT_KV_F16] = {TILES(TILE_NAME, F16)},   [BT_KV_F32] = {TILES(TILE_NAME, F32)},
+        [BT_KV_BF16] = {TILES(TILE_NAME, BF16)}, [BT_KV_INT8] = {TILES(TILE_NAME, INT8)},
+        [BT_KV_FP8] = {TILES(TILE_NAME, FP8)},
+    };
+#undef TILE_NAME
+    by_count[format][nq - 1](t);
+}
+#undef TILE_FUNCTION
+#undef TILES
+
+/* Multiplies columns of nq rows of scores or weights by the F16 scales of a block's positions. Past
+ * the last position p becomes anything, and nobody looks. */
+V_INLINE void block_scale(float p[][BLOCK], int nq, int n, const char *const *page, int tokens,
+                          size_t offset)
+{
+    for (int g = 0; 16 * g < n; g++) {
+        v16 s = v16_load_half(page[16 * g / tokens] + offset + 2 * (16 * g % tokens));
+        for (int i = 0; i < nq; i++) v16_store(p[i] + 16 * g, v16_mul(v16_load(p[i] + 16 * g), s));
+    }
 }
 
 /* Turns a row of n scores into weights relative to the new maximum; returns what older weights and
@@ -192,7 +191,6 @@ static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t
                       int32_t pos, int n, int nq, const float *q, float *record, size_t stride)
 {
     const bt_kv_layout *kv = &a->kv;
-    bool half = kv->format == BT_KV_F16;
     ptrdiff_t element = (ptrdiff_t)bt_kv_element_bytes(kv), cols = bt_kv_v_cols(kv);
     _Alignas(64) float p[QUERIES_MAX][BLOCK];
     float keep[QUERIES_MAX];
@@ -208,9 +206,11 @@ static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t
     t.n_cols = groups;
     for (int g = 0; g < groups; g++)
         t.col[g] = page[16 * g / tokens] - page[0] + 16 * g % tokens * element;
-    tile_mul(&t, half, nq);
+    tile_mul(&t, kv->format, nq);
+    if (bt_kv_scaled(kv)) block_scale(p, nq, n, page, tokens, bt_kv_k_scale_offset(kv, kv_head));
 
     for (int i = 0; i < nq; i++) keep[i] = block_softmax(p[i], n, record + i * stride + cols);
+    if (bt_kv_scaled(kv)) block_scale(p, nq, n, page, tokens, bt_kv_v_scale_offset(kv, kv_head));
 
     t = (tile){.a = p[0], .lda = BLOCK, .ldb = cols * element, .c = record, .keep = keep};
     t.ldc = (ptrdiff_t)stride;
@@ -220,7 +220,7 @@ static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t
         t.seg[t.n_segs] = page[at / tokens] + bt_kv_v_offset(kv, kv_head);
         t.seg_len[t.n_segs] = n - at < tokens ? n - at : tokens;
     }
-    tile_mul(&t, half, nq);
+    tile_mul(&t, kv->format, nq);
 }
 
 static void attention_span(const bt_attention *a, const bt_attention_rows *s, int32_t kv_head,

@@ -5,14 +5,8 @@
 
 bool bt_embed_supported(int32_t format, int32_t cols)
 {
-    switch (format) {
-    case BT_FORMAT_F32:
-    case BT_FORMAT_F16:
-    case BT_FORMAT_BF16:
-    case BT_FORMAT_Q8_0:
-    case BT_FORMAT_Q4_0: return cols > 0 && cols % bt_format_get(format)->elems == 0;
-    default: return false;
-    }
+    const bt_format_info *f = bt_format_get(format);
+    return f && f->loadable && cols > 0 && cols % f->elems == 0;
 }
 
 void bt_embed_rows(const bt_weight *table, const int32_t *token, int32_t n, float *dst, int64_t ldd)

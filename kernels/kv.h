@@ -4,8 +4,11 @@
  * A page holds page_tokens positions of one layer, all KV heads:
  *     K  [kv_heads][head_dim][page_tokens]   keys lie across, so a score needs no sum over lanes
  *     V  [kv_heads][page_tokens][v_cols]     v_cols = head_dim rounded up to 16, padding zero
- * Elements are f16 or f32. Positions past a sequence's end hold garbage that nobody's result may
- * touch. Thread: any; rows of different positions may be appended at the same time. */
+ * In formats int8 and fp8 (kernels/kv_element.h: x = q * scale) one f16 scale a head and position:
+ *     K scale [kv_heads][page_tokens], V scale likewise
+ * Elements are f16, bf16, f32, int8 or fp8 e4m3. Positions past a sequence's end hold garbage that
+ * nobody's result may touch. Thread: any; rows of different positions may be appended at the same
+ * time. */
 #pragma once
 #include "baton/backend.h"
 #include <stddef.h>
@@ -28,7 +31,16 @@ static inline int32_t bt_kv_v_cols(const bt_kv_layout *l)
 }
 static inline size_t bt_kv_element_bytes(const bt_kv_layout *l)
 {
-    return l->format == BT_KV_F16 ? 2 : 4;
+    switch (l->format) {
+    case BT_KV_F32: return 4;
+    case BT_KV_INT8:
+    case BT_KV_FP8: return 1;
+    default: return 2;
+    }
+}
+static inline bool bt_kv_scaled(const bt_kv_layout *l)
+{
+    return l->format == BT_KV_INT8 || l->format == BT_KV_FP8;
 }
 /* Byte offsets in a page of a head's K and V. */
 static inline size_t bt_kv_k_offset(const bt_kv_layout *l, int32_t head)
@@ -40,10 +52,21 @@ static inline size_t bt_kv_v_offset(const bt_kv_layout *l, int32_t head)
     return bt_kv_k_offset(l, l->kv_heads) +
            (size_t)head * (size_t)bt_kv_v_cols(l) * (size_t)l->page_tokens * bt_kv_element_bytes(l);
 }
+/* Of a head's scales, [page_tokens] f16. */
+static inline size_t bt_kv_k_scale_offset(const bt_kv_layout *l, int32_t head)
+{
+    return bt_kv_v_offset(l, l->kv_heads) + (size_t)head * (size_t)l->page_tokens * 2;
+}
+static inline size_t bt_kv_v_scale_offset(const bt_kv_layout *l, int32_t head)
+{
+    return bt_kv_k_scale_offset(l, l->kv_heads + head);
+}
 /* One layer's page, K and V: a multiple of 64. */
 static inline size_t bt_kv_page_bytes(const bt_kv_layout *l)
 {
-    return (bt_kv_v_offset(l, l->kv_heads) + 63) / 64 * 64;
+    size_t end =
+        bt_kv_scaled(l) ? bt_kv_v_scale_offset(l, l->kv_heads) : bt_kv_v_offset(l, l->kv_heads);
+    return (end + 63) / 64 * 64;
 }
 
 /* Stores one token's keys and values ([kv_heads, head_dim] each) at position `slot` of a page. */

@@ -2,9 +2,10 @@
 /* linear.c - packing, tiles and loops; the arithmetic is in linear_{generic,avx2,avx512}.c.
  *
  * Loop order: rows in chunks whose activations stay in the second-level cache, then panels (weights
- * come from memory once a chunk), then tiles of rows. 16-bit floats meeting more than one tile are
- * widened to f32 a stretch of k at a time, once for all tiles of the chunk; the sums pause in
- * memory between stretches, which keeps each one a single chain. */
+ * come from memory once a chunk), then tiles of rows. 16-bit floats meeting more than one tile, and
+ * the formats of linear_wide.h always, are widened to f32 a stretch of k at a time, once for all
+ * tiles of the chunk; the sums pause in memory between stretches, which keeps each one a single
+ * chain. */
 #include "kernels/linear.h"
 #include "base/assert.h"
 #include "kernels/linear_impl.h"
@@ -40,6 +41,8 @@ bool bt_linear_force(const char *isa)
 
 bool bt_linear_supported(int32_t format, int32_t k)
 {
+    bt__wide_format wide;
+    if (bt__wide_format_of(format, &wide)) return k > 0 && k % wide.block == 0;
     switch (format) {
     case BT_FORMAT_F32:
     case BT_FORMAT_F16:
@@ -52,6 +55,8 @@ bool bt_linear_supported(int32_t format, int32_t k)
 
 static size_t panel_bytes(int32_t format, int32_t k)
 {
+    bt__wide_format wide;
+    if (bt__wide_format_of(format, &wide)) return (size_t)(k / wide.block) * wide.block_bytes;
     switch (format) {
     case BT_FORMAT_F32: return (size_t)k * BT_LINEAR_PANEL * 4;
     case BT_FORMAT_Q8_0: return (size_t)k / BT_QUANT_BLOCK * sizeof(bt__panel_q8);
@@ -121,14 +126,18 @@ void bt_linear_pack(const bt_linear *w, const void *src, int32_t n0, int32_t n1)
         const uint8_t *rows = (const uint8_t *)src + row_bytes * (size_t)n;
         uint8_t *panel = (uint8_t *)w->data + step * (size_t)(n / BT_LINEAR_PANEL);
         int32_t lanes = BT_MIN(n1 - n, BT_LINEAR_PANEL);
-        if (lanes < BT_LINEAR_PANEL) memset(panel, 0, step);
+        bt__wide_format wide;
+        bool widened = bt__wide_format_of(w->format, &wide);
+        if (widened || lanes < BT_LINEAR_PANEL) memset(panel, 0, step);
         if (w->format == BT_FORMAT_F32) {
             pack_32(rows, w->k, lanes, (uint32_t *)(void *)panel);
         } else if (w->format == BT_FORMAT_F16 || w->format == BT_FORMAT_BF16) {
             pack_16(rows, w->k, lanes, (uint16_t *)(void *)panel);
         } else {
             for (int32_t o = 0; o < lanes; o++, rows += row_bytes)
-                if (w->format == BT_FORMAT_Q8_0)
+                if (widened)
+                    bt__wide_pack(w->format, rows, w->k, o, panel);
+                else if (w->format == BT_FORMAT_Q8_0)
                     pack_q8(rows, blocks, o, (bt__panel_q8 *)(void *)panel);
                 else
                     pack_q4(rows, blocks, o, (bt__panel_q4 *)(void *)panel);
@@ -237,21 +246,38 @@ static void run_int8(const linear_job *job, int32_t t0, int32_t t1)
         }
 }
 
+/* k [i, i + len) of a panel to f32, dst [len][32]; i is a multiple of the stretch. */
+static void widen(int32_t format, const uint8_t *panel, int32_t i, int32_t len, float *dst)
+{
+    const bt__linear_kernels *kern = linear_kernels();
+    size_t at = (size_t)i * BT_LINEAR_PANEL, count = (size_t)len * BT_LINEAR_PANEL;
+    const uint16_t *halves = (const uint16_t *)(const void *)panel;
+    bt__wide_format wide;
+    if (format == BT_FORMAT_F16) {
+        kern->widen_f16(halves + at, count, dst);
+    } else if (format == BT_FORMAT_BF16) {
+        kern->widen_bf16(halves + at, count, dst);
+    } else {
+        bool known = bt__wide_format_of(format, &wide);
+        BT_ASSERT(known);
+        for (int32_t k = i; k < i + len; k += BT_QUANT_BLOCK, dst += BT_QUANT_BLOCK * 32) {
+            _Alignas(64) float room[3 * BT_LINEAR_PANEL];
+            bt__wide_sub sub;
+            bt__wide_open(format, &wide, panel, k, kern->widen_f16, room, &sub);
+            kern->widen_sub(&sub, dst);
+        }
+    }
+}
+
 /* One panel against tiles [t0, t1), through a widened copy of k's next stretch. */
 static void run_widened(const linear_job *job, int32_t n, int32_t t0, int32_t t1, float *acc)
 {
     const bt__linear_kernels *kern = linear_kernels();
     _Alignas(64) float wide[STRETCH * BT_LINEAR_PANEL];
-    const uint16_t *panel = (const uint16_t *)job_panel(job, n);
     int32_t k = job->w->k, row0 = tile_start(job->tiles, t0);
     for (int32_t i = 0; i < k; i += STRETCH) {
         int32_t len = BT_MIN(STRETCH, k - i);
-        const uint16_t *src = panel + (size_t)i * BT_LINEAR_PANEL;
-        size_t count = (size_t)len * BT_LINEAR_PANEL;
-        if (job->w->format == BT_FORMAT_F16)
-            kern->widen_f16(src, count, wide);
-        else
-            kern->widen_bf16(src, count, wide);
+        widen(job->w->format, job_panel(job, n), i, len, wide);
         for (int32_t t = t0; t < t1; t++) {
             int32_t r = tile_start(job->tiles, t), w = tile_start(job->tiles, t + 1) - r;
             const float *act = (const float *)(const void *)(job->act + job->act_row * (size_t)r);
@@ -266,10 +292,12 @@ static void run_float(const linear_job *job, int32_t t0, int32_t t1)
     const bt__linear_kernels *kern = linear_kernels();
     int32_t format = job->w->format, k = job->w->k;
     int32_t row0 = tile_start(job->tiles, t0), rows = tile_start(job->tiles, t1) - row0;
+    bt__wide_format wide;
+    bool widened = bt__wide_format_of(format, &wide);
     _Alignas(64) float acc[CHUNK_ROWS_MAX * BT_LINEAR_PANEL];
     for (int32_t n = job->n0; n < job->n1; n += BT_LINEAR_PANEL) {
         memset(acc, 0, sizeof *acc * (size_t)rows * BT_LINEAR_PANEL);
-        if (format != BT_FORMAT_F32 && t1 - t0 > 1) {
+        if (widened || (format != BT_FORMAT_F32 && t1 - t0 > 1)) {
             run_widened(job, n, t0, t1, acc);
         } else {
             for (int32_t t = t0; t < t1; t++) {

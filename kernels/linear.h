@@ -8,6 +8,8 @@
  *
  * F32, F16, BF16:  acc = fma(w[k], x[k], acc) for k = 0, 1, ..., in f32.
  *
+ * Q4_K, Q5_K, Q6_K, INT8G, INT4G: likewise, with w[k] dequantized as kernels/quant.h says.
+ *
  * Q8_0, Q4_0:      x is quantized in blocks of 32, all in f32, with amax = max |x| of the block:
  *                  d_x = amax / 127, q_x = x * (127 / amax) rounded to nearest, ties to even;
  *                  amax < 2^-100 makes d_x and q_x 0, infinity or NaN in the block makes d_x NaN.
@@ -20,7 +22,7 @@
  * integer formats; in the float formats it sums in f64 and agrees within test_linear.c's bound.
  *
  * Thread: any; callers split outputs [n0, n1) or activation rows among threads. Nothing allocates;
- * a run takes 32 KB of stack. Give `data` huge pages where they can be had. */
+ * a run takes 40 KB of stack. Give `data` huge pages where they can be had. */
 #pragma once
 #include "baton/format.h"
 #include "baton/status.h"
@@ -47,7 +49,8 @@ size_t bt_linear_packed_bytes(int32_t format, int32_t n, int32_t k);
 void bt_linear_pack(const bt_linear *w, const void *src, int32_t n0, int32_t n1);
 
 /* Prepared activations for one format: 64-byte aligned, this long for `rows` rows of k. F32, F16
- * and BF16 weights share one preparation; Q8_0 and Q4_0 another: bt_linear_act_kind says which. */
+ * and all others but Q8_0 and Q4_0 share one preparation; those two another: bt_linear_act_kind says
+ * which. */
 int bt_linear_act_kind(int32_t format);
 size_t bt_linear_act_bytes(int kind, int32_t rows, int32_t k);
 /* Prepares rows [r0, r1) of x (f32, [rows, k], row stride ldx elements). */

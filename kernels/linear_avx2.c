@@ -215,6 +215,11 @@ static void avx2_widen_bf16(const uint16_t *src, size_t n, float *dst)
 DOT(f16, BT_FORMAT_F16)
 DOT(bf16, BT_FORMAT_BF16)
 
+static void avx2_widen_sub(const bt__wide_sub *sub, float *dst)
+{
+    bt__wide_widen(sub, dst);
+}
+
 static void avx2_store(const float *acc, int32_t w, int32_t width, const float *bias,
                        bool accumulate, float *y, int64_t ldy)
 {
@@ -272,7 +277,7 @@ static void avx2_quantize(const float *x, int32_t blocks, int32_t w, int32_t row
 }
 
 const bt__linear_kernels bt__linear_avx2 = {
-    avx2_q8,        avx2_q4,         avx2_dot_f32, avx2_dot_f16,  avx2_dot_bf16,
-    avx2_widen_f16, avx2_widen_bf16, avx2_store,   avx2_quantize,
+    avx2_q8,        avx2_q4,         avx2_dot_f32,   avx2_dot_f16, avx2_dot_bf16,
+    avx2_widen_f16, avx2_widen_bf16, avx2_widen_sub, avx2_store,   avx2_quantize,
 };
 #endif

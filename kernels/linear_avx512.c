@@ -195,6 +195,11 @@ static void avx512_widen_bf16(const uint16_t *src, size_t n, float *dst)
     for (size_t i = 0; i < n; i += 16) _mm512_store_ps(dst + i, weights(src, i, BT_FORMAT_BF16));
 }
 
+static void avx512_widen_sub(const bt__wide_sub *sub, float *dst)
+{
+    bt__wide_widen(sub, dst);
+}
+
 static void avx512_store(const float *acc, int32_t w, int32_t width, const float *bias,
                          bool accumulate, float *y, int64_t ldy)
 {
@@ -241,7 +246,7 @@ static void avx512_quantize(const float *x, int32_t blocks, int32_t w, int32_t r
 }
 
 const bt__linear_kernels bt__linear_avx512 = {
-    avx512_q8,        avx512_q4,         avx512_dot_f32, avx512_dot_f16,  avx512_dot_bf16,
-    avx512_widen_f16, avx512_widen_bf16, avx512_store,   avx512_quantize,
+    avx512_q8,        avx512_q4,         avx512_dot_f32,   avx512_dot_f16, avx512_dot_bf16,
+    avx512_widen_f16, avx512_widen_bf16, avx512_widen_sub, avx512_store,   avx512_quantize,
 };
 #endif

@@ -80,6 +80,11 @@ static void generic_dot_bf16(const void *panel, int32_t k, const float *act, int
     }
 }
 
+static void generic_widen_sub(const bt__wide_sub *sub, float *dst)
+{
+    bt__wide_widen(sub, dst);
+}
+
 static void generic_store(const float *acc, int32_t w, int32_t width, const float *bias,
                           bool accumulate, float *y, int64_t ldy)
 {
@@ -115,6 +120,6 @@ static void generic_quantize(const float *x, int32_t blocks, int32_t w, int32_t 
 }
 
 const bt__linear_kernels bt__linear_generic = {
-    generic_q8,        generic_q4,         generic_dot_f32, generic_dot_f16,  generic_dot_bf16,
-    generic_widen_f16, generic_widen_bf16, generic_store,   generic_quantize,
+    generic_q8,        generic_q4,         generic_dot_f32,   generic_dot_f16, generic_dot_bf16,
+    generic_widen_f16, generic_widen_bf16, generic_widen_sub, generic_store,   generic_quantize,
 };

@@ -11,6 +11,8 @@
  *   address order: the hardware then prefetches better than instructions do (measured on Zen 4,
  *   one thread: 29 GB/s; two interleaved streams 13 GB/s, with prefetch instructions 16).
  *
+ *   Q4_K, Q5_K, Q6_K, INT8G, INT4G: kernels/linear_wide.h.
+ *
  * ACTIVATIONS  Rows are cut into tiles of nearly equal width w, at most BT__TILE_FLOAT or
  *   BT__TILE_INT8. A tile is contiguous, so it is dense in caches whatever the number of rows.
  *
@@ -22,6 +24,7 @@
 #pragma once
 #include "kernels/cpu_isa.h"
 #include "kernels/linear.h"
+#include "kernels/linear_wide.h"
 #include "kernels/quant.h"
 
 enum {
@@ -54,6 +57,7 @@ typedef struct bt__linear_kernels {
     void (*dot_bf16)(const void *panel, int32_t k, const float *act, int32_t w, float *acc);
     void (*widen_f16)(const uint16_t *src, size_t n, float *dst);  // n a multiple of 32
     void (*widen_bf16)(const uint16_t *src, size_t n, float *dst); // n a multiple of 32
+    void (*widen_sub)(const bt__wide_sub *sub, float *dst);        // dst [32 k][32]
     /* y[r][0..width) = (acc + bias), or y + (acc + bias); bias NULL: none; width <= 32. */
     void (*store)(const float *acc, int32_t w, int32_t width, const float *bias, bool accumulate,
                   float *y, int64_t ldy);

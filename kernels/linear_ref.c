@@ -3,19 +3,19 @@
 #include "kernels/quant.h"
 #include <math.h>
 
-/* Row elements [i, i + 32) or up to k, as f32. */
+/* Row elements [i, i + 256) or up to k, as f32. */
 static int32_t ref_weights(int32_t format, const uint8_t *row, int32_t i, int32_t k, float *out)
 {
-    int32_t n = k - i < BT_QUANT_BLOCK ? k - i : BT_QUANT_BLOCK;
+    int32_t n = k - i < BT_QUANT_SUPER ? k - i : BT_QUANT_SUPER;
     bt_dequant_ref(format, row + bt_format_bytes(format, (size_t)i), (size_t)n, out);
     return n;
 }
 
 static double ref_dot_float(int32_t format, const uint8_t *row, const float *x, int32_t k)
 {
-    float w[BT_QUANT_BLOCK];
+    float w[BT_QUANT_SUPER];
     double sum = 0;
-    for (int32_t i = 0; i < k; i += BT_QUANT_BLOCK) {
+    for (int32_t i = 0; i < k; i += BT_QUANT_SUPER) {
         int32_t n = ref_weights(format, row, i, k, w);
         for (int32_t j = 0; j < n; j++) sum += (double)w[j] * (double)x[i + j];
     }

@@ -10,11 +10,40 @@
  *   Q4_0  bytes 0-1: d (F16)           18 bytes, 32 elements: x[i] = d * (q[i] - 8), q in 0..15
  *         byte 2+j:  bits 0-3 q[j], bits 4-7 q[j + 16]
  *
- * Blocks are the GGUF format's (gguf specification, ggml project). A row is a run of whole blocks;
- * rows in a file may start at any address, so blocks are read bytewise (alignment 1).
+ *   Q4_K  bytes 0-1: d, 2-3: dmin (F16)    144 bytes, 256 elements in 8 sub-blocks of 32:
+ *         byte 4+i:  12 bytes of scales    x = (d * sc[j]) * q - (dmin * m[j])
+ *         byte 16+i: 128 bytes of nibbles  sub-block 2g: low, 2g + 1: high nibbles of bytes
+ *                                          32g .. 32g+31
+ *         scales     sc[j], m[j] of 6 bits, j 0..7; for j < 4:
+ *           byte j:      bits 0-5 sc[j]    bits 6-7 upper two of sc[j + 4]
+ *           byte j + 4:  bits 0-5 m[j]     bits 6-7 upper two of m[j + 4]
+ *           byte j + 8:  bits 0-3 lower four of sc[j + 4], bits 4-7 lower four of m[j + 4]
  *
- * Conversions here are the specification: exact dequantization (one rounding to f32), and the same
- * quantization as the reference quantizer of the gguf Python package. Thread: any. */
+ *   Q5_K  as Q4_K with a fifth bit; 176 bytes: d, dmin, scales, then
+ *         byte 16+i: 32 bytes of high bits: bit j of byte l is bit 4 of q[32j + l]
+ *         byte 48+i: 128 bytes of nibbles as in Q4_K
+ *
+ *   Q6_K  byte i:     128 bytes of low nibbles    210 bytes, 256 elements in 16 sub-blocks of 16:
+ *         byte 128+i: 64 bytes of upper two bits  x = (d * sc[e / 16]) * (q[e] - 32), q in 0..63
+ *         byte 192+i: sc[i] (int8)
+ *         byte 208:   d (F16)
+ *         for e = 128h + 32g + l:  low nibble byte 64h + 32(g & 1) + l, bits 4(g >> 1) ..
+ *                                  upper bits byte 128 + 32h + l, bits 2g, 2g + 1
+ *
+ *   INT8G bytes 0-1: d (F16)     130 bytes, 128 elements: x[i] = d * q[i]
+ *         byte 2+i:  q[i] (int8)
+ *
+ *   INT4G bytes 0-1: d, 2-3: m (F16)   68 bytes, 128 elements: x[i] = d * q[i] + m, q in 0..15
+ *         byte 4+16b+j: bits 0-3 q[32b + j], bits 4-7 q[32b + j + 16]
+ *
+ * Blocks are the GGUF format's (gguf specification, ggml project), except INT8G and INT4G, which
+ * are Baton's own. A row is a run of whole blocks; rows in a file may start at any address, so
+ * blocks are read bytewise (alignment 1).
+ *
+ * Conversions here are the specification: dequantization as the formulas say, each operation
+ * rounded to f32, equal to the gguf Python package's bit for bit; quantization of Q8_0 and Q4_0
+ * equal to that package's reference. It has no quantizer for Q4_K, Q5_K and Q6_K: ours fits scale
+ * and minimum of each sub-block by least squares over several starting steps. Thread: any. */
 #pragma once
 #include "baton/format.h"
 #include <assert.h>
@@ -26,7 +55,7 @@
 extern "C" {
 #endif
 
-enum { BT_QUANT_BLOCK = 32 };
+enum { BT_QUANT_BLOCK = 32, BT_QUANT_SUPER = 256, BT_QUANT_GROUP = 128 };
 
 typedef struct bt_block_q8_0 {
     uint8_t d[2]; // F16
@@ -38,13 +67,44 @@ typedef struct bt_block_q4_0 {
     uint8_t qs[BT_QUANT_BLOCK / 2];
 } bt_block_q4_0;
 
-#ifdef __cplusplus
-static_assert(sizeof(bt_block_q8_0) == 34 && alignof(bt_block_q8_0) == 1, "Q8_0 is 34 bytes");
-static_assert(sizeof(bt_block_q4_0) == 18 && alignof(bt_block_q4_0) == 1, "Q4_0 is 18 bytes");
-#else
-static_assert(sizeof(bt_block_q8_0) == 34 && _Alignof(bt_block_q8_0) == 1, "Q8_0 is 34 bytes");
-static_assert(sizeof(bt_block_q4_0) == 18 && _Alignof(bt_block_q4_0) == 1, "Q4_0 is 18 bytes");
-#endif
+typedef struct bt_block_q4_k {
+    uint8_t d[2], dmin[2]; // F16
+    uint8_t scales[12];
+    uint8_t qs[BT_QUANT_SUPER / 2];
+} bt_block_q4_k;
+
+typedef struct bt_block_q5_k {
+    uint8_t d[2], dmin[2]; // F16
+    uint8_t scales[12];
+    uint8_t qh[BT_QUANT_SUPER / 8];
+    uint8_t qs[BT_QUANT_SUPER / 2];
+} bt_block_q5_k;
+
+typedef struct bt_block_q6_k {
+    uint8_t ql[BT_QUANT_SUPER / 2];
+    uint8_t qh[BT_QUANT_SUPER / 4];
+    int8_t scales[BT_QUANT_SUPER / 16];
+    uint8_t d[2]; // F16
+} bt_block_q6_k;
+
+typedef struct bt_block_int8g {
+    uint8_t d[2]; // F16
+    int8_t qs[BT_QUANT_GROUP];
+} bt_block_int8g;
+
+typedef struct bt_block_int4g {
+    uint8_t d[2], m[2]; // F16
+    uint8_t qs[BT_QUANT_GROUP / 2];
+} bt_block_int4g;
+
+/* Every member is a byte, so no block is padded and any address will do. */
+static_assert(sizeof(bt_block_q8_0) == 34, "Q8_0 is 34 bytes");
+static_assert(sizeof(bt_block_q4_0) == 18, "Q4_0 is 18 bytes");
+static_assert(sizeof(bt_block_q4_k) == 144, "Q4_K is 144 bytes");
+static_assert(sizeof(bt_block_q5_k) == 176, "Q5_K is 176 bytes");
+static_assert(sizeof(bt_block_q6_k) == 210, "Q6_K is 210 bytes");
+static_assert(sizeof(bt_block_int8g) == 130, "INT8G is 130 bytes");
+static_assert(sizeof(bt_block_int4g) == 68, "INT4G is 68 bytes");
 
 static inline float bt_f32_from_bits(uint32_t bits)
 {
@@ -85,10 +145,42 @@ static inline uint16_t bt_load_u16(const void *p)
     return (uint16_t)(b[0] | b[1] << 8);
 }
 
-/* Formats F32 F16 BF16 Q8_0 Q4_0; n a multiple of the format's block. False: no such conversion.
- * src and dst of the packed format may have any alignment. */
+/* Scale and minimum of sub-block j (0..7) of a Q4_K or Q5_K block. */
+static inline uint8_t bt_k_scale(const uint8_t scales[12], int j)
+{
+    return (uint8_t)(j < 4 ? scales[j] & 63 : (scales[j + 4] & 15) | scales[j - 4] >> 6 << 4);
+}
+
+static inline uint8_t bt_k_min(const uint8_t scales[12], int j)
+{
+    return (uint8_t)(j < 4 ? scales[j + 4] & 63 : scales[j + 4] >> 4 | scales[j] >> 6 << 4);
+}
+
+/* Every loadable format; n a multiple of the format's block. False: no such conversion. src and dst
+ * of the packed format may have any alignment. */
 bool bt_dequant_ref(int32_t format, const void *src, size_t n, float *dst);
 bool bt_quant_ref(int32_t format, const float *src, size_t n, void *dst);
+
+/* --quant on load: `rows` rows of k elements, from any loadable format to INT8G or INT4G (the same
+ * result as dequantizing and bt_quant_ref). src and dst are dense rows of their formats. Rows are
+ * independent: callers split them among threads. Nothing allocates. False, and nothing written: k
+ * is not a multiple of both blocks, or no such conversion (bt_requant_supported says which). */
+bool bt_requant_supported(int32_t from, int32_t to, int32_t k);
+bool bt_requant(int32_t from, const void *src, int32_t to, int64_t rows, int32_t k, void *dst);
+
+/* Parts of the two conversions above, one file a family. */
+bool bt__dequant_k(int32_t format, const uint8_t *src, size_t n, float *dst);
+bool bt__quant_k(int32_t format, const float *src, size_t n, uint8_t *dst);
+bool bt__dequant_group(int32_t format, const uint8_t *src, size_t n, float *dst);
+bool bt__quant_group(int32_t format, const float *src, size_t n, uint8_t *dst);
+
+/* Two bytes to any address. */
+static inline void bt_store_u16(void *p, uint16_t v)
+{
+    uint8_t *b = (uint8_t *)p;
+    b[0] = (uint8_t)v;
+    b[1] = (uint8_t)(v >> 8);
+}
 
 #ifdef __cplusplus
 }

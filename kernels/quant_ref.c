@@ -29,12 +29,6 @@ uint16_t bt_bf16_from_f32(float f)
     return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1)) >> 16);
 }
 
-static void store_u16(uint8_t *p, uint16_t v)
-{
-    p[0] = (uint8_t)v;
-    p[1] = (uint8_t)(v >> 8);
-}
-
 static void dequant_q8_0(const bt_block_q8_0 *b, size_t blocks, float *dst)
 {
     for (size_t i = 0; i < blocks; i++) {
@@ -68,7 +62,7 @@ bool bt_dequant_ref(int32_t format, const void *src, size_t n, float *dst)
         return true;
     case BT_FORMAT_Q8_0: dequant_q8_0(src, n / BT_QUANT_BLOCK, dst); return true;
     case BT_FORMAT_Q4_0: dequant_q4_0(src, n / BT_QUANT_BLOCK, dst); return true;
-    default: return false;
+    default: return bt__dequant_k(format, p, n, dst) || bt__dequant_group(format, p, n, dst);
     }
 }
 
@@ -81,7 +75,7 @@ static void quant_q8_0(const float *src, size_t blocks, bt_block_q8_0 *b)
         uint32_t most = 0; // compared as bits, so that infinity and NaN win and show in d
         for (int j = 0; j < BT_QUANT_BLOCK; j++) most = BT_MAX(most, bt_f32_bits(fabsf(x[j])));
         float amax = bt_f32_from_bits(most), d = amax / 127, inverse = d > 0 ? 1 / d : 0;
-        store_u16(b[i].d, bt_f16_from_f32(d));
+        bt_store_u16(b[i].d, bt_f16_from_f32(d));
         for (int j = 0; j < BT_QUANT_BLOCK; j++) {
             float q = roundf(x[j] * inverse);
             b[i].qs[j] = (int8_t)(q >= -127 && q <= 127 ? q : 0); // not finite: d says so
@@ -100,7 +94,7 @@ static void quant_q4_0(const float *src, size_t blocks, bt_block_q4_0 *b)
             if (bt_f32_bits(fabsf(x[j])) > bt_f32_bits(fabsf(most))) most = x[j];
         float d = most / -8, inverse = d != 0 ? 1 / d : 0;
         uint8_t q[BT_QUANT_BLOCK];
-        store_u16(b[i].d, bt_f16_from_f32(d));
+        bt_store_u16(b[i].d, bt_f16_from_f32(d));
         for (int j = 0; j < BT_QUANT_BLOCK; j++) {
             float v = x[j] * inverse + 8.5f; // two roundings: the build forbids fusing them
             q[j] = (uint8_t)(v >= 15 ? 15 : v > 0 ? v : 0);
@@ -115,13 +109,13 @@ bool bt_quant_ref(int32_t format, const float *src, size_t n, void *dst)
     switch (format) {
     case BT_FORMAT_F32: memcpy(dst, src, n * sizeof *src); return true;
     case BT_FORMAT_F16:
-        for (size_t i = 0; i < n; i++) store_u16(p + 2 * i, bt_f16_from_f32(src[i]));
+        for (size_t i = 0; i < n; i++) bt_store_u16(p + 2 * i, bt_f16_from_f32(src[i]));
         return true;
     case BT_FORMAT_BF16:
-        for (size_t i = 0; i < n; i++) store_u16(p + 2 * i, bt_bf16_from_f32(src[i]));
+        for (size_t i = 0; i < n; i++) bt_store_u16(p + 2 * i, bt_bf16_from_f32(src[i]));
         return true;
     case BT_FORMAT_Q8_0: quant_q8_0(src, n / BT_QUANT_BLOCK, dst); return true;
     case BT_FORMAT_Q4_0: quant_q4_0(src, n / BT_QUANT_BLOCK, dst); return true;
-    default: return false;
+    default: return bt__quant_k(format, src, n, p) || bt__quant_group(format, src, n, p);
     }
 }

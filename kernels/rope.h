@@ -18,7 +18,7 @@ extern "C" {
 
 /* Angle of pair i at position 1; divisor may be NULL. */
 double bt_rope_frequency(const bt_recipe *r, const float *divisor, int32_t i);
-/* Fills positions [p0, p1) of cos and sin, each [ctx, rope_dim / 2]. */
+/* Positions [p0, p1) of the tables: cos and sin are [p1 - p0, rope_dim / 2]. */
 void bt_rope_tables(const bt_recipe *r, const float *divisor, int32_t p0, int32_t p1, float *cos,
                     float *sin);
 /* Rotates `heads` heads of one row in place. cos, sin: this position's entries, [rope_dim / 2]. */

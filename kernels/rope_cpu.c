@@ -10,8 +10,8 @@ void bt_rope_tables(const bt_recipe *r, const float *divisor, int32_t p0, int32_
     for (int32_t i = 0; i < half; i++) {
         double f = bt_rope_frequency(r, divisor, i);
         for (int32_t p = p0; p < p1; p++) {
-            cos_out[(int64_t)p * half + i] = (float)cos(p * f);
-            sin_out[(int64_t)p * half + i] = (float)sin(p * f);
+            cos_out[(int64_t)(p - p0) * half + i] = (float)cos(p * f);
+            sin_out[(int64_t)(p - p0) * half + i] = (float)sin(p * f);
         }
     }
 }

@@ -70,6 +70,24 @@ V_INLINE v16 v16_load_half(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+V_INLINE v16 v16_load_bf16(const void *p)
+{
+    __m512i x = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+}
+V_INLINE v16 v16_load_int8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+/* fp8 e4m3 (kernels/kv_element.h), which has no NaN here: its bits in a half are the value / 256.
+ */
+V_INLINE v16 v16_load_e4m3(const void *p)
+{
+    __m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+    __m256i sign = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x80)), 8);
+    x = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7F)), 7);
+    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_or_si256(x, sign)), _mm512_set1_ps(256.0f));
+}
 V_INLINE void v16_store_half(void *p, v16 x)
 {
     _mm256_storeu_si256((__m256i *)p,
@@ -212,6 +230,30 @@ V_INLINE v16 v16_load_half(const void *p)
     const __m128i *h = (const __m128i *)p;
     return (v16){_mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
 }
+V_INLINE v16 v16_load_bf16(const void *p)
+{
+    const __m128i *h = (const __m128i *)p;
+    __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(h));
+    __m256i b = _mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1));
+    return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                 _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+}
+V_INLINE v16 v16_load_int8(const void *p)
+{
+    __m128i x = _mm_loadu_si128((const __m128i *)p);
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
+}
+V_INLINE v16 v16_load_e4m3(const void *p)
+{
+    __m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+    __m256i sign = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x80)), 8);
+    const __m256 scale = _mm256_set1_ps(256.0f);
+    x = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7F)), 7);
+    x = _mm256_or_si256(x, sign);
+    return (v16){_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(x)), scale),
+                 _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)), scale)};
+}
 V_INLINE void v16_store_half(void *p, v16 x)
 {
     __m128i *h = (__m128i *)p;
@@ -305,6 +347,7 @@ V_INLINE void d16_store(double *p, d16 s)
 }
 
 #else
+#include "kernels/kv_element.h"
 #include "kernels/quant.h"
 
 typedef struct v16 {
@@ -326,6 +369,9 @@ V16_EACH(v16_set1, (float x), x)
 V16_EACH(v16_load, (const float *p), p[i])
 V16_EACH(v16_load_n, (const float *p, int n), i < n ? p[i] : 0.0f)
 V16_EACH(v16_load_half, (const void *p), bt_f32_from_f16(bt_load_u16((const char *)p + 2 * i)))
+V16_EACH(v16_load_bf16, (const void *p), bt_f32_from_bf16(bt_load_u16((const char *)p + 2 * i)))
+V16_EACH(v16_load_int8, (const void *p), (float)((const int8_t *)p)[i])
+V16_EACH(v16_load_e4m3, (const void *p), bt_f32_from_e4m3(((const uint8_t *)p)[i]))
 V16_EACH(v16_add, (v16 a, v16 b), a.v[i] + b.v[i])
 V16_EACH(v16_sub, (v16 a, v16 b), a.v[i] - b.v[i])
 V16_EACH(v16_mul, (v16 a, v16 b), a.v[i] * b.v[i])

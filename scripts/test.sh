@@ -18,7 +18,15 @@ build() { # build PRESET
     cmake --preset "$1" >"$log/configure" 2>&1 || { cat "$log/configure"; exit 1; }
     cmake --build "$(presets_dir "$1")" -j "$jobs" >"$log/build" 2>&1 || { tail -60 "$log/build"; exit 1; }
 }
-presets_dir() { case $1 in ci | release) echo build ;; engine-only) echo build-engine ;; *) echo "build-$1" ;; esac; }
+presets_dir() {
+    case $1 in
+    ci | release) echo build ;;
+    engine-only) echo build-engine ;;
+    emulated) echo build-emu ;;
+    cuda-all) echo build-cuda ;;
+    *) echo "build-$1" ;;
+    esac
+}
 
 run_ctest() { # run_ctest PRESET [arguments]
     local dir
@@ -78,6 +86,19 @@ if [ $quick = 0 ]; then
     BATON_BIN=build-tsan/baton run_pytest tests/e2e/test_{openai,hangup,faults}.py -m 'not slow and not timing'
     step "build: engine only, with nothing but a compiler"
     build engine-only
+    if nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null); then
+        step "build: the CUDA backend for the emulated device, with sanitizers"
+        build emulated
+        step "tests: kernels and the CUDA backend on the emulated device"
+        run_ctest emulated -R '(^emu|\.cuda)'
+        BATON_BIN=build-emu/baton run_pytest tests/e2e/test_residency.py
+        step "build: CUDA for all architectures ($nvcc)"
+        build cuda-all
+        BATON_CUDA_BUILD=build-cuda run_pytest tests/cuda
+    else
+        step "CUDA: no nvcc here, so neither its build nor the emulated device is tested"
+        skipped=$((skipped + 1))
+    fi
 fi
 echo
 echo "took $(($(date +%s) - started)) s"

@@ -16,7 +16,27 @@
 extern "C" {
 #endif
 
-typedef enum bt_kv_format { BT_KV_F16 = 0, BT_KV_F32 = 1 } bt_kv_format;
+/* INT8 and FP8 (e4m3) keep one F16 scale per head and token: x = q * scale. */
+typedef enum bt_kv_format {
+    BT_KV_F16 = 0,
+    BT_KV_F32 = 1,
+    BT_KV_BF16 = 2,
+    BT_KV_INT8 = 3,
+    BT_KV_FP8 = 4,
+} bt_kv_format;
+
+/* As a user writes it; NULL for what is no format. */
+static inline const char *bt_kv_format_name(bt_kv_format f)
+{
+    switch (f) {
+    case BT_KV_F16: return "f16";
+    case BT_KV_F32: return "f32";
+    case BT_KV_BF16: return "bf16";
+    case BT_KV_INT8: return "int8";
+    case BT_KV_FP8: return "fp8";
+    }
+    return NULL;
+}
 
 /* How much of everything a device holds; filled by the planner (src/model/plan.h). */
 typedef struct bt_device_plan {
@@ -28,6 +48,9 @@ typedef struct bt_device_plan {
     int32_t seqs_max;    // most sequences in one step
     int32_t out_max;     // most rows whose logits are wanted in one step
     bt_kv_format kv_format;
+    int32_t ordinal;    // CUDA: which device of cudaGetDeviceCount()
+    bool deterministic; // CUDA: a row's result never depends on the batch (the CPU's never does)
+    bool keep_host;     // CUDA: parking may keep the weights in host memory
 } bt_device_plan;
 
 /* One sequence's part of a step: rows [first_row, first_row + n_rows), at consecutive positions
@@ -42,7 +65,7 @@ typedef struct bt_batch {
     int32_t n_rows; // tokens of this step, grouped by sequence
     int32_t n_seqs;
     int32_t n_out;
-    const int32_t *token;     // [n_rows]
+    const int32_t *token;     // [n_rows]; -(i + 1): what output row i of the step before drew
     const int32_t *pos;       // [n_rows] position in its sequence
     const int32_t *row_seq;   // [n_rows] index into seqs
     const bt_batch_seq *seqs; // [n_seqs]
@@ -91,13 +114,29 @@ typedef struct bt_sample_out {
     bool bad; // logits held NaN or infinity: the sequence must fail
 } bt_sample_out;
 
+/* What parking or waking did. */
+typedef struct bt_residency {
+    uint64_t bytes;      // of device memory given back or taken
+    uint64_t free_bytes; // of the device afterwards, as its driver says
+    int64_t took_ns;
+    bool from_host; // wake: weights came from host memory; false: from the model's file
+} bt_residency;
+
 typedef struct bt_device bt_device;
 
 /* done and total are bytes of weights. Called on the loading thread. */
 typedef void (*bt_load_progress)(void *ud, uint64_t done, uint64_t total);
 
 typedef struct bt_backend {
-    const char *name; // "cpu"
+    const char *name; // "cpu", "cuda"
+    /* How many steps may be between step_begin and step_end at once: 1, or 2 where the device works
+     * on one while the host prepares the next. Only then may batch.token refer to the step before,
+     * whose step_end may still be due. Steps end in the order in which they began. */
+    int32_t steps_in_flight;
+    /* For the first measurements: weight bytes a device of this kind reads in a microsecond, about;
+     * the time worth spending on them, and the most rows of such a step. */
+    double bytes_per_us, warm_up_us;
+    int32_t warm_up_rows;
     /* Refused here, at load and by name, is every weight format without a kernel. */
     bt_status (*open)(const bt_recipe *recipe, const bt_weights *weights,
                       const bt_device_plan *plan, bt_load_progress progress, void *ud,
@@ -117,16 +156,28 @@ typedef struct bt_backend {
     bt_status (*mlp)(bt_device *dev, int32_t layer,
                      bt_err *err);                  // norm, gate up, silu, down + residual
     bt_status (*head)(bt_device *dev, bt_err *err); // final norm and logits of out_row
+    /* [n_out] each; reqs is read now, outs is filled by step_end at the latest. */
     bt_status (*sample)(bt_device *dev, const bt_sample_req *reqs, bt_sample_out *outs,
-                        bt_err *err); // [n_out] each
-    /* Ends the step; busy_us is the device time since step_begin by the device's own clock. */
+                        bt_err *err);
+    /* All of the step has been asked for. NULL: this device works as it is told. */
+    bt_status (*step_submit)(bt_device *dev, bt_err *err);
+    /* Ends the oldest step under way; busy_us is its device time by the device's own clock. */
     bt_status (*step_end)(bt_device *dev, uint64_t *busy_us, bt_err *err);
+
+    /* Residency (design section 2), between steps; NULL: this device has one level only. park gives
+     * back the memory of weights, KV and scratch and keeps the context and its graphs: what KV held
+     * is lost. wake takes the memory again and restores the weights. Both report what they took. */
+    bt_status (*park)(bt_device *dev, bt_residency *out, bt_err *err);
+    bt_status (*wake)(bt_device *dev, bt_load_progress progress, void *ud, bt_residency *out,
+                      bt_err *err);
+    const char *(*label)(const bt_device *dev); // "cpu0", "cuda0 NVIDIA L4"
 
     /* Copies the logits of output row i of the last step, [recipe.vocab]; for tests and tools. */
     bt_status (*logits)(bt_device *dev, int32_t i, float *dst, bt_err *err);
 } bt_backend;
 
-extern const bt_backend bt_backend_cpu; // src/device/cpu.c
+extern const bt_backend bt_backend_cpu;  // src/device/cpu.c
+extern const bt_backend bt_backend_cuda; // src/device/cuda.c; only in builds with CUDA
 
 #ifdef __cplusplus
 }

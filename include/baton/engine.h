@@ -94,15 +94,16 @@ typedef struct bt_token_out {
 typedef enum bt_engine_event_type {
     BT_EE_PREFILL, // prompt progress of a request (after each chunk; cached tokens count as done)
     BT_EE_PROMPT_LOGPROBS, // tokens of the prompt with logprobs, in order, in pieces; seq is 0
-    BT_EE_TOKENS,  // new tokens of a sequence and the text that became certain with them; the
-                   // end-of-sequence token is counted in END but has no event of its own
-    BT_EE_SEQ_END, // a sequence ended: its last text (possibly empty) and why
-    BT_EE_END,     // all sequences of a request have ended: totals. Its books wait for release
-    BT_EE_STEP,    // after each step: books and free pages. n_rows 0: no step ran, but requests
-                   // ended (cancel, lease) and gave back their pages
-    BT_EE_LOAD,    // load progress in bytes
-    BT_EE_READY,   // what was loaded
-    BT_EE_FATAL,   // the engine cannot go on; err says why
+    BT_EE_TOKENS,    // new tokens of a sequence and the text that became certain with them; the
+                     // end-of-sequence token is counted in END but has no event of its own
+    BT_EE_SEQ_END,   // a sequence ended: its last text (possibly empty) and why
+    BT_EE_END,       // all sequences of a request have ended: totals. Its books wait for release
+    BT_EE_STEP,      // after each step: books and free pages. n_rows 0: no step ran, but requests
+                     // ended (cancel, lease) and gave back their pages
+    BT_EE_LOAD,      // load progress in bytes
+    BT_EE_READY,     // what was loaded
+    BT_EE_FATAL,     // the engine cannot go on; err says why
+    BT_EE_RESIDENCY, // parked or awake: what of the engine is in device memory
 } bt_engine_event_type;
 
 typedef struct bt_step_share {
@@ -151,12 +152,20 @@ typedef struct bt_engine_event {
             const char *device;                              // "cpu0"
             const char *name;                                // model name
             int32_t eos;                                     // the first of the end-of-sequence set
+            bool can_park;                                   // residency level 1 exists here
             float prefill_us_per_token, decode_us_per_token; // first estimates of the cost model
         } ready;
         struct {
             const char *message;
             bt_status code;
         } fatal;
+        struct {
+            int32_t level;       // 0 running, 1 weights and KV given back
+            uint64_t bytes;      // of device memory given back or taken
+            uint64_t free_bytes; // of the device afterwards, as its driver says
+            int64_t took_ns;
+            bool from_host; // woken from host memory, not from the model's file
+        } residency;
     } u;
 } bt_engine_event;
 
@@ -164,7 +173,7 @@ typedef void (*bt_engine_sink)(void *ud, const bt_engine_event *event);
 
 typedef struct bt_engine_options {
     const char *model_path;
-    const char *device;  // "auto", "cpu"; default "auto"
+    const char *device;  // "auto", "cpu", "cuda:N", "cuda:UUID"; default "auto"
     int32_t threads;     // 0 = all cores of the affinity mask
     int32_t slots;       // 0 = 8
     int32_t ctx;         // tokens a sequence; 0 = min(model's, 4096)
@@ -172,6 +181,8 @@ typedef struct bt_engine_options {
     int32_t step_tokens; // token budget a step; 0 = 512 (chunks shrink on slow devices)
     int32_t step_ms;     // longest step aimed at; 0 = 250
     bt_kv_format kv_format;
+    const char *quant;      // "int8", "int4": matrices are converted on load; NULL = as they are
+    bool deterministic;     // CUDA: the same text whatever else is in the batch (the CPU always)
     const char *usage_path; // crash file to write, NULL = none (baton run)
     bool share_prefix;      // one prefix cache namespace for all accounts
 } bt_engine_options;
@@ -200,6 +211,15 @@ bool bt_engine_has_work(const bt_engine *e);
 int64_t bt_engine_next_deadline(const bt_engine *e);
 /* One forward pass over the batch, at most. Also expires leases. A device fault is returned. */
 bt_status bt_engine_step(bt_engine *e, bt_err *err);
+
+/* Residency level 1: device memory is given back, the process keeps its context. What the prefix
+ * cache holds is lost. BT_EBUSY while a request is there; BT_EUNSUPPORTED on a device that cannot
+ * (the CPU). Parking the parked, and waking the awake, changes nothing. RESIDENCY tells both. */
+bt_status bt_engine_park(bt_engine *e, bt_err *err);
+/* A step with work wakes by itself. LOAD events tell the progress. BT_ENOMEM: the memory is not
+ * free; the engine stays parked. */
+bt_status bt_engine_wake(bt_engine *e, bt_err *err);
+bool bt_engine_parked(const bt_engine *e);
 
 #ifdef __cplusplus
 }

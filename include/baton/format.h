@@ -3,7 +3,9 @@
  *
  * Values are GGUF's type ids, so a file's number is our number. A row of n elements takes
  * n / elems * bytes bytes; n must be a multiple of elems. `loadable` marks the formats whose
- * kernels exist in this build; the others are known only well enough to be refused by name. */
+ * kernels exist in this build; the others are known only well enough to be refused by name. Ids
+ * from 1000 are Baton's own (kernels/quant.h draws them): made in memory when a model is loaded
+ * with --quant, never found in a file. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -20,9 +22,9 @@
     X(Q8_1, 9, 32, 36, 0, "Q8_1")                                                                  \
     X(Q2_K, 10, 256, 84, 0, "Q2_K")                                                                \
     X(Q3_K, 11, 256, 110, 0, "Q3_K")                                                               \
-    X(Q4_K, 12, 256, 144, 0, "Q4_K")                                                               \
-    X(Q5_K, 13, 256, 176, 0, "Q5_K")                                                               \
-    X(Q6_K, 14, 256, 210, 0, "Q6_K")                                                               \
+    X(Q4_K, 12, 256, 144, 1, "Q4_K")                                                               \
+    X(Q5_K, 13, 256, 176, 1, "Q5_K")                                                               \
+    X(Q6_K, 14, 256, 210, 1, "Q6_K")                                                               \
     X(IQ4_NL, 20, 32, 18, 0, "IQ4_NL")                                                             \
     X(IQ4_XS, 23, 256, 136, 0, "IQ4_XS")                                                           \
     X(I8, 24, 1, 1, 0, "I8")                                                                       \
@@ -31,7 +33,11 @@
     X(I64, 27, 1, 8, 0, "I64")                                                                     \
     X(F64, 28, 1, 8, 0, "F64")                                                                     \
     X(BF16, 30, 1, 2, 1, "BF16")                                                                   \
-    X(MXFP4, 39, 32, 17, 0, "MXFP4")
+    X(MXFP4, 39, 32, 17, 0, "MXFP4")                                                               \
+    X(INT8G, 1000, 128, 130, 1, "INT8G")                                                           \
+    X(INT4G, 1001, 128, 68, 1, "INT4G")
+
+enum { BT_FORMAT_OWN = 1000 }; // ids from here are in no file
 
 typedef enum bt_format {
 #define X(name, id, elems, bytes, loadable, text) BT_FORMAT_##name = id,

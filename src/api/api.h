@@ -16,6 +16,7 @@ enum {
     BT_API_PARTS_MAX = 16,    // prompts a completion
     BT_API_CHOICES_MAX = 128, // prompts x n
     BT_API_MESSAGES_MAX = 1024,
+    BT_API_TOOLS_MAX = 512,
     BT_API_LEASE_MAX_S = 86400,
 };
 
@@ -47,6 +48,17 @@ bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out
 bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out,
                                      bt_api_error *e);
 void bt_api_request_release(bt_api_request *r); // idempotent
+
+/* llama-server's text routes: the whole answer to one body, appended to out (which may hold a part
+ * of it after a failure of out itself). /tokenize takes 'messages' as well, in place of 'content'.
+ * Thread: any; a template may run for a moment, so not the HTTP loop. */
+typedef enum bt_llama_route {
+    BT_LLAMA_TOKENIZE,
+    BT_LLAMA_DETOKENIZE,
+    BT_LLAMA_APPLY_TEMPLATE,
+} bt_llama_route;
+bt_status bt_llama_answer(bt_llama_route route, bt_front *f, const char *body, size_t len,
+                          bt_buf *out, bt_api_error *e);
 
 /* Whether `wanted` names the model served as `alias` from the file `path` (may be NULL): the alias,
  * the file's name, or either without ".gguf" or in front of it a folder or organisation. */

@@ -26,15 +26,6 @@ static bt_status refuse_unsupported(bt_parser *p)
                 "'response_format' of type \"%.40s\" is not supported; use \"text\"",
                 type->valuestring);
     }
-    v = bt_json_item(p->root, "tools");
-    const cJSON *choice = bt_json_item(p->root, "tool_choice");
-    if (v && !cJSON_IsArray(v))
-        return bt__parse_fault(p, BT_EINVAL, "tools", "'tools' must be an array");
-    bool none = cJSON_IsString(choice) && strcmp(choice->valuestring, "none") == 0;
-    if (v && v->child && !none)
-        return bt__parse_fault(p, BT_EINVAL, "tools",
-                               "tools are not supported: leave 'tools' out or set 'tool_choice' to "
-                               "\"none\"");
     v = bt_json_item(p->root, "suffix");
     if (v && !(cJSON_IsString(v) && v->valuestring[0] == 0))
         return bt__parse_fault(p, BT_EINVAL, "suffix", "'suffix' is not supported: leave it out");
@@ -81,98 +72,6 @@ static void fill_part(bt_front_request *part, const bt_api_request *r, const bt_
 
 /* ---- chat */
 
-static const char *role_of(const cJSON *message)
-{
-    static const char *const known[][2] = {
-        {"system", "system"},       {"developer", "system"}, {"user", "user"},
-        {"assistant", "assistant"}, {"tool", "tool"},
-    };
-    const cJSON *role = bt_json_item(message, "role");
-    for (size_t i = 0; cJSON_IsString(role) && i < sizeof known / sizeof *known; i++)
-        if (strcmp(role->valuestring, known[i][0]) == 0) return known[i][1];
-    return NULL;
-}
-
-/* content as an array of text parts: their texts, one after another. */
-static bt_status join_parts(bt_parser *p, const cJSON *content, int at, const char **out)
-{
-    char field[64];
-    size_t len = 0;
-    int i = 0;
-    for (const cJSON *part = content->child; part; part = part->next, i++) {
-        const cJSON *type = cJSON_IsObject(part) ? bt_json_item(part, "type") : NULL;
-        const cJSON *text = cJSON_IsObject(part) ? bt_json_item(part, "text") : NULL;
-        snprintf(field, sizeof field, "messages[%d].content[%d]", at, i);
-        if (cJSON_IsString(type) && strcmp(type->valuestring, "text") != 0)
-            return bt__parse_fault(p, BT_EINVAL, field,
-                                   "'%s' is of type \"%.40s\"; this model reads \"text\" only",
-                                   field, type->valuestring);
-        if (!cJSON_IsString(type) || !cJSON_IsString(text))
-            return bt__parse_fault(
-                p, BT_EINVAL, field,
-                "'%s' must be an object with 'type' \"text\" and a string 'text'", field);
-        len += strlen(text->valuestring);
-    }
-    char *joined = bt__parse_alloc(p, len + 1, 1);
-    if (!joined) return bt__parse_nomem(p);
-    *out = joined;
-    for (const cJSON *part = content->child; part; part = part->next) {
-        const char *text = bt_json_item(part, "text")->valuestring;
-        size_t n = strlen(text);
-        memcpy(joined, text, n);
-        joined += n;
-    }
-    return BT_OK;
-}
-
-static bt_status parse_message(bt_parser *p, const cJSON *item, int at, bt_message *m)
-{
-    char field[64];
-    snprintf(field, sizeof field, "messages[%d]", at);
-    if (!cJSON_IsObject(item))
-        return bt__parse_fault(p, BT_EINVAL, field, "'%s' must be an object", field);
-    m->role = role_of(item);
-    if (!m->role) {
-        snprintf(field, sizeof field, "messages[%d].role", at);
-        return bt__parse_fault(p, BT_EINVAL, field,
-                               "'%s' must be \"system\", \"developer\", \"user\", \"assistant\" or "
-                               "\"tool\"",
-                               field);
-    }
-    snprintf(field, sizeof field, "messages[%d].content", at);
-    const cJSON *content = bt_json_item(item, "content");
-    if (cJSON_IsArray(content)) return join_parts(p, content, at, &m->content);
-    bool may_lack = strcmp(m->role, "assistant") == 0; // a turn that only called tools
-    if (!cJSON_IsString(content) && !(may_lack && !content))
-        return bt__parse_fault(p, BT_EINVAL, field,
-                               "'%s' must be a string or an array of text parts", field);
-    const char *text = content ? content->valuestring : "";
-    m->content = bt_arena_strndup(&p->out->arena, text, strlen(text));
-    return m->content ? BT_OK : bt__parse_nomem(p);
-}
-
-static bt_status parse_messages(bt_parser *p, bt_front_request *part)
-{
-    const cJSON *list = bt_json_item(p->root, "messages");
-    if (!cJSON_IsArray(list))
-        return bt__parse_fault(p, BT_EINVAL, "messages", "'messages' must be an array of messages");
-    int count = cJSON_GetArraySize(list);
-    if (count < 1 || count > BT_API_MESSAGES_MAX)
-        return bt__parse_fault(p, BT_EINVAL, "messages",
-                               "'messages' holds %d messages; it must hold 1 to %d", count,
-                               BT_API_MESSAGES_MAX);
-    bt_message *messages = bt__parse_alloc(p, (size_t)count, sizeof *messages);
-    if (!messages) return bt__parse_nomem(p);
-    int i = 0;
-    for (const cJSON *item = list->child; item; item = item->next, i++) {
-        bt_status rc = parse_message(p, item, i, &messages[i]);
-        if (rc != BT_OK) return rc;
-    }
-    part->messages = messages;
-    part->n_messages = count;
-    return BT_OK;
-}
-
 static bt_status chat_parse(bt_parser *p)
 {
     bt_api_request *r = p->out;
@@ -201,7 +100,11 @@ static bt_status chat_parse(bt_parser *p)
     r->n_parts = 1;
     r->n_seq = (int32_t)l.n;
     fill_part(&r->part[0], r, &params, &l);
-    return parse_messages(p, &r->part[0]);
+    bt_template_chat *chat = bt__parse_alloc(p, 1, sizeof *chat);
+    if (!chat) return bt__parse_nomem(p);
+    r->part[0].chat = chat;
+    if ((rc = bt__parse_bool(p, "parse_special", &r->part[0].parse_special))) return rc;
+    return bt__parse_chat(p, chat);
 }
 
 bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_api_error *e)
@@ -269,19 +172,34 @@ static bt_status parse_prompts(bt_parser *p)
     return BT_OK;
 }
 
+/* Tools belong to chats. */
+static bt_status refuse_tools(bt_parser *p)
+{
+    const cJSON *v = bt_json_item(p->root, "tools");
+    const cJSON *choice = bt_json_item(p->root, "tool_choice");
+    bool none = cJSON_IsString(choice) && strcmp(choice->valuestring, "none") == 0;
+    if (!v || (cJSON_IsArray(v) && (!v->child || none))) return BT_OK;
+    return bt__parse_fault(p, BT_EINVAL, "tools",
+                           "a text completion takes no tools: leave 'tools' out, or use "
+                           "/v1/chat/completions");
+}
+
 static bt_status completion_parse(bt_parser *p)
 {
     bt_api_request *r = p->out;
     bt_gen_params params;
     limits l = {16, 0, 1};
     int64_t logprobs = -1;
+    bool special = false, ends = true;
     bt_status rc;
     r->dialect = BT_API_COMPLETION;
     if ((rc = parse_common(p, &params, &l)) ||
         (rc = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
         (rc = bt__parse_bool(p, "echo", &r->echo)) ||
         (rc = bt__parse_int(p, "logprobs", 0, BT_TOP_LOGPROBS_MAX, &logprobs)) ||
-        (rc = parse_prompts(p)))
+        (rc = bt__parse_bool(p, "parse_special", &special)) ||
+        (rc = bt__parse_bool(p, "add_special_tokens", &ends)) || // vLLM's name
+        (rc = refuse_tools(p)) || (rc = parse_prompts(p)))
         return rc;
     if (r->n_parts * l.n > BT_API_CHOICES_MAX)
         return bt__parse_fault(p, BT_EINVAL, "n",
@@ -296,7 +214,11 @@ static bt_status completion_parse(bt_parser *p)
     params.n_logprobs = (int32_t)logprobs;
     params.prompt_logprobs = r->echo && r->logprobs;
     r->n_seq = (int32_t)l.n;
-    for (int32_t i = 0; i < r->n_parts; i++) fill_part(&r->part[i], r, &params, &l);
+    for (int32_t i = 0; i < r->n_parts; i++) {
+        fill_part(&r->part[i], r, &params, &l);
+        r->part[i].parse_special = special;
+        r->part[i].bare = !ends;
+    }
     return BT_OK;
 }
 

@@ -32,7 +32,7 @@ void *bt__parse_alloc(bt_parser *p, size_t count, size_t bytes)
 bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,
                          bt_api_error *e)
 {
-    *p = (bt_parser){NULL, out, e};
+    *p = (bt_parser){NULL, out, e, body, len};
     *e = (bt_api_error){0};
     *out = (bt_api_request){0};
     /* Tokens are the worst case: two body bytes ("1,") become four; the rest is copied once. */

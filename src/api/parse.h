@@ -8,6 +8,8 @@ typedef struct bt_parser {
     cJSON *root; // owned
     bt_api_request *out;
     bt_api_error *e;
+    const char *body; // borrowed
+    size_t len;
 } bt_parser;
 
 /* Parses the body and demands an object; prepares out's arena. */
@@ -27,6 +29,9 @@ bt_status bt__parse_int(bt_parser *p, const char *field, int64_t min, int64_t ma
 bt_status bt__parse_num(bt_parser *p, const char *field, double min, double max, double *out);
 bt_status bt__parse_bool(bt_parser *p, const char *field, bool *out);
 bt_status bt__parse_str(bt_parser *p, const char *field, const char **out); // copied
+/* messages, tools, tool_choice, documents, chat_template_kwargs, reasoning_effort,
+ * add_generation_prompt, continue_final_message. */
+bt_status bt__parse_chat(bt_parser *p, bt_template_chat *chat);
 /* stop: a string or an array of strings. */
 bt_status bt__parse_stop(bt_parser *p, bt_gen_params *params);
 /* logit_bias: object of token id -> [-100, 100]. */

@@ -8,7 +8,7 @@
 int bt_cli_fail(const bt_err *err)
 {
     fprintf(stderr, "baton: %s\n", err->msg);
-    return err->code == BT_EINVAL ? 2 : 1;
+    return err->code == BT_EINVAL ? 2 : err->code == BT_ENODEVICE ? 3 : 1;
 }
 
 bt_status bt_cli_read_stdin(bt_buf *out, size_t max, bt_err *err)
@@ -21,6 +21,39 @@ bt_status bt_cli_read_stdin(bt_buf *out, size_t max, bt_err *err)
         return bt_err_set(err, BT_EIO, errno, "cannot read standard input: %s", strerror(errno));
     if (out->failed) return bt_err_set(err, BT_ETOOBIG, 0, "the input is over %zu bytes", max);
     bt_buf_add(out, "", 0);
+    return BT_OK;
+}
+
+bt_status bt_cli_read_file(const char *path, bt_buf *out, size_t max, bt_err *err)
+{
+    char chunk[16384];
+    size_t n;
+    if (strcmp(path, "-") == 0) return bt_cli_read_stdin(out, max, err);
+    FILE *f = fopen(path, "rbe");
+    if (!f)
+        return bt_err_set(err, BT_EIO, errno, "%.160s cannot be read: %s", path, strerror(errno));
+    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0 && out->len <= max) bt_buf_add(out, chunk, n);
+    bool bad = ferror(f) || out->failed || out->len > max;
+    fclose(f);
+    return bad ? bt_err_set(err, BT_EIO, 0, "%.160s cannot be read whole", path) : BT_OK;
+}
+
+bt_status bt_cli_chat_template(const bt_options *o, bt_buf *buf, const char **own, bt_err *err)
+{
+    enum { TEMPLATE_BYTES_MAX = 1 << 20 };
+    *own = o->chat_template;
+    if (!o->chat_template_file) return BT_OK;
+    if (o->chat_template)
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "give either --chat-template or --chat-template-file, not both");
+    bt_status st = bt_cli_read_file(o->chat_template_file, buf, TEMPLATE_BYTES_MAX, err);
+    if (st) return st;
+    bt_buf_addc(buf, 0);
+    if (buf->failed) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the chat template");
+    if (strlen(buf->data) + 1 != buf->len)
+        return bt_err_set(err, BT_EINVAL, 0, "%.160s holds a NUL: it is no template",
+                          o->chat_template_file);
+    *own = buf->data;
     return BT_OK;
 }
 

@@ -7,6 +7,7 @@
 int bt_cmd_serve(const bt_options *o, int argc, char **argv);
 int bt_cmd_run(const bt_options *o, int argc, char **argv);
 int bt_cmd_tokenize(const bt_options *o, int argc, char **argv);
+int bt_cmd_template(const bt_options *o, int argc, char **argv);
 int bt_cmd_bench(const bt_options *o, int argc, char **argv);
 int bt_cmd_quota(const bt_options *o, int argc, char **argv);
 int bt_cmd_doctor(const bt_options *o, int argc, char **argv);
@@ -15,5 +16,10 @@ int bt_cmd_doctor(const bt_options *o, int argc, char **argv);
 int bt_cli_fail(const bt_err *err);
 /* Appends all of stdin; BT_ETOOBIG past max bytes. */
 bt_status bt_cli_read_stdin(bt_buf *out, size_t max, bt_err *err);
+/* Appends all of a file; "-" is stdin. */
+bt_status bt_cli_read_file(const char *path, bt_buf *out, size_t max, bt_err *err);
+/* What --chat-template and --chat-template-file say; *own NULL: nothing. The text lives in buf or
+ * in the options. */
+bt_status bt_cli_chat_template(const bt_options *o, bt_buf *buf, const char **own, bt_err *err);
 /* One line of a small file, without its newline; "" if the file is not there. */
 bt_status bt_cli_read_line(const char *path, char *out, size_t cap, bt_err *err);

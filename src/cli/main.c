@@ -20,6 +20,8 @@ static const struct {
      "complete or chat in the terminal"},
     {"tokenize", BT_CMD_TOKENIZE, bt_cmd_tokenize, "-m MODEL [options] < TEXT",
      "show a text's tokens"},
+    {"template", BT_CMD_TEMPLATE, bt_cmd_template,
+     "--template FILE | -m MODEL --context FILE [--now TIME]", "render a chat template"},
     {"bench", BT_CMD_BENCH, bt_cmd_bench, "model|batch -m MODEL [options]",
      "measure prompt and generation speed"},
     {"quota", BT_CMD_QUOTA, bt_cmd_quota, "[show | set ACCOUNT SECONDS | reset ACCOUNT] [options]",

@@ -10,15 +10,17 @@
 #define SERVE BT_CMD_SERVE
 #define ENGINE (BT_CMD_SERVE | BT_CMD_RUN | BT_CMD_BENCH | BT_CMD_DOCTOR)
 #define MODEL (ENGINE | BT_CMD_TOKENIZE)
-#define ALL (MODEL | BT_CMD_QUOTA)
+#define ALL (MODEL | BT_CMD_QUOTA | BT_CMD_TEMPLATE)
 
 /* name, alias, value, type, field, min, max, default, commands, group, help */
 static const bt_knob knobs[] = {
-    {"model", "-m -hf", "PATH", BT_KNOB_STR, AT(model), 0, 0, NULL, MODEL, "Model and device",
-     "GGUF file to serve"},
+    {"model", "-m -hf", "PATH", BT_KNOB_STR, AT(model), 0, 0, NULL, MODEL | BT_CMD_TEMPLATE,
+     "Model and device",
+     "GGUF file; where only text is concerned also a tokenizer.json, .model or .tiktoken file or "
+     "a folder of them"},
     {"alias", "-a", "NAME", BT_KNOB_STR, AT(alias), 0, 0, NULL, SERVE, "Model and device",
      "model name shown to clients (default: the file's name)"},
-    {"device", "-dev", "auto|cpu", BT_KNOB_STR, AT(device), 0, 0, "auto", ENGINE,
+    {"device", "-dev", "auto|cpu|cuda:N", BT_KNOB_STR, AT(device), 0, 0, "auto", ENGINE,
      "Model and device", "where the model runs"},
     {"threads", "-t", "N", BT_KNOB_INT, AT(threads), 0, 1024, "0", ENGINE, "Model and device",
      "CPU threads; 0 = all cores it may use"},
@@ -28,8 +30,13 @@ static const bt_knob knobs[] = {
      "Model and device", "longest sequence; 0 = the model's, at most 4096"},
     {"kv-tokens", NULL, "TOKENS", BT_KNOB_INT, AT(kv_tokens), 0, 1 << 28, "0", ENGINE,
      "Model and device", "KV cache in all; 0 = planned from free memory"},
-    {"kv-type", "-ctk --cache-type-k", "f16|f32", BT_KNOB_STR, AT(kv_type), 0, 0, "f16", ENGINE,
-     "Model and device", "format of the KV cache"},
+    {"kv-type", "-ctk --cache-type-k --kv-format", "FORMAT", BT_KNOB_STR, AT(kv_type), 0, 0, "f16",
+     ENGINE, "Model and device",
+     "format of the KV cache: f16, bf16, f32, or int8 and fp8, which hold nearly twice the tokens"},
+    {"quant", NULL, "int8|int4", BT_KNOB_STR, AT(quant), 0, 0, NULL, ENGINE, "Model and device",
+     "convert the weights while loading (groups of 128); default: as they are in the file"},
+    {"deterministic", NULL, NULL, BT_KNOB_BOOL, AT(deterministic), 0, 0, NULL, ENGINE,
+     "Model and device", "CUDA: the same text whatever else is in the batch (the CPU always)"},
     {"step-tokens", "-ub --ubatch-size", "N", BT_KNOB_INT, AT(step_tokens), 0, 8192, "0", ENGINE,
      "Model and device", "most tokens in one step; 0 = 512"},
     {"step-ms", NULL, "MS", BT_KNOB_INT, AT(step_ms), 0, 10000, "0", ENGINE, "Model and device",
@@ -49,6 +56,8 @@ static const bt_knob knobs[] = {
      "requests waiting in all"},
     {"queue-wait", NULL, "SECONDS", BT_KNOB_INT, AT(queue_wait), 1, 86400, "600", SERVE, "Server",
      "longest wait in the queue"},
+    {"park-after", NULL, "SECONDS", BT_KNOB_INT, AT(park_after), 0, 1 << 30, "0", SERVE,
+     "Server", "give the device's memory back after so long without requests; 0 = never"},
     {"engine-timeout", NULL, "SECONDS", BT_KNOB_INT, AT(engine_timeout), 1, 86400, "60", SERVE,
      "Server", "an engine that has work and says nothing for this long is restarted"},
     {"max-body", NULL, "BYTES", BT_KNOB_INT, AT(max_body), 1024, 1 << 30, "8388608", SERVE,
@@ -78,6 +87,13 @@ static const bt_knob knobs[] = {
      "complete this; without it, chat"},
     {"system", "-sys", "TEXT", BT_KNOB_STR, AT(system), 0, 0, NULL, BT_CMD_RUN, "Text",
      "system message of the chat"},
+    {"chat", "-cnv --conversation", NULL, BT_KNOB_BOOL, AT(chat), 0, 0, NULL, BT_CMD_RUN, "Text",
+     "chat also where there is a prompt (its first message) or no terminal"},
+    {"chat-template", NULL, "plain|TEXT", BT_KNOB_STR, AT(chat_template), 0, 0, NULL,
+     SERVE | BT_CMD_RUN | BT_CMD_TEMPLATE, "Text",
+     "chats go through this (Jinja source, or Baton's plain format); default: the model's own"},
+    {"chat-template-file", NULL, "FILE", BT_KNOB_STR, AT(chat_template_file), 0, 0, NULL,
+     SERVE | BT_CMD_RUN | BT_CMD_TEMPLATE, "Text", "the same from a file"},
     {"predict", "-n --n-predict", "TOKENS", BT_KNOB_INT, AT(predict), 1, 1 << 24, "256", BT_CMD_RUN,
      "Text", "most tokens to generate"},
     {"temp", "--temperature", "T", BT_KNOB_NUM, AT(temperature), 0, 100, "0.8", BT_CMD_RUN, "Text",
@@ -95,12 +111,22 @@ static const bt_knob knobs[] = {
      "never end by itself"},
     {"quiet", "-q", NULL, BT_KNOB_BOOL, AT(quiet), 0, 0, NULL, BT_CMD_RUN, "Text",
      "no timings on stderr"},
-    {"ids", NULL, NULL, BT_KNOB_BOOL, AT(ids), 0, 0, NULL, BT_CMD_TOKENIZE, "Text",
-     "print ids (default: pieces)"},
+    {"ids", NULL, NULL, BT_KNOB_BOOL, AT(ids), 0, 0, NULL, BT_CMD_TOKENIZE | BT_CMD_TEMPLATE,
+     "Text", "print ids (default: pieces, or the prompt's text)"},
+    {"jsonl", NULL, NULL, BT_KNOB_BOOL, AT(jsonl), 0, 0, NULL, BT_CMD_TOKENIZE, "Text",
+     "each line of the input is a JSON string; prints a line of ids for each"},
     {"no-special", NULL, NULL, BT_KNOB_BOOL, AT(no_special), 0, 0, NULL, BT_CMD_TOKENIZE, "Text",
      "do not add BOS or EOS"},
     {"parse-special", NULL, NULL, BT_KNOB_BOOL, AT(parse_special), 0, 0, NULL, BT_CMD_TOKENIZE,
      "Text", "read control tokens spelled in the text"},
+
+    {"template", NULL, "FILE", BT_KNOB_STR, AT(template_file), 0, 0, NULL, BT_CMD_TEMPLATE, "Text",
+     "a chat template (Jinja source)"},
+    {"context", NULL, "FILE", BT_KNOB_STR, AT(context), 0, 0, NULL, BT_CMD_TEMPLATE, "Text",
+     "its variables, a JSON object; with --model the body of a chat request; - reads standard "
+     "input"},
+    {"now", NULL, "TIME", BT_KNOB_STR, AT(now), 0, 0, NULL, BT_CMD_TEMPLATE, "Text",
+     "what strftime_now shows, as 2026-01-31T12:00:00; default the present"},
 
     {"n-prompt", "-p", "N,...", BT_KNOB_STR, AT(n_prompt), 0, 0, "512", BT_CMD_BENCH, "Bench",
      "prompt lengths; 0 = none"},
@@ -110,6 +136,17 @@ static const bt_knob knobs[] = {
      "Bench", "runs of each test"},
     {"streams", "-npl", "N,...", BT_KNOB_STR, AT(streams), 0, 0, "1,4,16", BT_CMD_BENCH, "Bench",
      "`bench batch`: sequences at once"},
+    {"shape", NULL, "NAME", BT_KNOB_STR, AT(shape), 0, 0, NULL, BT_CMD_BENCH, "Bench",
+     "instead of --model: random weights of a known model's shape, as llama-3-8b; --quant is then "
+     "their format, as q4_k_m, q8_0 or f16"},
+    {"shape-layers", NULL, "N", BT_KNOB_INT, AT(shape_layers), 0, 1000, "0", BT_CMD_BENCH, "Bench",
+     "with --shape: only so many layers; 0 = all"},
+    {"only", NULL, "KERNEL", BT_KNOB_STR, AT(only), 0, 0, NULL, BT_CMD_BENCH, "Bench",
+     "`bench ops`: kernels whose name begins so, as gemv"},
+    {"quick", NULL, NULL, BT_KNOB_BOOL, AT(quick), 0, 0, NULL, BT_CMD_BENCH, "Bench",
+     "`bench ops`: fewer cases and repetitions"},
+    {"seconds", NULL, "S", BT_KNOB_INT, AT(seconds), 0, 86400, "0", BT_CMD_BENCH, "Bench",
+     "`bench ops`: begin no case after so long; 0 = no limit"},
     {"output", "-o", "md|csv|json|jsonl", BT_KNOB_STR, AT(output), 0, 0, "md",
      BT_CMD_BENCH | BT_CMD_QUOTA, "Output", "table format"},
 
@@ -158,7 +195,7 @@ void bt_options_help(bt_command command, bt_buf *out)
 
 bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err *err)
 {
-    if (!o->model)
+    if (!o->model && !o->shape)
         return bt_err_set(
             err, BT_EINVAL, 0,
             "no model was given: use --model PATH (models/stories260K.gguf comes with Baton)");
@@ -171,14 +208,15 @@ bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err 
     out->kv_tokens = (int32_t)o->kv_tokens;
     out->step_tokens = (int32_t)o->step_tokens;
     out->step_ms = (int32_t)o->step_ms;
+    out->quant = o->quant;
+    out->deterministic = o->deterministic;
     out->share_prefix = o->share_prefix;
-    if (strcmp(o->kv_type, "f16") == 0)
-        out->kv_format = BT_KV_F16;
-    else if (strcmp(o->kv_type, "f32") == 0)
-        out->kv_format = BT_KV_F32;
-    else
-        return bt_err_set(err, BT_EINVAL, 0, "--kv-type must be f16 or f32, not '%s'", o->kv_type);
-    return BT_OK;
+    for (bt_kv_format f = BT_KV_F16; f <= BT_KV_FP8; f++) {
+        out->kv_format = f;
+        if (strcmp(o->kv_type, bt_kv_format_name(f)) == 0) return BT_OK;
+    }
+    return bt_err_set(err, BT_EINVAL, 0, "--kv-type must be f16, f32, bf16, int8 or fp8, not '%s'",
+                      o->kv_type);
 }
 
 const char *bt_options_data_dir(const bt_options *o)

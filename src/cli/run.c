@@ -3,11 +3,12 @@
  * an answer. */
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "text/chat.h"
-#include "text/encode.h"
+#include "text/open.h"
+#include "text/template_chat.h"
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@ typedef struct session {
     const bt_options *o;
     bt_engine *engine;
     bt_encoder *encoder;
+    bt_chat *chat;
     bool ready, ended, progress;
     bt_finish finish;
     int32_t ctx, prompt_tokens, cached_tokens, completion_tokens;
@@ -66,6 +68,7 @@ static void on_event(void *ud, const bt_engine_event *ev)
     case BT_EE_PREFILL:
     case BT_EE_PROMPT_LOGPROBS:
     case BT_EE_STEP:
+    case BT_EE_RESIDENCY:
     case BT_EE_FATAL: break;
     }
 }
@@ -83,14 +86,11 @@ static void params_of(const bt_options *o, bt_gen_params *p)
     p->seed = o->seed >= 0 ? (uint64_t)o->seed : bt_random_id();
 }
 
-/* Runs one prompt to its end; the text goes to stdout as it comes. */
-static bt_status complete(session *s, const char *text, size_t n, const char *stop, bt_err *err)
+/* Runs one prompt to its end; the text goes to stdout as it comes. st: of the encoding. */
+static bt_status complete(session *s, bt_status st, const int32_t *ids, size_t n_ids,
+                          const char *stop, bt_err *err)
 {
     static uint64_t next_id;
-    bt_encode_options opt = {.add_special = true};
-    const int32_t *ids;
-    size_t n_ids;
-    bt_status st = bt_encode(s->encoder, text, n, &opt, (size_t)s->ctx, &ids, &n_ids, err);
     if (st == BT_ECONTEXT || (st == BT_OK && (int32_t)n_ids >= s->ctx))
         return bt_err_set(err, BT_ECONTEXT, 0,
                           "the prompt does not fit the context of %d tokens; use "
@@ -144,7 +144,11 @@ static bt_status run_prompt(session *s, bt_err *err)
     if (st == BT_OK) {
         fwrite(text, 1, n, stdout);
         fflush(stdout);
-        st = complete(s, text, n, NULL, err);
+        bt_encode_options opt = {.add_special = true};
+        const int32_t *ids = NULL;
+        size_t n_ids = 0;
+        st = bt_encode(s->encoder, text, n, &opt, (size_t)s->ctx, &ids, &n_ids, err);
+        st = complete(s, st, ids, n_ids, NULL, err);
     }
     if (st == BT_OK) {
         putchar('\n');
@@ -154,38 +158,68 @@ static bt_status run_prompt(session *s, bt_err *err)
     return st;
 }
 
-/* The transcript is the prompt of each turn; the prefix cache makes that cheap. */
+/* Appends a message to the list, whose bracket stays open. */
+static void say(bt_buf *list, const char *role, const char *content, size_t n)
+{
+    bt_buf_addc(list, list->len ? ',' : '[');
+    bt_jw w = bt_jw_on(list);
+    bt_jw_open(&w, '{');
+    bt_jw_kstr(&w, "role", role);
+    bt_jw_key(&w, "content");
+    bt_jw_strn(&w, content, n);
+    bt_jw_close(&w, '}');
+}
+
+/* The whole conversation is the prompt of each turn; the prefix cache makes that cheap. */
+static bt_status chat_turn(session *s, bt_buf *list, bt_err *err)
+{
+    bt_jinja_output prompt = {0};
+    const int32_t *ids = NULL;
+    size_t n_ids = 0;
+    bt_buf_addc(list, ']');
+    if (list->failed) return bt_err_set(err, BT_ENOMEM, 0, "the chat has grown too long");
+    bt_template_chat chat = {.messages = {list->data, list->len}, .add_generation_prompt = true};
+    bt_status st = bt_chat_render(s->chat, &chat, &prompt, err);
+    list->len--;
+    if (st) return st;
+    st = bt_chat_encode(s->chat, s->encoder, &prompt, false, (size_t)s->ctx, &ids, &n_ids, err);
+    bt_jinja_output_release(&prompt);
+    bt_buf_clear(&s->answer);
+    st = complete(s, st, ids, n_ids, bt_chat_stop(s->chat), err);
+    if (st == BT_OK) say(list, "assistant", s->answer.data ? s->answer.data : "", s->answer.len);
+    return st;
+}
+
+/* The next line of the user's; false at the end. */
+static bool next_line(const session *s, char *line, size_t cap, bool first)
+{
+    if (first && s->o->prompt) {
+        snprintf(line, cap, "%s", s->o->prompt);
+        return true;
+    }
+    fprintf(stderr, "> ");
+    if (!fgets(line, (int)cap, stdin)) return false;
+    line[strcspn(line, "\n")] = 0;
+    return line[0] != 0;
+}
+
 static bt_status run_chat(session *s, bt_err *err)
 {
     static char line[LINE_MAX_BYTES];
-    bt_buf script = BT_BUF_INIT;
+    bt_buf list = BT_BUF_INIT;
     bt_status st = BT_OK;
     s->keep = true;
-    if (s->o->system) {
-        bt_message m = {"system", s->o->system};
-        bt_chat_render(&m, 1, &script);
-        script.len -= strlen("Assistant:");
-    }
-    fprintf(stderr, "Chat. An empty line or Ctrl-D ends it, Ctrl-C an answer.\n");
-    while (st == BT_OK) {
-        fprintf(stderr, "> ");
-        if (!fgets(line, sizeof line, stdin)) break;
-        line[strcspn(line, "\n")] = 0;
-        if (!line[0]) break;
-        bt_message m = {"user", line};
-        bt_chat_render(&m, 1, &script);
-        bt_buf_clear(&s->answer);
-        if (script.failed)
-            st = bt_err_set(err, BT_ENOMEM, 0, "the chat has grown too long");
-        else
-            st = complete(s, script.data, script.len, bt_chat_stop, err);
+    if (s->o->system) say(&list, "system", s->o->system, strlen(s->o->system));
+    if (isatty(STDIN_FILENO))
+        fprintf(stderr, "Chat. An empty line or Ctrl-D ends it, Ctrl-C an answer.\n");
+    for (bool first = true; st == BT_OK && next_line(s, line, sizeof line, first); first = false) {
+        say(&list, "user", line, strlen(line));
+        st = chat_turn(s, &list, err);
         if (st) break;
-        bt_buf_add(&script, s->answer.data, s->answer.len);
-        if (!s->answer.len || s->answer.data[s->answer.len - 1] != '\n') bt_buf_addc(&script, '\n');
         putchar('\n');
         show_timings(s);
     }
-    bt_buf_release(&script);
+    bt_buf_release(&list);
     return st;
 }
 
@@ -194,28 +228,31 @@ int bt_cmd_run(const bt_options *o, int argc, char **argv)
     (void)argc, (void)argv;
     session s = {.o = o, .progress = isatty(STDERR_FILENO)};
     bt_engine_options eo;
-    bt_gguf *file = NULL;
     bt_vocab *vocab = NULL;
     bt_tokenizer *tok = NULL;
+    bt_buf file = BT_BUF_INIT;
+    const char *own = NULL;
     bt_err err = {0};
     int level = bt_log_parse_level(o->log_level);
     bt_log_set_level(level < BT_LOG_WARN ? BT_LOG_WARN : (bt_log_level)level);
+    bool chat = o->chat || (!o->prompt && isatty(STDIN_FILENO));
     bt_status st = bt_options_engine(o, &eo, &err);
     if (st == BT_OK && eo.slots == 0) eo.slots = 1;
-    if (st == BT_OK) st = bt_gguf_open(o->model, &file, &err);
-    if (st == BT_OK) st = bt_vocab_open(file, &vocab, &err);
-    if (st == BT_OK) st = bt_tokenizer_open(file, vocab, &tok, &err);
+    if (st == BT_OK) st = bt_cli_chat_template(o, &file, &own, &err);
+    if (st == BT_OK) st = bt_text_open(o->model, NULL, &vocab, &tok, &err);
+    if (st == BT_OK && chat) st = bt_chat_open(vocab, own, &s.chat, &err);
     if (st == BT_OK) st = bt_encoder_open(tok, &s.encoder, &err);
     if (st == BT_OK) st = bt_engine_open(&eo, on_event, &s, &s.engine, &err);
     if (st == BT_OK) {
         signal(SIGINT, on_interrupt);
-        st = o->prompt || !isatty(STDIN_FILENO) ? run_prompt(&s, &err) : run_chat(&s, &err);
+        st = chat ? run_chat(&s, &err) : run_prompt(&s, &err);
     }
     bt_engine_close(s.engine);
     bt_encoder_close(s.encoder);
+    bt_chat_close(s.chat);
+    bt_buf_release(&file);
     bt_tokenizer_close(tok);
     bt_vocab_close(vocab);
-    bt_gguf_close(file);
     bt_buf_release(&s.answer);
     return st ? bt_cli_fail(&err) : 0;
 }

@@ -105,8 +105,9 @@ static int serve_wait(bt_front *f, const sigset_t *set)
         bt_front_state st;
         bt_front_state_get(f, &st);
         if (!st.failed) continue;
-        fprintf(stderr, "baton: %s\n", st.message);
-        return 1;
+        bt_err err = {.code = st.code};
+        snprintf(err.msg, sizeof err.msg, "%s", st.message);
+        return bt_cli_fail(&err);
     }
 }
 
@@ -117,6 +118,7 @@ static void front_options(const bt_options *o, const char *data, const char *tok
     out->data_dir = data;
     out->queue = (int32_t)o->queue;
     out->queue_wait_s = (int32_t)o->queue_wait;
+    out->park_after_s = (int32_t)o->park_after;
     out->engine_timeout_s = (int32_t)o->engine_timeout;
     out->price = o->price;
     out->accounts = (bt_accounts_options){
@@ -138,6 +140,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     bt_front *front = NULL;
     bt_server *server = NULL;
     bt_err err = {0};
+    bt_buf chat_template = BT_BUF_INIT;
     char token[128];
     int code = 1, level = bt_log_parse_level(o->log_level);
     const char *data = bt_options_data_dir(o);
@@ -153,10 +156,12 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
         st = bt_err_set(&err, BT_EINVAL, 0, "--log-level must be error, warn, info or debug");
     if (st) return bt_cli_fail(&err);
     bt_log_set_level((bt_log_level)level);
-    st = data_make(data, &err);
+    st = bt_cli_chat_template(o, &chat_template, &fo.chat_template, &err);
+    if (st == BT_OK) st = data_make(data, &err);
     if (st == BT_OK) st = owner_token(o, data, token, &err);
     front_options(o, data, token, &fo);
     if (st == BT_OK) st = bt_front_open(&fo, &front, &err);
+    bt_buf_release(&chat_template); // front has copied it
     bt_server_options so = {.host = o->host,
                             .port = (uint16_t)o->port,
                             .model_path = o->model,

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tokenize.c - `baton tokenize`: one line of pieces or ids for the text on standard input. */
+/* tokenize.c - `baton tokenize`: one line of pieces or ids for the text on standard input, or one
+ * of ids for each of its lines. */
+#include "base/json_read.h"
 #include "cli/cli.h"
-#include "text/encode.h"
+#include "text/open.h"
 #include <stdio.h>
+#include <string.h>
 
-enum { TEXT_MAX = 64 << 20 };
+enum { TEXT_MAX = 256 << 20 };
 
 static void print_piece(const char *s, size_t n)
 {
@@ -23,12 +26,12 @@ static void print_piece(const char *s, size_t n)
     putchar('\'');
 }
 
-static void print_tokens(const bt_options *o, const bt_vocab *v, const int32_t *ids, size_t n)
+static void print_tokens(const bt_vocab *v, bool ids_only, const int32_t *ids, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         size_t len;
         if (i) putchar(' ');
-        if (o->ids) {
+        if (ids_only) {
             printf("%d", ids[i]);
             continue;
         }
@@ -38,10 +41,46 @@ static void print_tokens(const bt_options *o, const bt_vocab *v, const int32_t *
     putchar('\n');
 }
 
+/* As Python's json.loads reads strings: escaped NULs and all. */
+static bt_status encode_line(bt_encoder *enc, const bt_encode_options *opt, const char *line,
+                             size_t n, const int32_t **ids, size_t *n_ids, bt_err *err)
+{
+    bt_json_reader r;
+    const char *s = NULL;
+    size_t len = 0, at = 0;
+    bt_status st;
+    bt_json_reader_init(&r, line, n, BT_JSON_PYTHON);
+    if (!bt_json_read_string(&r, &s, &len) || !bt_json_done(&r)) {
+        const char *why = bt_json_reader_why(&r, &at);
+        st = bt_err_set(err, BT_EINVAL, 0, "not a JSON string: %s at byte %zu",
+                        why ? why : "something follows it", at);
+    } else {
+        st = bt_encode(enc, s, len, opt, 0, ids, n_ids, err);
+    }
+    bt_json_reader_release(&r);
+    return st;
+}
+
+static bt_status tokenize_lines(bt_encoder *enc, const bt_encode_options *opt, const bt_vocab *v,
+                                const char *text, size_t n, bt_err *err)
+{
+    const int32_t *ids;
+    size_t n_ids, line = 1;
+    for (size_t at = 0; at < n; line++) {
+        const char *end = memchr(text + at, '\n', n - at);
+        size_t len = end ? (size_t)(end - text) - at : n - at;
+        bt_err why = {0};
+        bt_status st = encode_line(enc, opt, text + at, len, &ids, &n_ids, &why);
+        if (st) return bt_err_set(err, st, 0, "line %zu: %.200s", line, why.msg);
+        print_tokens(v, true, ids, n_ids);
+        at += len + 1;
+    }
+    return BT_OK;
+}
+
 int bt_cmd_tokenize(const bt_options *o, int argc, char **argv)
 {
     (void)argc, (void)argv;
-    bt_gguf *file = NULL;
     bt_vocab *vocab = NULL;
     bt_tokenizer *tok = NULL;
     bt_encoder *enc = NULL;
@@ -52,17 +91,18 @@ int bt_cmd_tokenize(const bt_options *o, int argc, char **argv)
     bt_encode_options opt = {.add_special = !o->no_special, .parse_special = o->parse_special};
     bt_status st =
         o->model ? BT_OK : bt_err_set(&err, BT_EINVAL, 0, "no model was given: use --model PATH");
-    if (st == BT_OK) st = bt_gguf_open(o->model, &file, &err);
-    if (st == BT_OK) st = bt_vocab_open(file, &vocab, &err);
-    if (st == BT_OK) st = bt_tokenizer_open(file, vocab, &tok, &err);
+    if (st == BT_OK) st = bt_text_open(o->model, NULL, &vocab, &tok, &err);
     if (st == BT_OK) st = bt_encoder_open(tok, &enc, &err);
     if (st == BT_OK) st = bt_cli_read_stdin(&text, TEXT_MAX, &err);
-    if (st == BT_OK) st = bt_encode(enc, text.data, text.len, &opt, 0, &ids, &n, &err);
-    if (st == BT_OK) print_tokens(o, vocab, ids, n);
+    if (st == BT_OK && o->jsonl) {
+        st = tokenize_lines(enc, &opt, vocab, text.data, text.len, &err);
+    } else if (st == BT_OK) {
+        st = bt_encode(enc, text.data, text.len, &opt, 0, &ids, &n, &err);
+        if (st == BT_OK) print_tokens(vocab, o->ids, ids, n);
+    }
     bt_buf_release(&text);
     bt_encoder_close(enc);
     bt_tokenizer_close(tok);
     bt_vocab_close(vocab);
-    bt_gguf_close(file);
     return st ? bt_cli_fail(&err) : 0;
 }

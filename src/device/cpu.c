@@ -100,8 +100,9 @@ static void fill_tables(void *ud, int thread, int threads)
     bt_device *d = ud;
     int32_t a, b;
     bt__cpu_split(d->plan.ctx, thread, threads, &a, &b);
-    bt_rope_tables(d->recipe, d->weights->rope_divisor, a, b, bt__cpu_floats(d, d->at.cos),
-                   bt__cpu_floats(d, d->at.sin));
+    int64_t from = (int64_t)a * (d->recipe->rope_dim / 2);
+    bt_rope_tables(d->recipe, d->weights->rope_divisor, a, b, bt__cpu_floats(d, d->at.cos) + from,
+                   bt__cpu_floats(d, d->at.sin) + from);
 }
 
 static bt_status cpu_open(const bt_recipe *recipe, const bt_weights *weights,
@@ -140,8 +141,18 @@ static void cpu_bytes(const bt_recipe *recipe, const bt_weights *weights,
     *scratch_bytes = l.scratch_bytes;
 }
 
+static const char *cpu_label(const bt_device *d)
+{
+    (void)d;
+    return "cpu0";
+}
+
 const bt_backend bt_backend_cpu = {
     .name = "cpu",
+    .steps_in_flight = 1,
+    .bytes_per_us = 10000,
+    .warm_up_us = 20000,
+    .warm_up_rows = 16,
     .open = cpu_open,
     .close = cpu_close,
     .bytes = cpu_bytes,
@@ -155,4 +166,5 @@ const bt_backend bt_backend_cpu = {
     .sample = bt__cpu_sample,
     .step_end = bt__cpu_step_end,
     .logits = bt__cpu_logits,
+    .label = cpu_label,
 };

@@ -31,7 +31,8 @@ static bool refuse(const char *name, const bt_weight *w, bt_err *err)
     size_t len = 0;
     const bt_format_info *f = bt_format_get(w->format);
 #define X(id_name, id, elems, bytes, loadable, text)                                               \
-    if (bt_linear_supported(id, 256) && len + sizeof text + 2 < sizeof known)                      \
+    if (id < BT_FORMAT_OWN && bt_linear_supported(id, 256) &&                                      \
+        len + sizeof text + 2 < sizeof known)                                                      \
         len += (size_t)snprintf(known + len, sizeof known - len, "%s%s", len ? ", " : "", text);
     BT_FORMAT_MAP(X)
 #undef X
@@ -51,8 +52,8 @@ static bool plan_is_sane(const bt_recipe *r, const bt_device_plan *p, bt_err *er
 {
     bool ok = p->threads >= 1 && (p->page_tokens == 16 || p->page_tokens == 32) &&
               p->n_pages >= 1 && p->ctx >= 1 && p->rows_max >= 1 && p->seqs_max >= 1 &&
-              p->out_max >= 1 && p->out_max <= p->rows_max &&
-              (p->kv_format == BT_KV_F16 || p->kv_format == BT_KV_F32);
+              p->out_max >= 1 && p->out_max <= p->rows_max && p->kv_format >= BT_KV_F16 &&
+              p->kv_format <= BT_KV_FP8;
     if (!ok) bt_err_set(err, BT_EINVAL, 0, "the CPU device cannot be opened with this plan");
     if (ok && r->head_dim > BT_KV_HEAD_DIM_MAX) {
         bt_err_set(err, BT_EUNSUPPORTED, 0, "heads of %d dimensions; the CPU has kernels up to %d",

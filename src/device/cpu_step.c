@@ -7,6 +7,7 @@
  * output. */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "device/batch_check.h"
 #include "device/cpu_device.h"
 #include "kernels/activation.h"
 #include "kernels/embed.h"
@@ -28,53 +29,6 @@ void bt__cpu_run(bt_device *d, bt_pool_fn fn, int64_t cost)
         bt_pool_run(d->pool, fn, d);
 }
 
-/* ---- The batch: everything the kernels rely on is checked here, once a step. ---- */
-
-static bt_status check_sequence(const bt_device *d, const bt_batch *b, int32_t i, int32_t first_row,
-                                bt_err *err)
-{
-    const bt_batch_seq *s = &b->seqs[i];
-    int32_t tokens = d->plan.page_tokens;
-    if (s->first_row != first_row || s->n_rows < 1 || s->n_rows > b->n_rows - first_row)
-        return bt_err_set(err, BT_EINVAL, 0, "sequence %d of the batch has wrong rows", i);
-    if (s->kv_len < s->n_rows || s->kv_len > d->plan.ctx)
-        return bt_err_set(err, BT_EINVAL, 0, "sequence %d is %d tokens long, the context %d", i,
-                          s->kv_len, d->plan.ctx);
-    for (int32_t p = 0; p < (s->kv_len + tokens - 1) / tokens; p++)
-        if (s->pages[p] < 0 || s->pages[p] >= d->plan.n_pages)
-            return bt_err_set(err, BT_EINVAL, 0, "sequence %d has KV page %d of %d", i, s->pages[p],
-                              d->plan.n_pages);
-    for (int32_t r = 0; r < s->n_rows; r++) {
-        int32_t row = first_row + r;
-        if (b->row_seq[row] != i || b->pos[row] != s->kv_len - s->n_rows + r)
-            return bt_err_set(err, BT_EINVAL, 0, "row %d of the batch is out of place", row);
-        if (b->token[row] < 0 || b->token[row] >= d->recipe->vocab)
-            return bt_err_set(err, BT_EINVAL, 0, "token %d is not in the vocabulary of %d",
-                              b->token[row], d->recipe->vocab);
-    }
-    return BT_OK;
-}
-
-static bt_status check_batch(const bt_device *d, const bt_batch *b, bt_err *err)
-{
-    const bt_device_plan *p = &d->plan;
-    if (b->n_rows < 1 || b->n_rows > p->rows_max || b->n_seqs < 1 || b->n_seqs > p->seqs_max ||
-        b->n_out < 0 || b->n_out > p->out_max)
-        return bt_err_set(err, BT_EINVAL, 0,
-                          "a batch of %d rows, %d sequences, %d outputs; planned were %d, %d, %d",
-                          b->n_rows, b->n_seqs, b->n_out, p->rows_max, p->seqs_max, p->out_max);
-    int32_t row = 0;
-    for (int32_t i = 0; i < b->n_seqs; i++) {
-        bt_status rc = check_sequence(d, b, i, row, err);
-        if (rc != BT_OK) return rc;
-        row += b->seqs[i].n_rows;
-    }
-    bool ok = row == b->n_rows;
-    for (int32_t i = 0; i < b->n_out; i++)
-        ok = ok && b->out_row[i] < b->n_rows && b->out_row[i] > (i ? b->out_row[i - 1] : -1);
-    return ok ? BT_OK : bt_err_set(err, BT_EINVAL, 0, "the batch's rows or outputs do not add up");
-}
-
 static int64_t step_cost(const bt_device *d, const bt_batch *b)
 {
     const bt_recipe *r = d->recipe;
@@ -88,7 +42,7 @@ bt_status bt__cpu_step_begin(bt_device *d, const bt_batch *batch, bt_err *err)
 {
     BT_ASSERT(!d->batch);
     d->begin_ns = bt_now_ns();
-    bt_status rc = check_batch(d, batch, err);
+    bt_status rc = bt__batch_check(d->recipe, &d->plan, batch, 0, err);
     if (rc != BT_OK) return rc;
     d->batch = batch;
     d->n_logits = 0;

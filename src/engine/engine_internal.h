@@ -4,8 +4,9 @@
  *   request.c  submit, cancel, budget: validation, seats, KV pages, the ends of sequences
  *   batch.c    which rows the next step computes
  *   step.c     one step: forward pass, books, tokens to text, leases
+ *   residency.c  park and wake
  *   event.c    facts to engine.h's events
- *   engine.c   tables, warm-up, close;  open.c  from a path
+ *   engine.c   tables, open from parts, close;  open.c  from a path;  warmup.c  first measurements
  *
  * SEATS    free --submit--> running (sequence 0) or waiting (its siblings, until sequence 0 has the
  *          prompt in KV; they then share its full pages and compute the last ones themselves)
@@ -28,6 +29,7 @@ enum {
     BT_ENGINE_STEP_MS_DEFAULT = 250,
     BT_ENGINE_CHUNK_MIN = 16, // prompt rows worth a place in a step
     BT_ENGINE_PIECE = 32,     // prompt tokens in one PROMPT_LOGPROBS event
+    BT_ENGINE_STEPS = 2,      // in flight at once, where the device can
 };
 
 typedef enum bt_seat_state { BT_SEAT_FREE, BT_SEAT_WAITING, BT_SEAT_RUNNING } bt_seat_state;
@@ -47,9 +49,28 @@ typedef struct bt_seat {
     bt_window window;
     int32_t window_tokens; // 0 = no penalties
     bt_decoder *decoder;   // owned
-    /* in the step under way */
-    int32_t rows, first_row, first_out, n_out;
+    uint64_t epoch;        // of whoever sits here: grows with every occupation of any seat
 } bt_seat;
+
+/* A sequence's part of a step. The sequence may be gone by the time the step ends: then the seat's
+ * epoch is another, and what the step computed for it is dropped. */
+typedef struct bt_step_part {
+    int32_t seat;
+    uint64_t epoch;
+    int32_t from; // tokens in KV before the step
+    int32_t rows, first_row, first_out, n_out;
+    bool prefill;
+} bt_step_part;
+
+/* A step, from the batch to its results. */
+typedef struct bt_step {
+    bt_batch batch;
+    int32_t *token, *pos, *row_seq, *out_row; // owned
+    bt_batch_seq *seq;                        // owned, [slots]
+    bt_step_part *part;                       // owned, [slots]: of seq[i]
+    bt_sample_req *sample;                    // owned, [out_max]
+    bt_sample_out *out;                       // owned, [out_max]
+} bt_step;
 
 typedef struct bt_live_request {
     uint64_t id; // 0 = free
@@ -86,18 +107,21 @@ struct bt_engine {
     bt_seat *seat;                     // owned, [slots]
     bt_live_request *request;          // owned, [slots]
     int32_t next_decode, next_prefill; // round-robin over seats
-    uint64_t n_steps;
+    uint64_t n_steps, next_epoch;
+    bool parked;
 
-    /* the step under way */
-    bt_batch batch;
-    int32_t *token, *pos, *row_seq, *out_row; // owned
-    bt_batch_seq *batch_seq;                  // owned, [slots]
-    int32_t *batch_seat;                      // owned, [slots]: seat of batch_seq[i]
-    bt_sample_req *sample;                    // owned, [out_max]
-    bt_sample_out *out;                       // owned, [out_max]
-    bt_step_share *share;                     // owned, [slots]
-    int32_t n_share;
+    bt_step step[BT_ENGINE_STEPS];   // under way, the oldest first
+    int32_t first_step, n_flight;    // its index, and how many
+    bt_step_share *share;            // owned, [slots]
+    int32_t n_share, n_rows, n_seqs; // what the next step event tells
 };
+
+/* Whether the sequence is still there that a part of a step computes for. */
+static inline bool bt_step_part_lives(const bt_engine *e, const bt_step_part *p)
+{
+    const bt_seat *s = &e->seat[p->seat];
+    return s->state == BT_SEAT_RUNNING && s->epoch == p->epoch;
+}
 
 /* The parts of an engine, for tests and tools that bring their own backend. All is borrowed. */
 typedef struct bt_engine_parts {
@@ -111,10 +135,25 @@ typedef struct bt_engine_parts {
 bt_status bt_engine_open_parts(const bt_engine_parts *parts, const bt_engine_options *opt,
                                bt_engine_sink sink, void *ud, bt_engine **out, bt_err *err);
 
+/* As bt_engine_open, of weights that lie in memory; all is borrowed until close. */
+bt_status bt_engine_open_weights(const bt_recipe *recipe, const bt_weights *weights,
+                                 const bt_vocab *vocab, const bt_engine_options *opt,
+                                 bt_engine_sink sink, void *ud, bt_engine **out, bt_err *err);
+
 const bt_vocab *bt_engine_vocab(const bt_engine *e);
 
-/* batch.c: fills e->batch; n_rows 0 if nothing can run. */
-void bt_batch_build(bt_engine *e);
+/* batch.c: fills st; n_rows 0 if nothing can run. */
+void bt_batch_build(bt_engine *e, bt_step *st);
+/* The step after one that is still under way: each sequence's next row takes the token that row is
+ * about to draw, on the device. False where that cannot be known before it ends: prompts to read,
+ * penalties that look at the token, more sequences to serve. */
+bool bt_batch_follow(bt_engine *e, bt_step *st, const bt_step *before);
+
+/* step.c: ends what is under way, with its events. */
+bt_status bt_engine_settle(bt_engine *e, bt_err *err);
+
+/* warmup.c: the first measurements; the house pays. */
+bt_status bt_engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err);
 
 /* request.c */
 bool bt_request_paused(const bt_live_request *r);
@@ -129,6 +168,8 @@ void bt_request_share_prompt(bt_engine *e, bt_live_request *r);
 void bt_seat_push(bt_engine *e, bt_seat *s, int32_t token);
 
 /* event.c */
+void bt_emit_load(void *engine, uint64_t done, uint64_t total); // a bt_load_progress
+void bt_emit_residency(const bt_engine *e, int32_t level, const bt_residency *r);
 void bt_emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done);
 void bt_emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_seat *s,
                     const bt_token_out *token, int32_t n_tokens, const char *text, size_t n_text,

@@ -26,6 +26,26 @@ void bt_token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o
                           .n_bytes = bytes ? (int32_t)n : 0};
 }
 
+void bt_emit_load(void *engine, uint64_t done, uint64_t total)
+{
+    const bt_engine *e = engine;
+    bt_engine_event ev = {.type = BT_EE_LOAD};
+    ev.u.load.done = done;
+    ev.u.load.total = total;
+    e->sink(e->ud, &ev);
+}
+
+void bt_emit_residency(const bt_engine *e, int32_t level, const bt_residency *r)
+{
+    bt_engine_event ev = {.type = BT_EE_RESIDENCY};
+    ev.u.residency.level = level;
+    ev.u.residency.bytes = r->bytes;
+    ev.u.residency.free_bytes = r->free_bytes;
+    ev.u.residency.took_ns = r->took_ns;
+    ev.u.residency.from_host = r->from_host;
+    e->sink(e->ud, &ev);
+}
+
 void bt_emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done)
 {
     bt_engine_event ev = {.type = BT_EE_PREFILL, .request = r->id};
@@ -68,8 +88,8 @@ void bt_emit_step(bt_engine *e, uint64_t step_us)
     ev.u.step.busy_us = e->books.bank.busy_us;
     ev.u.step.house_us = e->books.bank.house_us;
     ev.u.step.step_us = step_us;
-    ev.u.step.n_rows = e->batch.n_rows;
-    ev.u.step.n_seqs = e->batch.n_seqs;
+    ev.u.step.n_rows = e->n_rows;
+    ev.u.step.n_seqs = e->n_seqs;
     ev.u.step.pages_free = bt_kv_available(&e->kv);
     ev.u.step.share = e->share;
     ev.u.step.n_share = e->n_share;

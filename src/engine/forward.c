@@ -10,9 +10,9 @@ static bt_status forward_layer(const bt_backend *be, bt_device *dev, int32_t lay
     return status;
 }
 
-bt_status bt_forward(const bt_backend *be, bt_device *dev, const bt_recipe *recipe,
-                     const bt_batch *batch, const bt_sample_req *sample, bt_sample_out *out,
-                     uint64_t *busy_us, bt_err *err)
+bt_status bt_forward_launch(const bt_backend *be, bt_device *dev, const bt_recipe *recipe,
+                            const bt_batch *batch, const bt_sample_req *sample, bt_sample_out *out,
+                            bt_err *err)
 {
     bt_status status = be->step_begin(dev, batch, err);
     if (!status) status = be->embed(dev, err);
@@ -20,6 +20,14 @@ bt_status bt_forward(const bt_backend *be, bt_device *dev, const bt_recipe *reci
         status = forward_layer(be, dev, layer, err);
     if (!status && batch->n_out > 0) status = be->head(dev, err);
     if (!status && batch->n_out > 0) status = be->sample(dev, sample, out, err);
-    if (!status) status = be->step_end(dev, busy_us, err);
+    if (!status && be->step_submit) status = be->step_submit(dev, err);
     return status;
+}
+
+bt_status bt_forward(const bt_backend *be, bt_device *dev, const bt_recipe *recipe,
+                     const bt_batch *batch, const bt_sample_req *sample, bt_sample_out *out,
+                     uint64_t *busy_us, bt_err *err)
+{
+    bt_status status = bt_forward_launch(be, dev, recipe, batch, sample, out, err);
+    return status ? status : be->step_end(dev, busy_us, err);
 }

@@ -165,6 +165,11 @@ void bt_kv_forget(bt_kv *kv, int32_t page)
     }
 }
 
+void bt_kv_forget_all(bt_kv *kv)
+{
+    for (int32_t i = 0; i < kv->n_pages; i++) bt_kv_forget(kv, i);
+}
+
 void bt_kv_check(const bt_kv *kv)
 {
     int32_t held = 0, idle = 0, n_free = 0;

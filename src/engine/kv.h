@@ -56,5 +56,7 @@ int32_t bt_kv_publish(bt_kv *kv, int32_t page, uint64_t salt, uint64_t parent,
                       const int32_t *tokens);
 /* Takes a page out of the cache, whoever holds it: its content is not to be trusted. */
 void bt_kv_forget(bt_kv *kv, int32_t page);
+/* Takes every page out of the cache: the device's memory has been given back. */
+void bt_kv_forget_all(bt_kv *kv);
 /* Asserts the invariants by walking every list: for tests. */
 void bt_kv_check(const bt_kv *kv);

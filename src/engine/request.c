@@ -181,7 +181,8 @@ static bt_status seat_start(bt_engine *e, int32_t seat, int32_t request, int32_t
     if (status) return status;
     s->request = request;
     s->seq = seq;
-    s->kv_len = s->n_pages = s->n_chain = s->n_generated = s->rows = 0;
+    s->kv_len = s->n_pages = s->n_chain = s->n_generated = 0;
+    s->epoch = ++e->next_epoch;
     s->chain_open = req->params.cache_prompt;
     s->n_tokens = req->n_tokens;
     memcpy(s->token, req->tokens, (size_t)req->n_tokens * sizeof *s->token);
@@ -384,7 +385,7 @@ void bt_engine_cancel(bt_engine *e, uint64_t request, uint32_t generation, bt_fi
     bt_live_request *r = request_find(e, request, generation);
     if (!r) return;
     bt_request_end(e, r, why);
-    e->batch.n_rows = e->batch.n_seqs = e->n_share = 0;
+    e->n_rows = e->n_seqs = e->n_share = 0;
     bt_emit_step(e, 0);
 }
 

@@ -44,6 +44,7 @@ int64_t bt_engine_next_deadline(const bt_engine *e)
 bool bt_engine_has_work(const bt_engine *e)
 {
     if (e->faulted) return false;
+    if (e->n_flight > 0) return true;
     for (int32_t i = 0; i < e->slots; i++)
         if (e->request[i].id && !bt_request_paused(&e->request[i])) return true;
     int64_t deadline = bt_engine_next_deadline(e);
@@ -52,32 +53,32 @@ bool bt_engine_has_work(const bt_engine *e)
 
 /* ---- books ---- */
 
-/* What a sequence's rows of this step ask of the device; before kv_len moves on. */
-static bt_cost_work seat_work(const bt_engine *e, const bt_seat *s)
+/* What a sequence's rows of this step ask of the device. */
+static bt_cost_work part_work(const bt_step_part *p)
 {
-    bool prefill = s->kv_len < e->request[s->request].n_prompt;
-    return (bt_cost_work){.prefill_rows = prefill ? s->rows : 0,
-                          .decode_rows = prefill ? 0 : s->rows,
-                          .kv_reads = bt_cost_reads(s->kv_len, s->rows),
+    return (bt_cost_work){.prefill_rows = p->prefill ? p->rows : 0,
+                          .decode_rows = p->prefill ? 0 : p->rows,
+                          .kv_reads = bt_cost_reads(p->from, p->rows),
                           .n_seqs = 1};
 }
 
 /* Divides the step's busy time among its requests and learns from it. The part of a step that does
- * not depend on rows (reading the weights) is shared equally by its sequences. */
-static void step_account(bt_engine *e, uint64_t busy_us)
+ * not depend on rows (reading the weights) is shared equally by its sequences. Rows computed for a
+ * sequence that had ended meanwhile are the house's: its books are closed. */
+static void step_account(bt_engine *e, const bt_step *st, uint64_t busy_us)
 {
     double weight[BT_COST_PARTS_MAX] = {0};
     uint64_t part[BT_COST_PARTS_MAX];
     int32_t owner[BT_COST_PARTS_MAX], n = 0;
     bt_cost_work all = {0};
-    for (int32_t i = 0; i < e->batch.n_seqs; i++) {
-        const bt_seat *s = &e->seat[e->batch_seat[i]];
-        bt_cost_work w = seat_work(e, s);
+    for (int32_t i = 0; i < st->batch.n_seqs; i++) {
+        const bt_step_part *p = &st->part[i];
+        bt_cost_work w = part_work(p);
         double cost =
-            bt_cost_predict(&e->cost, &w) - e->cost.fixed + e->cost.fixed / e->batch.n_seqs;
-        int32_t k = 0;
-        while (k < n && owner[k] != s->request) k++;
-        if (k == n) owner[n++] = s->request;
+            bt_cost_predict(&e->cost, &w) - e->cost.fixed + e->cost.fixed / st->batch.n_seqs;
+        int32_t k = 0, who = bt_step_part_lives(e, p) ? e->seat[p->seat].request : -1;
+        while (k < n && owner[k] != who) k++;
+        if (k == n) owner[n++] = who;
         weight[k] += cost;
         all.prefill_rows += w.prefill_rows;
         all.decode_rows += w.decode_rows;
@@ -85,12 +86,18 @@ static void step_account(bt_engine *e, uint64_t busy_us)
         all.n_seqs++;
     }
     bt_cost_split(busy_us, weight, n, part);
+    e->n_share = 0;
     for (int32_t k = 0; k < n; k++) {
+        if (owner[k] < 0) {
+            bt_books_charge_house(&e->books, part[k]);
+            continue;
+        }
         bt_live_request *r = &e->request[owner[k]];
         r->used_us = bt_books_charge(&e->books, r->id, part[k]);
-        e->share[k] = (bt_step_share){r->id, r->used_us};
+        e->share[e->n_share++] = (bt_step_share){r->id, r->used_us};
     }
-    e->n_share = n;
+    e->n_rows = st->batch.n_rows;
+    e->n_seqs = st->batch.n_seqs;
     bt_cost_learn(&e->cost, &all, busy_us);
     bt_books_publish(&e->books);
 }
@@ -98,13 +105,14 @@ static void step_account(bt_engine *e, uint64_t busy_us)
 /* ---- results ---- */
 
 /* Logprobs of the prompt's tokens that this step's rows foretold; token 0 has none. */
-static void emit_prompt_logprobs(bt_engine *e, const bt_seat *s, int32_t from, int32_t to)
+static void emit_prompt_logprobs(bt_engine *e, const bt_seat *s, const bt_sample_out *out,
+                                 int32_t from, int32_t to)
 {
     bt_token_out piece[BT_ENGINE_PIECE];
-    int32_t n = 0, out = s->first_out;
+    int32_t n = 0;
     if (from == 0) bt_token_describe(e, s->token[0], NULL, &piece[n++]);
     for (int32_t at = from + 1; at <= to; at++) {
-        bt_token_describe(e, s->token[at], &e->out[out++], &piece[n++]);
+        bt_token_describe(e, s->token[at], out++, &piece[n++]);
         if (n < BT_ENGINE_PIECE && at < to) continue;
         bt_emit_tokens(e, BT_EE_PROMPT_LOGPROBS, s, piece, n, "", 0, BT_FINISH_NONE);
         n = 0;
@@ -137,39 +145,80 @@ static void seat_take_token(bt_engine *e, bt_seat *s, const bt_sample_out *o)
     if (full) bt_seat_end(e, s, BT_FINISH_LENGTH, true);
 }
 
-static bool seat_bad(const bt_engine *e, const bt_seat *s)
+static bool any_bad(const bt_sample_out *out, int32_t n)
 {
-    for (int32_t i = 0; i < s->n_out; i++)
-        if (e->out[s->first_out + i].bad) return true;
+    for (int32_t i = 0; i < n; i++)
+        if (out[i].bad) return true;
     return false;
 }
 
-static void seat_advance(bt_engine *e, bt_seat *s)
+static void part_advance(bt_engine *e, const bt_step_part *p, const bt_sample_out *out)
 {
+    bt_seat *s = &e->seat[p->seat];
     bt_live_request *r = &e->request[s->request];
-    int32_t from = s->kv_len;
-    bool prefill = from < r->n_prompt, first = s->seq == 0;
-    if (seat_bad(e, s)) {
+    bool first = s->seq == 0;
+    BT_ASSERT(s->kv_len == p->from);
+    if (any_bad(out, p->n_out)) {
         /* A prompt that breaks the numbers breaks them for every sequence that shares its pages. */
-        if (prefill && first)
+        if (p->prefill && first)
             bt_request_end(e, r, BT_FINISH_DEVICE_FAULT);
         else
             bt_seat_end(e, s, BT_FINISH_DEVICE_FAULT, true);
         return;
     }
-    s->kv_len += s->rows;
+    s->kv_len += p->rows;
     bt_seat_publish(e, s);
-    if (prefill && first) {
+    if (p->prefill && first) {
         bt_emit_prefill(e, r, s->kv_len);
         if (r->params.prompt_logprobs)
-            emit_prompt_logprobs(e, s, from, BT_MIN(s->kv_len, r->n_prompt - 1));
+            emit_prompt_logprobs(e, s, out, p->from, BT_MIN(s->kv_len, r->n_prompt - 1));
         if (s->kv_len == r->n_prompt) bt_request_share_prompt(e, r);
     }
     if (s->kv_len < s->n_tokens) return;
     if (r->max_tokens == 0)
         bt_seat_end(e, s, BT_FINISH_LENGTH, true);
     else
-        seat_take_token(e, s, &e->out[s->first_out + s->n_out - 1]);
+        seat_take_token(e, s, &out[p->n_out - 1]);
+}
+
+/* ---- steps ---- */
+
+static bt_status fault(bt_engine *e, bt_status status)
+{
+    e->faulted = true;
+    e->n_flight = 0;
+    return status;
+}
+
+/* Puts the step after the last one under way on its way too. */
+static bt_status step_launch(bt_engine *e, bt_step *st, bt_err *err)
+{
+    bt_status status =
+        bt_forward_launch(e->backend, e->dev, e->recipe, &st->batch, st->sample, st->out, err);
+    if (status) return fault(e, status);
+    e->n_flight++;
+    e->n_steps++;
+    return BT_OK;
+}
+
+/* Waits for the oldest step and tells what became of its sequences. */
+static bt_status step_finish(bt_engine *e, bt_err *err)
+{
+    bt_step *st = &e->step[e->first_step];
+    uint64_t busy_us = 0;
+    bt_status status = e->backend->step_end(e->dev, &busy_us, err);
+    if (status) return fault(e, status);
+    e->first_step = (e->first_step + 1) % BT_ENGINE_STEPS;
+    e->n_flight--;
+    step_account(e, st, busy_us);
+    for (int32_t i = 0; i < st->batch.n_seqs; i++) {
+        const bt_step_part *p = &st->part[i];
+        /* An earlier step, a cancel or a sibling in this batch may have taken it away. */
+        if (bt_step_part_lives(e, p)) part_advance(e, p, st->out + p->first_out);
+    }
+    expire_leases(e);
+    bt_emit_step(e, busy_us);
+    return BT_OK;
 }
 
 bt_status bt_engine_step(bt_engine *e, bt_err *err)
@@ -178,26 +227,28 @@ bt_status bt_engine_step(bt_engine *e, bt_err *err)
         return bt_err_set(err, BT_EDEVICE, 0,
                           "the device failed earlier; the engine must be restarted");
     int32_t ended = expire_leases(e);
-    bt_batch_build(e);
-    if (e->batch.n_rows == 0) {
-        if (ended > 0) bt_emit_step(e, 0);
-        return BT_OK;
+    bt_step *next = &e->step[e->first_step];
+    bt_status status = BT_OK;
+    if (e->n_flight == 0) {
+        bt_batch_build(e, next);
+        if (next->batch.n_rows == 0) {
+            e->n_rows = e->n_seqs = e->n_share = 0;
+            if (ended > 0) bt_emit_step(e, 0);
+            return BT_OK;
+        }
+        if (e->parked) status = bt_engine_wake(e, err);
+        if (!status) status = step_launch(e, next, err);
     }
-    uint64_t busy_us = 0;
-    bt_status status =
-        bt_forward(e->backend, e->dev, e->recipe, &e->batch, e->sample, e->out, &busy_us, err);
-    if (status) {
-        e->faulted = true;
-        return status;
-    }
-    e->n_steps++;
-    step_account(e, busy_us);
-    for (int32_t i = 0; i < e->batch.n_seqs; i++) {
-        bt_seat *s = &e->seat[e->batch_seat[i]];
-        /* A sibling earlier in this batch may have taken the whole request with it. */
-        if (s->state == BT_SEAT_RUNNING && s->rows > 0) seat_advance(e, s);
-    }
-    expire_leases(e);
-    bt_emit_step(e, busy_us);
-    return BT_OK;
+    /* The host tells of this step, and prepares what comes, while the device works on the next. */
+    bt_step *second = &e->step[(e->first_step + 1) % BT_ENGINE_STEPS];
+    if (!status && e->n_flight == 1 && bt_batch_follow(e, second, next))
+        status = step_launch(e, second, err);
+    return status ? status : step_finish(e, err);
+}
+
+bt_status bt_engine_settle(bt_engine *e, bt_err *err)
+{
+    bt_status status = BT_OK;
+    while (!status && e->n_flight > 0) status = step_finish(e, err);
+    return status;
 }

@@ -20,6 +20,8 @@ typedef enum bt_wire_type {
     BT_WIRE_BUDGET,
     BT_WIRE_RELEASE,
     BT_WIRE_STOP,
+    BT_WIRE_PARK,
+    BT_WIRE_WAKE,
     BT_WIRE_EVENT = 64, // + bt_engine_event_type
 } bt_wire_type;
 
@@ -55,7 +57,9 @@ void bt_wire_put_budget(bt_buf *b, uint64_t request, uint32_t generation, int64_
                         bool budget_final);
 void bt_wire_put_release(bt_buf *b, uint64_t request);
 void bt_wire_put_stop(bt_buf *b);
-/* CANCEL, BUDGET, RELEASE, STOP. */
+void bt_wire_put_park(bt_buf *b);
+void bt_wire_put_wake(bt_buf *b);
+/* CANCEL, BUDGET, RELEASE, STOP, PARK, WAKE. */
 bt_status bt_wire_get_command(uint16_t type, bt_rd *r, bt_wire_command *out, bt_err *err);
 
 /* ---- events ---- */

@@ -68,6 +68,7 @@ void bt_wire_put_options(bt_buf *b, const bt_engine_options *opt)
     put_string(b, opt->model_path);
     put_string(b, opt->device);
     put_string(b, opt->usage_path);
+    put_string(b, opt->quant);
     bt_put_i32(b, opt->threads);
     bt_put_i32(b, opt->slots);
     bt_put_i32(b, opt->ctx);
@@ -75,6 +76,7 @@ void bt_wire_put_options(bt_buf *b, const bt_engine_options *opt)
     bt_put_i32(b, opt->step_tokens);
     bt_put_i32(b, opt->step_ms);
     bt_put_i32(b, (int32_t)opt->kv_format);
+    put_bool(b, opt->deterministic);
     put_bool(b, opt->share_prefix);
     bt_frame_end(b, mark);
 }
@@ -85,13 +87,15 @@ bt_status bt_wire_get_options(bt_rd *r, bt_arena *arena, bt_engine_options *out,
     o.model_path = get_string(r, arena, BT_WIRE_PATH_MAX);
     o.device = get_string(r, arena, BT_WIRE_NAME_MAX);
     o.usage_path = get_string(r, arena, BT_WIRE_PATH_MAX);
+    o.quant = get_string(r, arena, BT_WIRE_NAME_MAX);
     o.threads = get_range(r, 0, 4096);
     o.slots = get_range(r, 0, INT32_MAX);
     o.ctx = get_range(r, 0, INT32_MAX);
     o.kv_tokens = get_range(r, 0, INT32_MAX);
     o.step_tokens = get_range(r, 0, INT32_MAX);
     o.step_ms = get_range(r, 0, INT32_MAX);
-    o.kv_format = (bt_kv_format)get_range(r, BT_KV_F16, BT_KV_F32);
+    o.kv_format = (bt_kv_format)get_range(r, BT_KV_F16, BT_KV_FP8);
+    o.deterministic = get_bool(r);
     o.share_prefix = get_bool(r);
     bt_status status = wire_end(r, "options", err);
     if (!status) *out = o;
@@ -246,6 +250,16 @@ void bt_wire_put_stop(bt_buf *b)
     bt_frame_end(b, bt_frame_begin(b, BT_WIRE_STOP));
 }
 
+void bt_wire_put_park(bt_buf *b)
+{
+    bt_frame_end(b, bt_frame_begin(b, BT_WIRE_PARK));
+}
+
+void bt_wire_put_wake(bt_buf *b)
+{
+    bt_frame_end(b, bt_frame_begin(b, BT_WIRE_WAKE));
+}
+
 bt_status bt_wire_get_command(uint16_t type, bt_rd *r, bt_wire_command *out, bt_err *err)
 {
     bt_wire_command c = {0};
@@ -262,7 +276,9 @@ bt_status bt_wire_get_command(uint16_t type, bt_rd *r, bt_wire_command *out, bt_
         c.budget_final = get_bool(r);
         break;
     case BT_WIRE_RELEASE: c.request = bt_get_u64(r); break;
-    case BT_WIRE_STOP: break;
+    case BT_WIRE_STOP:
+    case BT_WIRE_PARK:
+    case BT_WIRE_WAKE: break;
     default: return bt_err_set(err, BT_EIO, type, "the peer sent a frame of unknown type %d", type);
     }
     bt_status status = wire_end(r, "command", err);

@@ -114,7 +114,7 @@ static void put_end(bt_buf *b, const bt_engine_event *ev)
 static bt_status get_status(bt_rd *r)
 {
     int32_t s = bt_get_i32(r);
-    if (s > BT_OK || s < BT_EINTERNAL) r->ok = false;
+    if (s > BT_OK || s < BT_ENODEVICE) r->ok = false;
     return r->ok ? (bt_status)s : BT_OK;
 }
 
@@ -154,6 +154,7 @@ static void put_ready(bt_buf *b, const bt_engine_event *ev)
     bt_put_i32(b, ev->u.ready.page_tokens);
     bt_put_i32(b, ev->u.ready.rows_max);
     bt_put_i32(b, ev->u.ready.eos);
+    bt_put_i32(b, ev->u.ready.can_park);
     bt_put_u64(b, ev->u.ready.weights_bytes);
     bt_put_u64(b, ev->u.ready.kv_bytes);
     bt_put_u64(b, ev->u.ready.scratch_bytes);
@@ -173,6 +174,7 @@ static void get_ready(bt_rd *r, bt_wire_storage *st, bt_engine_event *ev)
     ev->u.ready.page_tokens = get_count(r, INT32_MAX);
     ev->u.ready.rows_max = get_count(r, INT32_MAX);
     ev->u.ready.eos = bt_get_i32(r);
+    ev->u.ready.can_park = get_count(r, 1) != 0;
     ev->u.ready.weights_bytes = bt_get_u64(r);
     ev->u.ready.kv_bytes = bt_get_u64(r);
     ev->u.ready.scratch_bytes = bt_get_u64(r);
@@ -184,6 +186,25 @@ static void get_ready(bt_rd *r, bt_wire_storage *st, bt_engine_event *ev)
     ev->u.ready.device = get_text(r, st->name[0], BT_WIRE_NAME_MAX);
     ev->u.ready.name = get_text(r, st->name[1], BT_WIRE_NAME_MAX);
     if (ev->u.ready.eos < -1 || ev->u.ready.page_tokens < 1) r->ok = false;
+}
+
+static void put_residency(bt_buf *b, const bt_engine_event *ev)
+{
+    bt_put_i32(b, ev->u.residency.level);
+    bt_put_u64(b, ev->u.residency.bytes);
+    bt_put_u64(b, ev->u.residency.free_bytes);
+    bt_put_u64(b, (uint64_t)ev->u.residency.took_ns);
+    bt_put_i32(b, ev->u.residency.from_host);
+}
+
+static void get_residency(bt_rd *r, bt_engine_event *ev)
+{
+    ev->u.residency.level = get_count(r, 2);
+    ev->u.residency.bytes = bt_get_u64(r);
+    ev->u.residency.free_bytes = bt_get_u64(r);
+    ev->u.residency.took_ns = (int64_t)bt_get_u64(r);
+    ev->u.residency.from_host = get_count(r, 1) != 0;
+    if (ev->u.residency.took_ns < 0) r->ok = false;
 }
 
 void bt_wire_put_event(bt_buf *b, const bt_engine_event *ev)
@@ -210,6 +231,7 @@ void bt_wire_put_event(bt_buf *b, const bt_engine_event *ev)
         bt_put_i32(b, (int32_t)ev->u.fatal.code);
         put_text(b, ev->u.fatal.message, sizeof((bt_wire_storage *)0)->message - 1);
         break;
+    case BT_EE_RESIDENCY: put_residency(b, ev); break;
     }
     bt_frame_end(b, mark);
 }
@@ -217,7 +239,7 @@ void bt_wire_put_event(bt_buf *b, const bt_engine_event *ev)
 bt_status bt_wire_get_event(uint16_t type, bt_rd *r, bt_wire_storage *storage, bt_engine_event *out,
                             bt_err *err)
 {
-    if (type < BT_WIRE_EVENT || type > BT_WIRE_EVENT + BT_EE_FATAL)
+    if (type < BT_WIRE_EVENT || type > BT_WIRE_EVENT + BT_EE_RESIDENCY)
         return bt_err_set(err, BT_EIO, type, "the engine sent a frame of unknown type %d", type);
     bt_engine_event ev = {.type = (bt_engine_event_type)(type - BT_WIRE_EVENT)};
     ev.request = bt_get_u64(r);
@@ -241,6 +263,7 @@ bt_status bt_wire_get_event(uint16_t type, bt_rd *r, bt_wire_storage *storage, b
         ev.u.fatal.code = get_status(r);
         ev.u.fatal.message = get_text(r, storage->message, sizeof storage->message - 1);
         break;
+    case BT_EE_RESIDENCY: get_residency(r, &ev); break;
     }
     if (!r->ok || r->at != r->end)
         return bt_err_set(err, BT_EIO, type, "the engine sent a damaged frame of type %d", type);

@@ -367,7 +367,7 @@ static bt_status read_shape(bt_gguf *g, bt_gguf_tensor *t, bt_err *err)
         t->dim[i] = (int64_t)dim;
     }
     if (!read_u32(g, &id)) return cut_short(g, "a tensor's description", err);
-    const bt_format_info *f = id <= INT32_MAX ? bt_format_get((int32_t)id) : NULL;
+    const bt_format_info *f = id < BT_FORMAT_OWN ? bt_format_get((int32_t)id) : NULL;
     if (!f) return refuse_format(g, t, id, err);
     if (t->dim[0] % f->elems)
         return bt_err_set(err, BT_EFORMAT, 0,

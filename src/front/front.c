@@ -4,12 +4,12 @@
  * Shutdown is one function, the reverse of start: stop accepting -> cancel the queue -> let running
  * requests end or cancel them -> stop the engine -> post or void -> join. */
 #include "front/internal.h"
-#include "text/decode.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "text/open.h"
 #include <string.h>
 
 enum {
@@ -107,8 +107,8 @@ const bt_accounts *bt_front_accounts(bt_front *f)
 
 static bt_status submit_check(const bt_front *f, const bt_front_request *req, bt_err *err)
 {
-    int given = (req->text != NULL) + (req->tokens != NULL) + (req->messages != NULL);
-    if (given != 1 || (req->tokens && req->n_tokens < 1) || (req->messages && req->n_messages < 1))
+    int given = (req->text != NULL) + (req->tokens != NULL) + (req->chat != NULL);
+    if (given != 1 || (req->tokens && req->n_tokens < 1))
         return bt_err_set(err, BT_EINVAL, 0, "the prompt is missing or empty");
     if (req->n_seq < 1 || req->n_seq > BT_SEQS_PER_REQUEST_MAX)
         return bt_err_set(err, BT_EINVAL, 0, "'n' must be between 1 and %d",
@@ -161,46 +161,6 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, 
     bt_stream_unref(s);
     bt_stream_unref(s);
     return bt_err_set(err, st, 0, "%s; try again in a moment", bt_status_get(st)->text);
-}
-
-/* ---- text services */
-
-bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special,
-                            bool parse_special, int32_t **ids, size_t *n_ids, bt_err *err)
-{
-    bt_encoder *enc = NULL;
-    const int32_t *found;
-    size_t count;
-    bt_encode_options opt = {add_special, parse_special};
-    bt_status st = bt_encoder_open(f->tokenizer, &enc, err);
-    if (st == BT_OK) st = bt_encode(enc, text, n, &opt, 0, &found, &count, err);
-    if (st == BT_OK) {
-        int32_t *copy = bt_malloc((count + 1) * sizeof *copy);
-        if (copy) {
-            memcpy(copy, found, count * sizeof *copy);
-            *ids = copy;
-            *n_ids = count;
-        } else {
-            st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for %zu tokens", count);
-        }
-    }
-    bt_encoder_close(enc);
-    return st;
-}
-
-bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
-                              size_t *n_text, bt_err *err)
-{
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= bt_vocab_size(f->vocab))
-            return bt_err_set(err, BT_EINVAL, 0, "'tokens' holds %d, but ids go from 0 to %d",
-                              ids[i], bt_vocab_size(f->vocab) - 1);
-    return bt_decode(f->vocab, ids, n, false, text, n_text, err);
-}
-
-const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n)
-{
-    return bt_vocab_bytes(f->vocab, id, n);
 }
 
 /* ---- what others ask of the scheduler's state */
@@ -259,7 +219,9 @@ static void open_options(bt_front *f, const bt_front_options *opt)
     f->opt = *opt;
     f->opt.engine.model_path = keep(f, opt->engine.model_path);
     f->opt.engine.device = keep(f, opt->engine.device);
+    f->opt.engine.quant = keep(f, opt->engine.quant);
     f->opt.model_alias = keep(f, opt->model_alias);
+    f->opt.chat_template = keep(f, opt->chat_template);
     f->opt.data_dir = keep(f, opt->data_dir);
     f->opt.engine_program = keep(f, opt->engine_program ? opt->engine_program : "/proc/self/exe");
     memset(&f->opt.accounts, 0, sizeof f->opt.accounts); // read by bt_accounts_open only
@@ -281,18 +243,38 @@ static void open_alias(bt_front *f)
         f->state_model[n - 5] = 0;
 }
 
+/* A template of the model's that cannot be used costs the chats, not the model: each is refused
+ * with the reason. The owner's own must be one. */
+static bt_status open_chat(bt_front *f, bt_err *err)
+{
+    bt_status st = bt_chat_open(f->vocab, f->opt.chat_template, &f->chat, &f->chat_why);
+    if (st == BT_OK) f->state.chat_template = !bt_chat_is_plain(f->chat);
+    if (st == BT_OK) return st;
+    if (f->opt.chat_template || st == BT_ENOMEM) {
+        if (err) *err = f->chat_why;
+        return st;
+    }
+    bt_log(BT_LOG_WARN, "chat.template", "error=\"%s\" hint=\"give --chat-template plain\"",
+           f->chat_why.msg);
+    return BT_OK;
+}
+
 static bt_status open_text(bt_front *f, bt_err *err)
 {
+    bt_gguf *file = NULL;
     bt_str arch = {"", 0};
     int64_t ctx = INT32_MAX;
     char key[96];
-    bt_status st = bt_gguf_open(f->opt.engine.model_path, &f->file, err);
-    if (st == BT_OK) st = bt_vocab_open(f->file, &f->vocab, err);
-    if (st == BT_OK) st = bt_tokenizer_open(f->file, f->vocab, &f->tokenizer, err);
-    if (st == BT_OK) st = bt_gguf_string(f->file, "general.architecture", &arch, err);
-    if (st) return st;
-    snprintf(key, sizeof key, "%.*s.context_length", (int)BT_MIN(arch.n, 64), arch.s);
-    st = bt_gguf_int(f->file, key, 1, INT32_MAX, &ctx, err);
+    const char *path = f->opt.engine.model_path;
+    bt_status st = bt_text_open(path, NULL, &f->vocab, &f->tokenizer, err);
+    if (st == BT_OK) st = open_chat(f, err);
+    if (st == BT_OK) st = bt_gguf_open(path, &file, err);
+    if (st == BT_OK) st = bt_gguf_string(file, "general.architecture", &arch, err);
+    if (st == BT_OK) {
+        snprintf(key, sizeof key, "%.*s.context_length", (int)BT_MIN(arch.n, 64), arch.s);
+        st = bt_gguf_int(file, key, 1, INT32_MAX, &ctx, err);
+    }
+    bt_gguf_close(file);
     int64_t wanted = f->opt.engine.ctx > 0 ? f->opt.engine.ctx : CTX_DEFAULT;
     f->state.ctx = (int32_t)BT_MIN(ctx, wanted);
     return st;
@@ -429,9 +411,9 @@ void bt_front_close(bt_front *f)
     bt_sched_close(f->sched);
     bt_ledger_close(f->ledger);
     bt_accounts_close(f->accounts);
+    bt_chat_close(f->chat);
     bt_tokenizer_close(f->tokenizer);
     bt_vocab_close(f->vocab);
-    bt_gguf_close(f->file);
     bt_map_release(&f->registry);
     for (size_t i = 0; i < BT_COUNT(f->strings); i++) bt_free(f->strings[i]);
     pthread_mutex_destroy(&f->sched_mu);

@@ -10,7 +10,7 @@
 #include "quota/account.h"
 #include "base/buf.h"
 #include "quota/ledger.h"
-#include "text/chat.h"
+#include "text/template.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,25 +21,28 @@ typedef struct bt_stream bt_stream;
 typedef struct bt_front_options {
     bt_engine_options engine;     // model_path and the rest; usage_path is front's own business
     const char *model_alias;      // name shown by /v1/models; NULL = file's base name without .gguf
+    const char *chat_template;    // "plain" or a template's source; NULL = the model's own
     const char *data_dir;         // made if missing
     bt_accounts_options accounts; // keys, tiers, proxies, owner
     int32_t queue;                // waiting requests in all; 0 = 1024
     int32_t queue_wait_s;         // longest wait in the queue; 0 = 600
+    int32_t park_after_s;         // the model is parked after so long without requests; 0 = never
     int32_t engine_timeout_s;     // an engine with work and without a word is killed; 0 = 60
     double price;                 // charged = device x price; 0 = 1
     int32_t stream_bytes;         // ring of one stream; 0 = 256 KiB
     const char *engine_program;   // runs as the engine process; NULL = this program
 } bt_front_options;
 
-/* Where prompt text comes from: exactly one of text, tokens or messages. */
+/* Where prompt text comes from: exactly one of text, tokens or chat. */
 typedef struct bt_front_request {
     bt_identity identity; // from bt_account_identify
     const char *text;     // completions
     size_t n_text;
     const int32_t *tokens; // completions with token ids
     int32_t n_tokens;
-    const bt_message *messages; // chat
-    int32_t n_messages;
+    const bt_template_chat *chat; // its time and plain_safe are front's own business
+    bool parse_special; // control tokens spelled in the users' text count; default: plain text
+    bool bare;          // text: without the tokens that the model wants before and after a text
     int32_t n_seq;
     bt_gen_params params; // max_tokens 0 = as many as the context holds
     double lease_seconds; // 0 = the tier's default (60 s or its maximum)
@@ -108,7 +111,7 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out);
 void bt_stream_cancel(bt_stream *s);
 void bt_stream_unref(bt_stream *s);
 
-/* Text services, answered on the caller's thread (pure). */
+/* Text services, answered on the caller's thread (pure, bounded). */
 bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special,
                             bool parse_special, int32_t **ids, size_t *n_ids,
                             bt_err *err); // *ids: bt_free
@@ -117,14 +120,26 @@ bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **
                               bt_err *err); // *text: bt_free, valid UTF-8
 /* Bytes of one token's piece; NULL if out of range. */
 const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n);
+/* The same, but a control token's is its name. */
+const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n);
+/* A chat as the model's template writes it: the prompt's text, and its tokens as a request would
+ * have them. text or ids may be NULL: not wanted; both are bt_free's, text ends in a NUL. */
+bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_special, char **text,
+                        size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err);
 
 /* State for /health, /v1/models, /v1/queue, /v1/quota, /metrics. */
 typedef struct bt_front_state {
     bool ready, draining;
     bool failed;       // the model could not be loaded at start-up: message says why
+    bool chat_template; // the model's own, or the owner's: not the plain format
     const char *model; // alias
     char message[248]; // why not ready, or ""
+    bt_status code;    // of what the engine said last when it could not go on
     uint64_t load_done, load_total;
+    int32_t residency;          // 0 running, 1 parked, 2 asleep: its process is gone
+    bool can_park;              // whether level 1 exists on this device
+    char device[96];            // "cpu0", "cuda0 NVIDIA L4"; "" until the model was ready once
+    uint64_t device_free_bytes; // of the device after the last parking or waking; 0 = not known
     int32_t ctx, slots, vocab, n_pages, page_tokens;
     int64_t created; // unix seconds
     int32_t engine_restarts;
@@ -147,6 +162,11 @@ typedef struct bt_front_queue_entry {
 /* account_id (of bt_identity) 0 = everyone's. Returns the count written. */
 int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *out, int32_t max,
                        int32_t *depth, int32_t *slots);
+/* Owner: gives the device back (level 1 or 2, see residency.c), and takes it again. Both only ask;
+ * the state tells when it is done. BT_EBUSY: there are requests; BT_EUNSUPPORTED: level 1 on a
+ * device without it; BT_ENOTREADY: still loading. */
+bt_status bt_front_engine_park(bt_front *f, int32_t level, bt_err *err);
+bt_status bt_front_engine_wake(bt_front *f, bt_err *err);
 /* Owner: for `baton quota`. */
 bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us,
                              bt_err *err); // -1 = tier's

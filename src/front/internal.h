@@ -10,7 +10,7 @@
 #include "front/front.h"
 #include "front/stream.h"
 #include "quota/usage.h"
-#include "text/encode.h"
+#include "text/template_chat.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
@@ -80,7 +80,8 @@ typedef struct bt_link {
     pthread_mutex_t tx_mu;
     bt_buf tx;   // guarded by tx_mu: what the socket has not taken yet
     int fd;      // guarded by tx_mu; -1 while there is no engine
-    int wake_fd; // tells the link thread that tx is not empty
+    int wake_fd; // tells the link thread that tx is not empty, or to wake from sleep
+    int64_t busy_ns; // link thread: when there was last a request
     pid_t pid;   // link thread
     bool fatal;  // link thread: the engine has said why it cannot go on
     pthread_mutex_t usage_mu;
@@ -92,6 +93,9 @@ typedef struct bt_link {
     uint64_t down_settled; // guarded by down_mu: boot whose books are closed
 } bt_link;
 
+/* How far the engine is on its way to sleep (residency.c). */
+enum { BT_SLEEP_NO, BT_SLEEP_WANTED, BT_SLEEP_STOPPING };
+
 struct bt_front {
     bt_front_options opt; // strings owned
     char *strings[8];     // what opt points to
@@ -102,9 +106,10 @@ struct bt_front {
     bt_sched *sched;       // guarded by sched_mu
     pthread_mutex_t sched_mu;
 
-    bt_gguf *file; // constant after open, as the two below
-    bt_vocab *vocab;
+    bt_vocab *vocab; // constant after open, as the three below
     bt_tokenizer *tokenizer;
+    bt_chat *chat; // NULL: chat_why
+    bt_err chat_why;
 
     bt_inbox text_in;   // bt_stream *
     bt_inbox sched_in;  // bt_sched_event
@@ -120,7 +125,8 @@ struct bt_front {
     pthread_mutex_t state_mu;
     bt_front_state state; // guarded by state_mu
     char state_message[248], state_model[128];
-    atomic_bool draining, stopping;
+    atomic_bool draining, stopping, wake_wanted;
+    atomic_int sleep; // BT_SLEEP_*
     atomic_llong drained_ns; // when the drain began; 0 = it has not
 
     pthread_mutex_t wake_mu;
@@ -153,7 +159,17 @@ void bt__link_budget(bt_front *f, uint64_t request, const bt_lease *lease);
 void bt__link_cancel(bt_front *f, uint64_t request, const bt_lease *lease, bt_finish why);
 void bt__link_done(bt_front *f, uint64_t request); // posted: the engine may free its usage entry
 void bt__link_stop(bt_front *f);                   // asks the engine to end
+void bt__link_park(bt_front *f);                   // or to give its device memory back
+void bt__link_wake(bt_front *f);                   // or to take it again
 void bt__link_down_settled(bt_front *f, uint64_t boot); // a dead engine's books are closed
+
+/* ---- residency.c */
+void bt__residency_told(bt_front *f, const bt_engine_event *ev); // Thread: link
+void bt__residency_idle(bt_front *f);     // parks after the idle time. Thread: link, each second
+void bt__residency_needed(bt_front *f);   // a request was accepted: nobody sleeps now
+void bt__residency_settled(bt_front *f);  // Thread: sched, after each round
+bool bt__residency_stopping(bt_front *f); // the engine was asked to end, for sleep
+void bt__residency_sleep(bt_front *f);    // until it is woken. Thread: link
 
 /* ---- books.c */
 bt_status bt__books_open(bt_front *f, bt_err *err);

@@ -136,6 +136,24 @@ void bt__link_stop(bt_front *f)
     pthread_mutex_unlock(&f->link.tx_mu);
 }
 
+void bt__link_park(bt_front *f)
+{
+    pthread_mutex_lock(&f->link.tx_mu);
+    size_t mark = f->link.tx.len;
+    bt_wire_put_park(&f->link.tx);
+    tx_end_must(&f->link, mark);
+    pthread_mutex_unlock(&f->link.tx_mu);
+}
+
+void bt__link_wake(bt_front *f)
+{
+    pthread_mutex_lock(&f->link.tx_mu);
+    size_t mark = f->link.tx.len;
+    bt_wire_put_wake(&f->link.tx);
+    tx_end_must(&f->link, mark);
+    pthread_mutex_unlock(&f->link.tx_mu);
+}
+
 void bt__link_down_settled(bt_front *f, uint64_t boot)
 {
     pthread_mutex_lock(&f->link.down_mu);
@@ -159,6 +177,9 @@ static void on_ready(bt_front *f, const bt_engine_event *ev)
     f->state.slots = ev->u.ready.slots;
     f->state.n_pages = ev->u.ready.n_pages;
     f->state.page_tokens = ev->u.ready.page_tokens;
+    f->state.can_park = ev->u.ready.can_park;
+    f->state.residency = 0;
+    snprintf(f->state.device, sizeof f->state.device, "%s", ev->u.ready.device);
     pthread_mutex_unlock(&f->state_mu);
     bt__front_event(f, &up);
     bt__front_say(f, true, "");
@@ -242,8 +263,17 @@ static void on_event(bt_front *f, const bt_engine_event *ev)
         break;
     case BT_EE_READY: on_ready(f, ev); break;
     case BT_EE_STEP: on_step(f, ev); break;
+    case BT_EE_RESIDENCY:
+        bt__residency_told(f, ev);
+        bt_log(BT_LOG_INFO, ev->u.residency.level ? "engine.parked" : "engine.awake",
+               "bytes=%" PRIu64 " free_bytes=%" PRIu64 " took_ms=%" PRId64, ev->u.residency.bytes,
+               ev->u.residency.free_bytes, ev->u.residency.took_ns / 1000000);
+        break;
     case BT_EE_FATAL:
         f->link.fatal = true;
+        pthread_mutex_lock(&f->state_mu);
+        f->state.code = ev->u.fatal.code;
+        pthread_mutex_unlock(&f->state_mu);
         bt__front_say(f, false, ev->u.fatal.message); // the engine has logged it
         break;
     case BT_EE_PREFILL:
@@ -299,7 +329,9 @@ static bool link_read(bt_front *f, int fd, bt_wire_storage *storage)
     if (atomic_load(&f->stopping))
         bt__link_stop(f); // the first call may have come before the socket was there
     while (st == BT_OK) {
-        if (end_ns == 0 && atomic_load(&f->stopping)) end_ns = bt_now_ns() + stop_ns;
+        bt__residency_idle(f);
+        bool asked = atomic_load(&f->stopping) || bt__residency_stopping(f);
+        if (end_ns == 0 && asked) end_ns = bt_now_ns() + stop_ns;
         if (end_ns > 0 && bt_now_ns() >= end_ns) break;
         if (!link_wait(&f->link, fd)) {
             if (engine_silent(f, &quiet_ns)) break;
@@ -472,9 +504,9 @@ static bool engine_life(bt_front *f, bt_wire_storage *storage)
     pthread_mutex_unlock(&l->tx_mu);
     close(fd);
     int code = engine_reap(l, ended);
-    bool asked = atomic_load(&f->stopping);
+    bool asked = atomic_load(&f->stopping) || bt__residency_stopping(f);
     if (!asked) bt_log(BT_LOG_ERR, "engine.ended", "code=%d", code);
-    bool failed = engine_ended(f, code);
+    bool failed = engine_ended(f, code) && !asked;
     engine_down(f);
     return !asked && !failed;
 }
@@ -486,7 +518,14 @@ void *bt__link_main(void *front)
     int64_t backoff_ns = backoff_min_ns;
     while (!atomic_load(&f->stopping)) {
         int64_t start_ns = bt_now_ns();
-        if (!engine_life(f, &storage)) break;
+        f->link.busy_ns = start_ns;
+        bool again = engine_life(f, &storage);
+        if (bt__residency_stopping(f) && !atomic_load(&f->stopping)) {
+            bt__residency_sleep(f);
+            continue;
+        }
+        if (!again) break;
+        atomic_store(&f->sleep, BT_SLEEP_NO); // it ended before it could be asked to
         bt__count(&f->count.engine_restarts, 1);
         if (bt_now_ns() - start_ns > 6 * backoff_max_ns) backoff_ns = backoff_min_ns;
         for (int64_t until = bt_now_ns() + backoff_ns; bt_now_ns() < until;) {

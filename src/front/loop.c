@@ -52,6 +52,7 @@ static void act_accept(bt_front *f, const bt_sched_action *a)
     if (!s) return;
     s->accepted = true;
     bt__stream_accepted(s, &s->balance);
+    bt__residency_needed(f);
     bt_stream_unref(s);
 }
 
@@ -190,6 +191,7 @@ void *bt__sched_main(void *front)
         loop_step(f, events, (size_t)n);
         for (int i = 0; i < n; i++)
             if (events[i].type == BT_EV_ENGINE_DOWN) loop_engine_down(f, &events[i]);
+        bt__residency_settled(f);
         if (bt_now_ns() >= next_positions_ns) {
             next_positions_ns = bt_now_ns() + positions_ns;
             loop_positions(f, &moved_now);

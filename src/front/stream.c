@@ -34,6 +34,12 @@ static bool copy_params(bt_stream *s, const bt_gen_params *p)
     return true;
 }
 
+static bool copy_text(bt_stream *s, bt_template_text *t)
+{
+    if (t->text) t->text = bt_arena_strndup(&s->arena, t->text, t->len);
+    return t->text || !t->len;
+}
+
 static bool copy_prompt(bt_stream *s, const bt_front_request *req)
 {
     if (req->tokens) {
@@ -48,18 +54,16 @@ static bool copy_prompt(bt_stream *s, const bt_front_request *req)
         s->n_text = req->n_text;
         return s->text != NULL;
     }
-    bt_message *m = bt_arena_alloc(&s->arena, (size_t)req->n_messages * sizeof *m);
-    if (!m) return false;
-    for (int32_t i = 0; i < req->n_messages; i++) {
-        m[i].role =
-            bt_arena_strndup(&s->arena, req->messages[i].role, strlen(req->messages[i].role));
-        m[i].content =
-            bt_arena_strndup(&s->arena, req->messages[i].content, strlen(req->messages[i].content));
-        if (!m[i].role || !m[i].content) return false;
+    bt_template_chat *chat = bt_arena_alloc(&s->arena, sizeof *chat);
+    if (!chat) return false;
+    *chat = *req->chat;
+    s->chat = chat;
+    if (chat->name) {
+        chat->name = bt_arena_strndup(&s->arena, chat->name, strlen(chat->name));
+        if (!chat->name) return false;
     }
-    s->messages = m;
-    s->n_messages = req->n_messages;
-    return true;
+    return copy_text(s, &chat->messages) && copy_text(s, &chat->tools) &&
+           copy_text(s, &chat->documents) && copy_text(s, &chat->kwargs);
 }
 
 bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_err *err)
@@ -72,6 +76,8 @@ bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, 
     s->id = bt_random_id();
     s->identity = req->identity;
     s->n_seq = req->n_seq;
+    s->parse_special = req->parse_special;
+    s->bare = req->bare;
     s->progress = req->progress;
     s->submitted_ns = bt_now_ns();
     s->in.max_bytes = (size_t)f->opt.stream_bytes;

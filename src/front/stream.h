@@ -33,8 +33,8 @@ struct bt_stream {
     bt_arena arena; // what submit copied
     const char *text;
     size_t n_text;
-    const bt_message *messages;
-    int32_t n_messages;
+    const bt_template_chat *chat;
+    bool parse_special, bare;
 
     /* set by the text worker, constant after */
     int32_t *tokens; // owned

@@ -1,27 +1,66 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* text.c - the text worker: prompts to tokens, then on to the scheduler.
+/* text.c - the text worker: prompts to tokens, then on to the scheduler; and the text services.
  *
- * Control tokens spelled inside messages or prompts stay plain text. */
+ * Control tokens spelled by users inside messages or prompts stay plain text, unless the request
+ * asks otherwise. Chats are rendered here, never on the HTTP loop: a template is bounded, but not
+ * short. */
 #include "base/clock.h"
 #include "front/internal.h"
+#include "text/decode.h"
 #include <string.h>
 
+/* ---- prompts to tokens */
+
 /* Adds the format's own stop string, if there is room among the request's. */
-static bt_status chat_add_stop(bt_stream *s, bt_err *err)
+static bt_status chat_add_stop(bt_stream *s, const char *own, bt_err *err)
 {
     int32_t n = s->params.n_stop;
-    if (n >= BT_STOP_MAX) return BT_OK;
+    if (!own || n >= BT_STOP_MAX) return BT_OK;
     const char **stop = bt_arena_alloc(&s->arena, ((size_t)n + 1) * sizeof *stop);
     if (!stop) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
     for (int32_t i = 0; i < n; i++) stop[i] = s->params.stop[i];
-    stop[n] = bt_chat_stop;
+    stop[n] = own;
     s->params.stop = stop;
     s->params.n_stop = n + 1;
     return BT_OK;
 }
 
+static bt_status chat_render(const bt_front *f, const bt_template_chat *chat, bt_jinja_output *out,
+                             bt_err *err)
+{
+    if (!f->chat)
+        return bt_err_set(err, BT_EUNSUPPORTED, 0,
+                          "this model's chat template cannot be used (%.150s): use "
+                          "/v1/completions",
+                          f->chat_why.msg);
+    return bt_chat_render(f->chat, chat, out, err);
+}
+
+static bt_status encode_chat(const bt_front *f, bt_encoder *enc, const bt_template_chat *chat,
+                             bool parse_special, size_t n_max, const int32_t **ids, size_t *n,
+                             bt_err *err)
+{
+    bt_jinja_output prompt = {0};
+    bt_status st = chat_render(f, chat, &prompt, err);
+    if (st == BT_OK) st = bt_chat_encode(f->chat, enc, &prompt, parse_special, n_max, ids, n, err);
+    bt_jinja_output_release(&prompt);
+    return st;
+}
+
+/* A private copy of ids; NULL if there is no memory. */
+static int32_t *copy_ids(const int32_t *ids, size_t n, bt_err *err)
+{
+    int32_t *copy = bt_malloc((n + 1) * sizeof *copy);
+    if (copy && n) memcpy(copy, ids, n * sizeof *copy);
+    if (!copy) bt_err_set(err, BT_ENOMEM, 0, "out of memory for %zu tokens", n);
+    return copy;
+}
+
 static bt_status text_encode(bt_front *f, bt_encoder *enc, bt_stream *s, int32_t ctx, bt_err *err)
 {
+    const int32_t *ids;
+    size_t n;
+    bt_status st;
     if (s->tokens) {
         for (int32_t i = 0; i < s->n_tokens; i++)
             if (s->tokens[i] < 0 || s->tokens[i] >= bt_vocab_size(f->vocab))
@@ -30,30 +69,21 @@ static bt_status text_encode(bt_front *f, bt_encoder *enc, bt_stream *s, int32_t
                                   bt_vocab_size(f->vocab) - 1);
         return BT_OK;
     }
-    bt_buf chat = BT_BUF_INIT;
-    const int32_t *ids;
-    size_t n;
-    bt_status st = BT_OK;
-    if (s->messages) {
-        bt_chat_render(s->messages, s->n_messages, &chat);
-        st = chat.failed ? bt_err_set(err, BT_ETOOBIG, 0, "the messages are too long")
-                         : chat_add_stop(s, err);
+    if (s->chat) {
+        st = encode_chat(f, enc, s->chat, s->parse_special, (size_t)ctx, &ids, &n, err);
+        if (st == BT_OK) st = chat_add_stop(s, bt_chat_stop(f->chat), err);
+    } else {
+        bt_encode_options opt = {.add_special = !s->bare, .parse_special = s->parse_special};
+        st = bt_encode(enc, s->text, s->n_text, &opt, (size_t)ctx, &ids, &n, err);
     }
-    if (st == BT_OK) {
-        bt_encode_options opt = {.add_special = true, .parse_special = false};
-        st = bt_encode(enc, s->messages ? chat.data : s->text, s->messages ? chat.len : s->n_text,
-                       &opt, (size_t)ctx, &ids, &n, err);
-    }
-    bt_buf_release(&chat);
     if (st == BT_ECONTEXT)
         return bt_err_set(err, st, 0,
                           "the prompt is longer than this model's context of %d tokens; shorten it",
                           ctx);
     if (st) return st;
     if (n == 0) return bt_err_set(err, BT_EINVAL, 0, "the prompt is empty");
-    s->tokens = bt_malloc(n * sizeof *s->tokens);
-    if (!s->tokens) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for %zu tokens", n);
-    memcpy(s->tokens, ids, n * sizeof *s->tokens);
+    s->tokens = copy_ids(ids, n, err);
+    if (!s->tokens) return BT_ENOMEM;
     s->n_tokens = (int32_t)n;
     return BT_OK;
 }
@@ -153,4 +183,71 @@ void *bt__text_main(void *front)
         }
     bt_encoder_close(enc);
     return NULL;
+}
+
+/* ---- text services */
+
+bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special,
+                            bool parse_special, int32_t **ids, size_t *n_ids, bt_err *err)
+{
+    bt_encoder *enc = NULL;
+    const int32_t *found;
+    size_t count;
+    bt_encode_options opt = {.add_special = add_special, .parse_special = parse_special};
+    bt_status st = bt_encoder_open(f->tokenizer, &enc, err);
+    if (st == BT_OK) st = bt_encode(enc, text, n, &opt, 0, &found, &count, err);
+    if (st == BT_OK) {
+        int32_t *copy = copy_ids(found, count, err);
+        st = copy ? BT_OK : BT_ENOMEM;
+        if (copy) *ids = copy, *n_ids = count;
+    }
+    bt_encoder_close(enc);
+    return st;
+}
+
+bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_special, char **text,
+                        size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err)
+{
+    bt_jinja_output prompt = {0};
+    bt_encoder *enc = NULL;
+    const int32_t *found;
+    size_t count;
+    int32_t *copy = NULL;
+    bt_status st = chat_render(f, chat, &prompt, err);
+    if (st == BT_OK && ids) {
+        st = bt_encoder_open(f->tokenizer, &enc, err);
+        if (st == BT_OK)
+            st = bt_chat_encode(f->chat, enc, &prompt, parse_special, 0, &found, &count, err);
+        if (st == BT_OK && !(copy = copy_ids(found, count, err))) st = BT_ENOMEM;
+    }
+    if (st == BT_OK && ids) *ids = copy, *n_ids = count;
+    if (st == BT_OK && text) {
+        *text = prompt.text;
+        *n_text = prompt.len;
+        prompt.text = NULL;
+    }
+    bt_encoder_close(enc);
+    bt_jinja_output_release(&prompt);
+    return st;
+}
+
+bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
+                              size_t *n_text, bt_err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= bt_vocab_size(f->vocab))
+            return bt_err_set(err, BT_EINVAL, 0, "'tokens' holds %d, but ids go from 0 to %d",
+                              ids[i], bt_vocab_size(f->vocab) - 1);
+    return bt_decode(f->vocab, ids, n, false, text, n_text, err);
+}
+
+const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n)
+{
+    return bt_vocab_bytes(f->vocab, id, n);
+}
+
+const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n)
+{
+    const char *s = bt_vocab_bytes(f->vocab, id, n);
+    return s && bt_vocab_is_special(f->vocab, id) ? bt_vocab_piece(f->vocab, id, n) : s;
 }

@@ -5,12 +5,15 @@
  * depends on them (and a client that does not stream reads nothing until the end). Once a stream's
  * status line is out, events are taken only when the socket has room, so that a slow reader fills
  * its ring in front and ends there, and costs no memory here. */
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "http/internal.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+static const int64_t LOADING_NS = 1000000000; // between two words on a load that one waits for
 
 /* ---- parsing */
 
@@ -229,7 +232,16 @@ enum MHD_Result bt__generate_respond(bt_call *c)
 void bt__generate_beat(bt_call *c, int64_t now_ns)
 {
     int64_t beat_ns = (int64_t)c->conn->server->opt.beat_ms * 1000000;
-    if (c->stage != BT_STAGE_STREAM || !c->parked || now_ns - c->sent_ns < beat_ns) return;
-    bt_buf_adds(&c->out, ": beat\n\n");
-    bt__call_unpark(c);
+    if (c->stage != BT_STAGE_STREAM || !c->parked) return;
+    int64_t silent_ns = now_ns - c->sent_ns;
+    if (silent_ns < BT_MIN(beat_ns, LOADING_NS)) return;
+    bt_front_state st = {0};
+    bt_front_state_get(c->conn->server->front, &st);
+    bool loading = st.load_done < st.load_total && (!st.ready || st.residency > 0);
+    if (loading)
+        bt_buf_addf(&c->out, ": loading done=%" PRIu64 " total=%" PRIu64 "\n\n", st.load_done,
+                    st.load_total);
+    else if (silent_ns >= beat_ns)
+        bt_buf_adds(&c->out, ": beat\n\n");
+    if (loading || silent_ns >= beat_ns) bt__call_unpark(c);
 }

@@ -164,6 +164,10 @@ void bt__generate_beat(bt_call *c, int64_t now_ns);
 void bt__generate_cancel(bt_call *c);
 void bt__generate_release(bt_call *c);
 
+/* engines.c */
+void bt__engines_list(bt_call *c);
+void bt__engines_change(bt_call *c);
+
 /* routes.c */
 /* NULL: nothing there, or (methods not empty) not for this method. */
 const bt_route *bt__route_find(const char *method, const char *path, const char **tail,

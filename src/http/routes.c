@@ -2,7 +2,6 @@
 /* routes.c - the route table, and the answers that are not generations. */
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/utf8.h"
 #include "http/internal.h"
 #include "http/page.h"
 #include <inttypes.h>
@@ -44,6 +43,7 @@ static void health_body(bt_call *c, const bt_front_state *st)
     bt_jw_kbool(&w, "live", true);
     bt_jw_kbool(&w, "ready", ok);
     bt_jw_kstr(&w, "model", st->model);
+    bt_jw_kint(&w, "residency", st->residency); // 0 running, 1 parked, 2 asleep: a request wakes it
     if (!ok) {
         bt_jw_kstr(&w, "message", st->message);
         bt_jw_kint(&w, "load_done", (int64_t)st->load_done);
@@ -84,6 +84,7 @@ static void write_model(bt_jw *w, const bt_front_state *st)
     bt_jw_kint(w, "created", st->created);
     bt_jw_kstr(w, "owned_by", "baton");
     if (st->ready) bt_jw_kint(w, "max_model_len", st->ctx);
+    bt_jw_kbool(w, "chat_template", st->chat_template); // else chats get the plain format
     bt_jw_key(w, "meta");
     bt_jw_open(w, '{');
     bt_jw_kbool(w, "ready", st->ready);
@@ -170,109 +171,30 @@ static void metrics(bt_call *c)
     if (c->status == 200) c->type = "text/plain; version=0.0.4; charset=utf-8";
 }
 
-/* ---- tokenize, detokenize: llama-server's shapes */
+/* ---- tokenize, detokenize, apply-template: llama-server's shapes */
 
-static void write_piece(bt_jw *w, const bt_front *f, int32_t id)
+static void text_route(bt_call *c, bt_llama_route route)
 {
-    size_t n = 0;
-    const char *s = bt_front_token_bytes((bt_front *)f, id, &n);
-    bt_jw_open(w, '{');
-    bt_jw_kint(w, "id", id);
-    bt_jw_key(w, "piece");
-    if (s && bt_utf8_valid_prefix(s, n) == n) {
-        bt_jw_strn(w, s, n);
-    } else {
-        bt_jw_open(w, '[');
-        for (size_t i = 0; s && i < n; i++) bt_jw_int(w, (unsigned char)s[i]);
-        bt_jw_close(w, ']');
-    }
-    bt_jw_close(w, '}');
+    bt_api_error e;
+    bt_status rc = bt_llama_answer(route, front_of(c), c->body.data ? c->body.data : "",
+                                   c->body.len, &c->reply, &e);
+    if (rc == BT_OK)
+        bt__call_json(c, 200);
+    else
+        bt__call_fail(c, rc, e.err.msg, e.param, e.code);
 }
 
 static void tokenize(bt_call *c)
 {
-    cJSON *root;
-    const char *content = NULL;
-    bool add_special = false, parse_special = true, pieces = false;
-    int32_t *ids = NULL;
-    size_t n = 0;
-    bt_err err = {0};
-    if (!body_object(c, &root)) return;
-    bt_status rc;
-    if ((rc = bt_json_get_str(root, "content", &content, &err)) ||
-        (rc = bt_json_get_bool(root, "add_special", &add_special, &err)) ||
-        (rc = bt_json_get_bool(root, "parse_special", &parse_special, &err)) ||
-        (rc = bt_json_get_bool(root, "with_pieces", &pieces, &err)))
-        goto done;
-    if (!content) {
-        rc = bt_err_set(&err, BT_EINVAL, 0, "'content' is missing: the text to tokenize");
-        goto done;
-    }
-    rc = bt_front_tokenize(front_of(c), content, strlen(content), add_special, parse_special, &ids,
-                           &n, &err);
-    if (rc != BT_OK) goto done;
-    bt_jw w = bt_jw_on(&c->reply);
-    bt_jw_open(&w, '{');
-    bt_jw_key(&w, "tokens");
-    bt_jw_open(&w, '[');
-    for (size_t i = 0; i < n; i++) {
-        if (pieces)
-            write_piece(&w, front_of(c), ids[i]);
-        else
-            bt_jw_int(&w, ids[i]);
-    }
-    bt_jw_close(&w, ']');
-    bt_jw_close(&w, '}');
-    bt__call_json(c, 200);
-done:
-    if (rc != BT_OK) bt__call_error(c, &err);
-    bt_free(ids);
-    cJSON_Delete(root);
+    text_route(c, BT_LLAMA_TOKENIZE);
 }
-
 static void detokenize(bt_call *c)
 {
-    cJSON *root;
-    int32_t *ids = NULL;
-    char *text = NULL;
-    size_t n = 0, n_text = 0;
-    bt_err err = {0};
-    bt_status rc = BT_OK;
-    if (!body_object(c, &root)) return;
-    const cJSON *list = bt_json_item(root, "tokens");
-    if (!cJSON_IsArray(list)) {
-        rc = bt_err_set(&err, BT_EINVAL, 0, "'tokens' must be an array of token ids");
-        goto done;
-    }
-    ids = bt_malloc(((size_t)cJSON_GetArraySize(list) + 1) * sizeof *ids);
-    if (!ids) {
-        rc = bt_err_set(&err, BT_ENOMEM, 0, "out of memory for the tokens");
-        goto done;
-    }
-    for (const cJSON *item = list->child; item; item = item->next, n++) {
-        double v = cJSON_IsNumber(item) ? item->valuedouble : -1;
-        if (!(v >= 0 && v <= INT32_MAX) || v != (double)(int32_t)v) {
-            rc = bt_err_set(&err, BT_EINVAL, 0,
-                            "'tokens' has something at place %zu that is not a "
-                            "token id",
-                            n);
-            goto done;
-        }
-        ids[n] = (int32_t)v;
-    }
-    rc = bt_front_detokenize(front_of(c), ids, n, &text, &n_text, &err);
-    if (rc != BT_OK) goto done;
-    bt_jw w = bt_jw_on(&c->reply);
-    bt_jw_open(&w, '{');
-    bt_jw_key(&w, "content");
-    bt_jw_strn(&w, text, n_text);
-    bt_jw_close(&w, '}');
-    bt__call_json(c, 200);
-done:
-    if (rc != BT_OK) bt__call_error(c, &err);
-    bt_free(text);
-    bt_free(ids);
-    cJSON_Delete(root);
+    text_route(c, BT_LLAMA_DETOKENIZE);
+}
+static void apply_template(bt_call *c)
+{
+    text_route(c, BT_LLAMA_APPLY_TEMPLATE);
 }
 
 /* ---- quota, queue, accounts */
@@ -437,8 +359,11 @@ static const bt_route routes[] = {
      bt__generate_parse_completion},
     {"POST", "/tokenize", false, BT_NEED_IDENTITY, true, false, tokenize},
     {"POST", "/detokenize", false, BT_NEED_IDENTITY, true, false, detokenize},
+    {"POST", "/apply-template", false, BT_NEED_IDENTITY, true, false, apply_template},
     {"GET", "/v1/quota", false, BT_NEED_IDENTITY, true, false, quota},
     {"GET", "/v1/queue", false, BT_NEED_IDENTITY, true, false, queue},
+    {"GET", "/v1/engines", false, BT_NEED_OWNER, false, false, bt__engines_list},
+    {"POST", "/v1/engines/", true, BT_NEED_OWNER, false, false, bt__engines_change},
     {"GET", "/v1/accounts", false, BT_NEED_OWNER, true, false, accounts},
     {"POST", "/v1/accounts/", true, BT_NEED_OWNER, true, false, account_change},
 };

@@ -14,6 +14,7 @@ typedef struct bt_model {
     uint64_t n_params;     // elements of all tensors in use
     uint64_t weights_bytes; // their bytes in the file
     bt_gguf *own;  // owned; NULL if gguf is the caller's
+    void *requantized; // owned: matrices converted by bt_model_requant(), or NULL
     float *floats; // owned: norms, biases and rope divisors as aligned F32
 } bt_model;
 

@@ -175,6 +175,9 @@ static bt_device_plan shape_of(const bt_plan_ask *a)
     int32_t rows = (int32_t)(LOGITS_BYTES / ((int64_t)a->recipe->vocab * 4));
     d.out_max = BT_MIN(BT_MAX(rows, d.seqs_max), d.rows_max);
     d.kv_format = a->kv_format;
+    d.ordinal = a->ordinal;
+    d.deterministic = a->deterministic;
+    d.keep_host = a->keep_host;
     return d;
 }
 
@@ -276,7 +279,7 @@ void bt_plan_print(const bt_plan *p, bt_buf *out)
     bt_buf_addf(out, "%-10s %10s\n", "weights", bt_bytes_text(p->weights_bytes, text));
     bt_buf_addf(out, "%-10s %10s  %d pages of %d tokens in %s\n", "KV cache",
                 bt_bytes_text(p->kv_bytes, text), d->n_pages, d->page_tokens,
-                d->kv_format == BT_KV_F16 ? "F16" : "F32");
+                bt_kv_format_name(d->kv_format));
     bt_buf_addf(out, "%-10s %10s  %d rows a step, %d threads\n", "scratch",
                 bt_bytes_text(p->scratch_bytes, text), d->rows_max, d->threads);
     bt_buf_addf(out, "%-10s %10s  %d slots of up to %d tokens\n", "total",

@@ -20,8 +20,8 @@ bt_status bt_memory_read(const char *root, bt_memory *out, bt_err *err);
 
 /* Bytes as bt_backend.bytes() tells them. */
 typedef void (*bt_bytes_fn)(const bt_recipe *recipe, const bt_weights *weights,
-                            const bt_device_plan *plan, uint64_t *weights_bytes,
-                            uint64_t *kv_bytes, uint64_t *scratch_bytes);
+                            const bt_device_plan *plan, uint64_t *weights_bytes, uint64_t *kv_bytes,
+                            uint64_t *scratch_bytes);
 
 typedef struct bt_plan_ask {
     const bt_recipe *recipe;   // borrowed during the call
@@ -35,6 +35,8 @@ typedef struct bt_plan_ask {
     int32_t step_tokens; // rows a step; 0 = 512
     int32_t page_tokens; // 0 = 16
     bt_kv_format kv_format;
+    int32_t ordinal; // CUDA device; the rest as in bt_device_plan
+    bool deterministic, keep_host;
 } bt_plan_ask;
 
 typedef struct bt_plan {

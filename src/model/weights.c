@@ -295,6 +295,7 @@ void bt_model_close(bt_model *m)
     if (!m) return;
     bt_free(m->weights.layers);
     bt_free(m->floats);
+    bt_free(m->requantized);
     bt_gguf_close(m->own);
     bt_free(m);
 }

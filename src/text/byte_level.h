@@ -36,3 +36,21 @@ static inline bool bt__byte_level_decode(const char *s, size_t n, char *dst, siz
     *n_out = len;
     return true;
 }
+
+/* The spelling of n bytes into dst (room for 2 n). */
+static inline void bt__byte_level_encode(const char *s, size_t n, char *dst, size_t *n_out)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char b = (unsigned char)s[i];
+        uint32_t cp = b;
+        if (b <= 32)
+            cp = 256u + b;
+        else if (b >= 127 && b <= 160)
+            cp = 256u + 33 + (b - 127u);
+        else if (b == 173)
+            cp = 256 + 67;
+        len += bt_utf8_encode(cp, dst + len);
+    }
+    *n_out = len;
+}

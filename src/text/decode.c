@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* decode.c - tokens to text while they come.
  *
- * STAGES   token -> raw bytes -> characters (incomplete ones wait in `tail`, invalid ones become
- * U+FFFD) -> `text`, whose end is held back while it is a prefix of a stop string. STOPS    one
- * Knuth-Morris-Pratt automaton a stop string, fed byte by byte: its state is the length of the
- *          longest suffix of the text that is a prefix of the string, which is just what must be
- * held back. MEMORY   one allocation at open. `text` has room for what is held plus one token, each
- * byte of which may be replaced by the three of U+FFFD. */
+ * STAGES  token -> the vocabulary's decoder chain (whole characters that are certain) -> `text`,
+ *         whose end is held back while it is a prefix of a stop string.
+ * STOPS   one Knuth-Morris-Pratt automaton a stop string, fed byte by byte: its state is the length
+ *         of the longest suffix of the text that is a prefix of the string, which is just what must
+ *         be held back.
+ * MEMORY  two allocations at open, the chain's state and the rest. `text` has room for what is held
+ *         plus the most that the chain gives for one token. */
 #include "text/decode.h"
 #include "base/assert.h"
+#include "base/buf.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/decode_chain.h"
 #include <string.h>
-
-enum { TAIL_MAX = 3, REPLACEMENT_BYTES = 3 };
-static const char replacement[] = "\xEF\xBF\xBD";
 
 typedef struct stop_string {
     const char *s;  // in the decoder's allocation
@@ -25,55 +25,19 @@ typedef struct stop_string {
 struct bt_decoder {
     const bt_vocab *vocab; // borrowed
     bool skip_special;
-    bool strip_space; // a leading space of the next text is dropped
     bool stopped;
-    char tail[TAIL_MAX]; // an incomplete character
-    size_t n_tail;
-    char *text; // what the last call returned, then what is held back
+    bt_decode_stream *stream; // owned
+    char *text;               // what the last call returned, then what is held back
     size_t text_cap, given, held;
     int32_t n_stop;
     stop_string stop[];
 };
 
-/* What one token adds before any character is put together. */
+/* What a token is to the decoder; NULL if it is nothing to it: skipped, or no token at all. */
 static const char *token_text(const bt_vocab *v, int32_t token, bool skip_special, size_t *n)
 {
-    bt_token_kind kind = bt_vocab_token_kind(v, token);
-    bool special = kind == BT_TOKEN_CONTROL || kind == BT_TOKEN_UNKNOWN;
-    if (special && !skip_special) return bt_vocab_piece(v, token, n);
-    return bt_vocab_bytes(v, token, n);
-}
-
-/* Bytes of the maximal invalid subpart at s: the longest start of a character, else one byte. */
-static size_t invalid_subpart(const char *s, size_t n)
-{
-    for (size_t k = BT_MIN(n, (size_t)TAIL_MAX); k > 1; k--) {
-        size_t incomplete;
-        if (bt_utf8_scan(s, k, &incomplete) == 0 && incomplete == k) return k;
-    }
-    return 1;
-}
-
-/* Appends s as valid UTF-8 to dst (room for 3 n); an incomplete last character is left out and
- * counted in *tail. */
-static size_t append_valid(char *dst, const char *s, size_t n, size_t *tail)
-{
-    size_t len = 0;
-    *tail = 0;
-    while (n > 0) {
-        size_t ok = bt_utf8_scan(s, n, tail);
-        memcpy(dst + len, s, ok);
-        len += ok;
-        s += ok;
-        n -= ok;
-        if (n == 0 || *tail == n) break;
-        size_t skip = invalid_subpart(s, n); // before writing, which may reach s
-        memcpy(dst + len, replacement, REPLACEMENT_BYTES);
-        len += REPLACEMENT_BYTES;
-        s += skip;
-        n -= skip;
-    }
-    return len;
+    if (skip_special && bt_vocab_is_special(v, token)) return NULL;
+    return bt_vocab_chain_token(v, token, n);
 }
 
 static bt_status check_stops(const char *const *stop, int32_t n_stop, size_t *bytes,
@@ -116,15 +80,19 @@ bt_status bt_decoder_open(const bt_vocab *v, const char *const *stop, int32_t n_
     bt_status st = check_stops(stop, n_stop, &bytes, &longest, err);
     if (st) return st;
     size_t head = sizeof(bt_decoder) + (size_t)n_stop * sizeof(stop_string);
-    size_t text_cap = longest + (bt_vocab_piece_max(v) + TAIL_MAX) * REPLACEMENT_BYTES;
+    size_t text_cap = longest + bt_decode_chain_room(bt_vocab_chain(v));
     bt_decoder *d = bt_malloc(head + bytes * sizeof(uint16_t) + bytes + text_cap);
     if (!d)
         return bt_err_set(err, BT_ENOMEM, 0, "out of memory for a decoder of %zu bytes",
                           head + text_cap);
     memset(d, 0, head);
+    st = bt_decode_stream_open(bt_vocab_chain(v), at_start, &d->stream, err);
+    if (st) {
+        bt_free(d);
+        return st;
+    }
     d->vocab = v;
     d->skip_special = skip_special;
-    d->strip_space = at_start && bt_vocab_strip_space(v);
     d->n_stop = n_stop;
     uint16_t *fail = (uint16_t *)((char *)d + head);
     char *s = (char *)(fail + bytes);
@@ -144,6 +112,8 @@ bt_status bt_decoder_open(const bt_vocab *v, const char *const *stop, int32_t n_
 
 void bt_decoder_close(bt_decoder *d)
 {
+    if (!d) return;
+    bt_decode_stream_close(d->stream);
     bt_free(d);
 }
 
@@ -183,35 +153,26 @@ static void drop_given(bt_decoder *d)
     d->given = 0;
 }
 
+/* More text was written behind what is held. */
+static void give(bt_decoder *d, size_t more, const char **text, size_t *n)
+{
+    size_t len = d->held + more;
+    BT_ASSERT(len <= d->text_cap);
+    *text = d->text;
+    *n = d->given = stop_scan(d, d->held, len);
+    d->held = d->stopped ? 0 : len - d->given;
+}
+
 bool bt_decoder_put(bt_decoder *d, int32_t token, const char **text, size_t *n)
 {
     *text = d->text;
     *n = 0;
     if (d->stopped) return true;
-    size_t n_raw, n_tail;
+    size_t n_raw;
     const char *raw = token_text(d->vocab, token, d->skip_special, &n_raw);
     drop_given(d);
-    if (n_raw && d->strip_space) {
-        d->strip_space = false;
-        if (raw[0] == ' ') {
-            raw++;
-            n_raw--;
-        }
-    }
-    if (n_raw == 0) return false;
-    /* The bytes are put together at the far end of the buffer and converted towards its front:
-     * reading stays ahead of writing, since the room behind what is held is three times the bytes.
-     */
-    size_t joined = d->n_tail + n_raw;
-    BT_ASSERT(d->held + joined * REPLACEMENT_BYTES <= d->text_cap);
-    char *src = d->text + d->text_cap - joined;
-    memcpy(src, d->tail, d->n_tail);
-    memcpy(src + d->n_tail, raw, n_raw);
-    size_t len = d->held + append_valid(d->text + d->held, src, joined, &n_tail);
-    memcpy(d->tail, src + joined - n_tail, n_tail);
-    d->n_tail = n_tail;
-    *n = d->given = stop_scan(d, d->held, len);
-    d->held = d->stopped ? 0 : len - d->given;
+    if (!raw) return false;
+    give(d, bt_decode_stream_put(d->stream, raw, n_raw, d->text + d->held), text, n);
     return d->stopped;
 }
 
@@ -221,50 +182,49 @@ void bt_decoder_finish(bt_decoder *d, const char **text, size_t *n)
     *n = 0;
     if (d->stopped) return;
     drop_given(d);
-    size_t len = d->held, certain = len;
-    if (d->n_tail) {
-        memcpy(d->text + len, replacement, REPLACEMENT_BYTES);
-        len += REPLACEMENT_BYTES;
-        certain = stop_scan(d, d->held, len);
-    }
-    *n = d->stopped ? certain : len;
-    d->n_tail = d->held = 0;
-    d->given = *n;
+    give(d, bt_decode_stream_finish(d->stream, d->text + d->held), text, n);
+    *n = d->given += d->held; // nothing can follow that would complete a stop string
+    d->held = 0;
     d->stopped = true;
+}
+
+/* All tokens through one stream; out has no bound of its own. */
+static bt_status decode_all(const bt_vocab *v, const int32_t *ids, size_t n_ids, bool skip_special,
+                            bt_decode_stream *stream, bt_buf *out, bt_err *err)
+{
+    size_t room = bt_decode_chain_room(bt_vocab_chain(v));
+    for (size_t i = 0; i <= n_ids; i++) {
+        size_t n = 0;
+        const char *raw = i < n_ids ? token_text(v, ids[i], skip_special, &n) : NULL;
+        if (i < n_ids && !raw) continue;
+        if (!bt_buf_reserve(out, room + 1))
+            return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the text of %zu tokens", n_ids);
+        char *dst = out->data + out->len;
+        out->len +=
+            raw ? bt_decode_stream_put(stream, raw, n, dst) : bt_decode_stream_finish(stream, dst);
+    }
+    out->data[out->len] = 0;
+    return BT_OK;
 }
 
 bt_status bt_decode(const bt_vocab *v, const int32_t *ids, size_t n_ids, bool skip_special,
                     char **out, size_t *n_out, bt_err *err)
 {
-    size_t total = 0, n, tail;
-    for (size_t i = 0; i < n_ids; i++) {
-        if (!token_text(v, ids[i], skip_special, &n))
+    for (size_t i = 0; i < n_ids; i++)
+        if (ids[i] < 0 || ids[i] >= bt_vocab_size(v))
             return bt_err_set(err, BT_EINVAL, 0, "token %zu is %d; the vocabulary has ids 0 to %d",
                               i, ids[i], bt_vocab_size(v) - 1);
-        total += n;
+    bt_decode_stream *stream;
+    bt_buf text = {.max_bytes = SIZE_MAX};
+    bt_status st = bt_decode_stream_open(bt_vocab_chain(v), true, &stream, err);
+    if (st) return st;
+    st = decode_all(v, ids, n_ids, skip_special, stream, &text, err);
+    bt_decode_stream_close(stream);
+    if (st) {
+        bt_buf_release(&text);
+        return st;
     }
-    char *raw = bt_malloc(total);
-    char *text = bt_malloc(total * REPLACEMENT_BYTES + 1);
-    if (!raw || !text) {
-        bt_free(raw);
-        bt_free(text);
-        return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the text of %zu tokens", n_ids);
-    }
-    total = 0;
-    for (size_t i = 0; i < n_ids; i++) {
-        const char *s = token_text(v, ids[i], skip_special, &n);
-        memcpy(raw + total, s, n);
-        total += n;
-    }
-    size_t skip = bt_vocab_strip_space(v) && total > 0 && raw[0] == ' ';
-    size_t len = append_valid(text, raw + skip, total - skip, &tail);
-    if (tail) {
-        memcpy(text + len, replacement, REPLACEMENT_BYTES);
-        len += REPLACEMENT_BYTES;
-    }
-    text[len] = 0;
-    bt_free(raw);
-    *out = text;
-    *n_out = len;
+    *out = text.data;
+    *n_out = text.len;
     return BT_OK;
 }

@@ -2,11 +2,13 @@
 /* decode.h - tokens -> text while they are still coming: never half a character, stop strings over
  * bytes.
  *
- * One bt_decoder a sequence; fixed size after init, no allocation a token. What comes out,
- * concatenated, equals the one-shot decode: invalid bytes become U+FFFD (one a maximal invalid
- * subpart), incomplete ones at the very end too. Where a stop string is complete the text ends; of
- * two that complete with the same byte the longer one is cut, so the result does not depend on how
- * the text falls into tokens. Thread: the owner's. */
+ * One bt_decoder a sequence; fixed size after init, no allocation a token. The vocabulary's decoder
+ * chain makes the text (decode_chain.h): whole characters that no later token can change. What
+ * comes out, concatenated, equals the one-shot decode; bytes that are no UTF-8 become U+FFFD, one a
+ * maximal invalid subpart under byte-level tokens, one a byte of the whole run under byte tokens.
+ * Where a stop string is complete the text ends; of two that complete with the same byte the longer
+ * one is cut, so the result does not depend on how the text falls into tokens. Thread: the owner's.
+ */
 #pragma once
 #include "text/vocab.h"
 

@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* encode.c - text to tokens.
  *
- * STAGES   1. User-defined tokens (and control tokens, if the caller wants them) are cut out of the
- * raw text, leftmost and longest first.
- *          2. What lies between is normalized: SPM puts a space in front, Qwen2 wants NFC.
- *          3. It is cut into words: by the model's regular expression, or (SPM) where a run of
- * spaces begins.
- *          4. Each word is merged (encode_merge.c); short ones are remembered with their ids.
- * SPACES   SPM's U+2581 and the space are one byte here: the vocabulary's bytes already hold
- * spaces, and U+2581 in the text becomes one, which is what escaping all spaces would have made of
- * both. WORDS    Cutting SPM text into words is exact only where no piece holds a space after
- * another character; that is looked up in the vocabulary, and otherwise the whole text is one word.
- * MEMORY   Scratch grows with the largest text seen and is given back above KEEP_BYTES_MAX. */
+ * STAGES   1. Added tokens are cut out of the raw text, leftmost and longest first.
+ *          2. What lies between is normalized, piece by piece, and added tokens that are looked for
+ *             in normalized text are cut out of it.
+ *          3. The rest is cut into words by the pre-tokenizer.
+ *          4. Each word is encoded by the model; short ones are remembered with their ids.
+ * PARTS    Models of characters often have no pre-tokenizer, and a word is the whole text. It is
+ * cut where no piece of the vocabulary holds the two characters side by side, which changes nothing
+ * and keeps words short (bt__pairs). Only an unknown token may span such a cut, and is put together
+ * again. MEMORY   Scratch grows with the largest text seen and is given back above KEEP_BYTES_MAX.
+ */
 #include "text/encode.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "text/byte_level.h"
-#include "text/encode_nfc.h"
+#include "text/char_class.h"
 #include "text/encode_parts.h"
-#include <math.h>
 #include <string.h>
 
-enum { MERGES_MAX = 1 << 23, CACHE_SLOTS = 1 << 14, WORD_BYTES = 22, WORD_IDS = 10 };
+enum { CACHE_SLOTS = 1 << 14, WORD_BYTES = 22, WORD_IDS = 10 };
 enum { KEEP_BYTES_MAX = 96 << 20 };
 
 /* A word and its tokens: one cache line. */
@@ -34,192 +31,18 @@ typedef struct word {
 
 struct bt_encoder {
     const bt_tokenizer *t; // borrowed
-    bt_pretok_match *match;
+    bt_normalize_state *normal;
+    bt_pretok_state *split;
     bt__merger merger;
+    bt_unigram_scratch unigram;
     word *cache;  // owned [CACHE_SLOTS]
     int32_t *ids; // owned
     size_t n_ids, cap_ids;
-    char *norm; // owned: the normalized piece of text
-    size_t cap_norm;
-    int32_t *points; // owned: code points while normalizing, in two halves
-    size_t cap_points;
 };
 
 static bt_status no_memory(bt_err *err)
 {
     return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tokenizer");
-}
-
-/* ---- Opening: everything the file says about merging is checked here, once, so that encoding
- * cannot fail on it. */
-
-typedef struct merges {
-    bt_tokenizer *t;
-    bt_err *err;
-    bt_status status;
-    char raw[2 * BT_VOCAB_PIECE_BYTES_MAX];
-} merges;
-
-/* "left right", both in byte-level spelling. */
-static bool add_merge(void *ud, size_t i, bt_str s)
-{
-    merges *m = ud;
-    const char *space = s.n > 2 ? memchr(s.s + 1, ' ', s.n - 2) : NULL;
-    size_t n_left, n_right, left_len = space ? (size_t)(space - s.s) : 0;
-    bool ok = space && s.n <= sizeof m->raw;
-    ok = ok && bt__byte_level_decode(s.s, left_len, m->raw, &n_left);
-    ok = ok && bt__byte_level_decode(space + 1, s.n - left_len - 1, m->raw + n_left, &n_right);
-    if (!ok) {
-        m->status =
-            bt_err_set(m->err, BT_EFORMAT, 0,
-                       "entry %zu of tokenizer.ggml.merges is not two byte-level pieces", i);
-        return false;
-    }
-    const bt__pieces *p = &m->t->pieces;
-    int32_t left = bt__pieces_find(p, m->raw, n_left);
-    int32_t right = bt__pieces_find(p, m->raw + n_left, n_right);
-    int32_t both = bt__pieces_find(p, m->raw, n_left + n_right);
-    if (left < 0 || right < 0 || both < 0) {
-        m->status = bt_err_set(m->err, BT_EFORMAT, 0,
-                               "entry %zu of tokenizer.ggml.merges names a piece that is not in "
-                               "tokenizer.ggml.tokens",
-                               i);
-        return false;
-    }
-    uint64_t key = ((uint64_t)left + 1) << 32 | (uint32_t)right;
-    if (!bt_map_put(&m->t->merges, key, (uint64_t)i << 32 | (uint32_t)both)) {
-        m->status = no_memory(m->err);
-        return false;
-    }
-    return true;
-}
-
-static bt_status open_bpe(bt_tokenizer *t, const bt_gguf *file, bt_err *err)
-{
-    static const char key[] = "tokenizer.ggml.merges";
-    size_t n = 0;
-    int type = bt_gguf_array(file, key, &n);
-    if (type != BT_GGUF_STRING || n > MERGES_MAX)
-        return bt_err_set(err, BT_EFORMAT, 0, "%s %s", key,
-                          type < 0                 ? "is missing"
-                          : type != BT_GGUF_STRING ? "is not an array of strings"
-                                                   : "has more than 8388608 entries");
-    for (int byte = 0; byte < 256; byte++) {
-        char c = (char)byte;
-        t->byte_id[byte] = bt__pieces_find(&t->pieces, &c, 1);
-        bool in_utf8 = byte < 0xC0 || (byte > 0xC1 && byte < 0xF5);
-        if (in_utf8 && t->byte_id[byte] < 0 && t->unk < 0)
-            return bt_err_set(
-                err, BT_EFORMAT, 0,
-                "tokenizer.ggml.tokens has no token for byte 0x%02X and no unknown token",
-                (unsigned)byte);
-    }
-    merges *m = bt_malloc(sizeof *m);
-    if (!m || !bt_map_reserve(&t->merges, n)) {
-        bt_free(m);
-        return no_memory(err);
-    }
-    m->t = t;
-    m->err = err;
-    m->status = BT_OK;
-    bt_gguf_each_string(file, key, add_merge, m);
-    bt_status st = m->status;
-    bt_free(m);
-    if (st) return st;
-    bt_vocab_pretok pretok = bt_vocab_pretok_of(t->vocab);
-    t->nfc = pretok == BT_VOCAB_PRETOK_QWEN2;
-    t->ignore_merges = pretok == BT_VOCAB_PRETOK_LLAMA3;
-    return bt_pretok_open(pretok, &t->pretok, err);
-}
-
-/* Scores order the merges, the highest first: their bits as integers, turned around. */
-static uint32_t score_order(float score)
-{
-    uint32_t bits;
-    score += 0.0f; // -0 becomes 0
-    memcpy(&bits, &score, sizeof bits);
-    bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return ~bits;
-}
-
-/* True if no piece that text can become goes on with a space after another character. */
-static bool words_are_apart(const bt_vocab *v)
-{
-    for (int32_t id = 0; id < bt_vocab_size(v); id++) {
-        size_t n;
-        const char *s = bt_vocab_bytes(v, id, &n);
-        bt_token_kind kind = bt_vocab_token_kind(v, id);
-        if (kind != BT_TOKEN_NORMAL && kind != BT_TOKEN_USER) continue;
-        for (size_t i = 1; i < n; i++)
-            if (s[i] == ' ' && s[i - 1] != ' ') return false;
-    }
-    return true;
-}
-
-static bt_status open_spm(bt_tokenizer *t, const bt_gguf *file, bt_err *err)
-{
-    static const char key[] = "tokenizer.ggml.scores";
-    size_t n = 0, n_vocab = (size_t)bt_vocab_size(t->vocab);
-    const char *raw = bt_gguf_array_raw(file, key, BT_GGUF_F32, &n);
-    if (!raw || n != n_vocab)
-        return bt_err_set(err, BT_EFORMAT, 0, "%s %s", key,
-                          !bt_gguf_has(file, key) ? "is missing"
-                          : !raw                  ? "is not an array of 32-bit floats"
-                                                  : "has not one entry a token");
-    t->order = bt_malloc(n_vocab * sizeof *t->order);
-    if (!t->order) return no_memory(err);
-    for (size_t i = 0; i < n_vocab; i++) {
-        float score;
-        memcpy(&score, raw + 4 * i, 4);
-        if (isnan(score))
-            return bt_err_set(err, BT_EFORMAT, 0, "%s holds a NaN for token %zu", key, i);
-        t->order[i] = score_order(score);
-    }
-    for (int byte = 0; byte < 256; byte++) t->byte_id[byte] = -1;
-    int n_bytes = 0;
-    for (int32_t id = (int32_t)n_vocab - 1; id >= 0; id--) {
-        size_t len;
-        const char *s = bt_vocab_bytes(t->vocab, id, &len);
-        if (bt_vocab_token_kind(t->vocab, id) != BT_TOKEN_BYTE) continue;
-        n_bytes += t->byte_id[(unsigned char)s[0]] < 0;
-        t->byte_id[(unsigned char)s[0]] = id;
-    }
-    if (n_bytes < 256 && t->unk < 0)
-        return bt_err_set(err, BT_EFORMAT, 0,
-                          "tokenizer.ggml.tokens has neither all byte tokens nor an unknown token");
-    t->split_words = words_are_apart(t->vocab);
-    return BT_OK;
-}
-
-bt_status bt_tokenizer_open(const bt_gguf *file, const bt_vocab *vocab, bt_tokenizer **out,
-                            bt_err *err)
-{
-    bt_tokenizer *t = bt_calloc(1, sizeof *t);
-    if (!t) return no_memory(err);
-    t->vocab = vocab;
-    t->kind = bt_vocab_kind_of(vocab);
-    t->unk = bt_vocab_unk(vocab);
-    t->add_space = bt_vocab_strip_space(vocab);
-    bt_status st = bt__pieces_init(&t->pieces, vocab, err);
-    if (!st) st = bt__added_init(&t->added, vocab, err);
-    if (!st) st = t->kind == BT_VOCAB_SPM ? open_spm(t, file, err) : open_bpe(t, file, err);
-    if (st) {
-        bt_tokenizer_close(t);
-        return st;
-    }
-    *out = t;
-    return BT_OK;
-}
-
-void bt_tokenizer_close(bt_tokenizer *t)
-{
-    if (!t) return;
-    bt__pieces_release(&t->pieces);
-    bt__added_release(&t->added);
-    bt_free(t->order);
-    bt_map_release(&t->merges);
-    bt_pretok_close(t->pretok);
-    bt_free(t);
 }
 
 bt_status bt_encoder_open(const bt_tokenizer *t, bt_encoder **out, bt_err *err)
@@ -229,7 +52,8 @@ bt_status bt_encoder_open(const bt_tokenizer *t, bt_encoder **out, bt_err *err)
     e->t = t;
     e->cache = bt_calloc(CACHE_SLOTS, sizeof *e->cache);
     bt_status st = e->cache ? BT_OK : no_memory(err);
-    if (!st && t->pretok) st = bt_pretok_match_open(t->pretok, &e->match, err);
+    if (!st && t->normalize) st = bt_normalize_state_open(t->normalize, &e->normal, err);
+    if (!st) st = bt_pretok_state_open(t->pretok, &e->split, err);
     if (st) {
         bt_encoder_close(e);
         return st;
@@ -241,55 +65,65 @@ bt_status bt_encoder_open(const bt_tokenizer *t, bt_encoder **out, bt_err *err)
 void bt_encoder_close(bt_encoder *e)
 {
     if (!e) return;
-    bt_pretok_match_close(e->match);
+    bt_normalize_state_close(e->normal);
+    bt_pretok_state_close(e->split);
     bt__merger_release(&e->merger);
+    bt_unigram_scratch_release(&e->unigram);
     bt_free(e->cache);
     bt_free(e->ids);
-    bt_free(e->norm);
-    bt_free(e->points);
     bt_free(e);
 }
 
-/* ---- Encoding: each stage reserves what it may need for its whole input, so that the loops below
- * cannot fail. */
-
-/* Room for n elements; the content is kept. */
-static bool reserve(void *array, size_t *cap, size_t n, size_t element_bytes)
+/* Room for n more ids. */
+static bool reserve_ids(bt_encoder *e, size_t n)
 {
-    void **p = array;
-    if (n <= *cap) return true;
-    size_t want = 1024;
-    while (want < n) want *= 2;
-    void *bigger = bt_realloc(*p, want * element_bytes);
+    size_t need = e->n_ids + n, want = 1024;
+    if (need <= e->cap_ids) return true;
+    while (want < need) want *= 2;
+    int32_t *bigger = bt_realloc(e->ids, want * sizeof *bigger);
     if (!bigger) return false;
-    *p = bigger;
-    *cap = want;
+    e->ids = bigger;
+    e->cap_ids = want;
     return true;
-}
-
-static void trim(void *array, size_t *cap, size_t element_bytes)
-{
-    void **p = array;
-    if (*cap * element_bytes <= KEEP_BYTES_MAX) return;
-    bt_free(*p);
-    *p = NULL;
-    *cap = 0;
 }
 
 /* Gives back what an unusually large text took. The ids stay until the next call. */
 static void trim_scratch(bt_encoder *e)
 {
-    trim(&e->norm, &e->cap_norm, 1);
-    trim(&e->points, &e->cap_points, sizeof *e->points);
+    if (e->normal) bt_normalize_state_trim(e->normal, KEEP_BYTES_MAX);
+    bt_pretok_state_trim(e->split, KEEP_BYTES_MAX);
     if (e->merger.cap * (sizeof *e->merger.symbol + 2 * sizeof *e->merger.heap) > KEEP_BYTES_MAX)
         bt__merger_release(&e->merger);
+    if (e->unigram.cap > KEEP_BYTES_MAX / 16) bt_unigram_scratch_release(&e->unigram);
 }
 
-static bt_status encode_word(bt_encoder *e, const char *s, size_t n, bt_err *err)
+static bt_status push_id(bt_encoder *e, int32_t id, bt_err *err)
+{
+    if (!reserve_ids(e, 1)) return no_memory(err);
+    e->ids[e->n_ids++] = id;
+    return BT_OK;
+}
+
+/* ---- Words. */
+
+/* The model's tokens for a word, at the end of the ids, which have room. */
+static bt_status model_encode(bt_encoder *e, const char *s, size_t n, size_t *n_ids, bt_err *err)
 {
     const bt_tokenizer *t = e->t;
     int32_t *ids = e->ids + e->n_ids;
+    if (t->unigram) return bt_unigram_encode(t->unigram, &e->unigram, s, n, ids, n_ids, err);
+    if (t->wordpiece) return bt_wordpiece_encode(t->wordpiece, s, n, ids, n_ids, err);
+    if (!bt__merger_reserve(&e->merger, n)) return no_memory(err);
+    *n_ids = bt__merge(&e->merger, t, s, n, ids);
+    return BT_OK;
+}
+
+static bt_status encode_part(bt_encoder *e, const char *s, size_t n, bt_err *err)
+{
     word *w = NULL;
+    size_t n_ids = 0;
+    if (!reserve_ids(e, n)) return no_memory(err);
+    int32_t *ids = e->ids + e->n_ids;
     if (n <= WORD_BYTES) {
         w = &e->cache[bt_hash(s, n, 0) & (CACHE_SLOTS - 1)];
         if (w->n == n && memcmp(w->s, s, n) == 0) {
@@ -298,14 +132,8 @@ static bt_status encode_word(bt_encoder *e, const char *s, size_t n, bt_err *err
             return BT_OK;
         }
     }
-    int32_t whole = t->ignore_merges ? bt__pieces_find(&t->pieces, s, n) : -1;
-    size_t n_ids = 1;
-    if (whole >= 0) {
-        ids[0] = whole;
-    } else {
-        if (!bt__merger_reserve(&e->merger, n)) return no_memory(err);
-        n_ids = bt__merge(&e->merger, t, s, n, ids);
-    }
+    bt_status st = model_encode(e, s, n, &n_ids, err);
+    if (st) return st;
     e->n_ids += n_ids;
     if (!w || n_ids > WORD_IDS) return BT_OK;
     w->n = (uint8_t)n;
@@ -315,77 +143,118 @@ static bt_status encode_word(bt_encoder *e, const char *s, size_t n, bt_err *err
     return BT_OK;
 }
 
-/* Where the word that begins at `at` ends: before the next run of spaces. */
-static size_t spm_word_end(const char *s, size_t n, size_t at)
+static bt_status on_word(void *ud, const char *s, size_t n, bt_err *err)
 {
-    while (at < n && s[at] == ' ') at++;
-    const char *space = at < n ? memchr(s + at, ' ', n - at) : NULL;
-    return space ? (size_t)(space - s) : n;
-}
-
-static bt_status encode_spm(bt_encoder *e, const char *s, size_t n, bt_err *err)
-{
-    size_t len = 0;
-    if (!reserve(&e->norm, &e->cap_norm, n + 1, 1) ||
-        !reserve(&e->ids, &e->cap_ids, e->n_ids + n + 1, sizeof *e->ids))
-        return no_memory(err);
-    if (e->t->add_space) e->norm[len++] = ' ';
-    for (size_t i = 0; i < n;) {
-        if (s[i] == '\xE2' && n - i >= 3 && memcmp(s + i, "\xE2\x96\x81", 3) == 0) {
-            e->norm[len++] = ' ';
-            i += 3;
-        } else {
-            e->norm[len++] = s[i++];
-        }
-    }
+    bt_encoder *e = ud;
+    const bt_tokenizer *t = e->t;
+    int32_t whole = t->ignore_merges ? bt__pieces_find(&t->pieces, s, n) : -1;
+    if (whole >= 0) return push_id(e, whole, err);
+    size_t begin = e->n_ids;
     bt_status st = BT_OK;
-    for (size_t at = 0, end; !st && at < len; at = end) {
-        end = e->t->split_words ? spm_word_end(e->norm, len, at) : len;
-        st = encode_word(e, e->norm + at, end - at, err);
+    for (size_t at = 0, end; !st && at < n; at = end) {
+        size_t before = e->n_ids;
+        end = bt__pairs_end(&t->pairs, s, n, at);
+        st = encode_part(e, s + at, end - at, err);
+        bool meets = before > begin && e->n_ids > before && e->ids[before] == t->unk;
+        if (st || !t->fuse_unk || !meets || e->ids[before - 1] != t->unk) continue;
+        e->n_ids--;
+        memmove(e->ids + before, e->ids + before + 1, (e->n_ids - before) * sizeof *e->ids);
     }
     return st;
 }
 
-static bt_status encode_bpe(bt_encoder *e, const char *s, size_t n, bt_err *err)
+/* ---- The text around them. */
+
+static bool word_before(const char *s, size_t at)
 {
-    if (e->t->nfc && !bt__nfc_quick(s, n)) {
-        size_t half = n * BT__NFC_CODE_POINTS + BT__NFC_SLACK;
-        if (!reserve(&e->norm, &e->cap_norm, n * BT__NFC_BYTES, 1) ||
-            !reserve(&e->points, &e->cap_points, 2 * half, sizeof *e->points))
-            return no_memory(err);
-        n = bt__nfc(s, n, e->points, e->points + half, e->norm);
-        s = e->norm;
-    }
-    if (!reserve(&e->ids, &e->cap_ids, e->n_ids + n, sizeof *e->ids)) return no_memory(err);
-    bt_status st = BT_OK;
-    for (size_t at = 0, end = 0; !st && at < n; at = end) {
-        st = bt_pretok_next(e->t->pretok, e->match, s, n, at, &end, err);
-        if (!st) st = encode_word(e, s + at, end - at, err);
-    }
-    return st;
+    size_t from = at;
+    uint32_t cp;
+    if (at == 0) return false;
+    do from--;
+    while (from > 0 && ((unsigned char)s[from] & 0xC0) == 0x80);
+    bt_utf8_decode(s + from, at - from, &cp);
+    return bt__char_is_word(cp);
 }
 
-static bt_status push_id(bt_encoder *e, int32_t id, bt_err *err)
+static bool word_after(const char *s, size_t n, size_t at)
 {
-    if (!reserve(&e->ids, &e->cap_ids, e->n_ids + 1, sizeof *e->ids)) return no_memory(err);
-    e->ids[e->n_ids++] = id;
+    uint32_t cp;
+    return at < n && bt_utf8_decode(s + at, n - at, &cp) && bt__char_is_word(cp);
+}
+
+/* Back from `at` over white space, at most to `least`. */
+static size_t space_before(const char *s, size_t at, size_t least)
+{
+    while (at > least) {
+        size_t from = at;
+        uint32_t cp;
+        do from--;
+        while (from > least && ((unsigned char)s[from] & 0xC0) == 0x80);
+        if (!bt_utf8_decode(s + from, at - from, &cp) || !bt__char_is_space(cp)) break;
+        at = from;
+    }
+    return at;
+}
+
+static size_t space_after(const char *s, size_t n, size_t at)
+{
+    uint32_t cp;
+    while (at < n) {
+        size_t step = bt_utf8_decode(s + at, n - at, &cp);
+        if (!bt__char_is_space(cp)) break;
+        at += step;
+    }
+    return at;
+}
+
+typedef bt_status (*piece_fn)(bt_encoder *e, const char *s, size_t n, bool first, bool parse,
+                              bt_err *err);
+
+/* Cuts the added tokens out of s and gives what lies between to fn. */
+static bt_status cut_added(bt_encoder *e, const bt__added *a, bt__added_rule *rule, const char *s,
+                           size_t n, bool first, piece_fn fn, bt_err *err)
+{
+    size_t done = 0, from = 0, start, end;
+    bool parse = rule->parse && rule->n_user == 0;
+    for (int32_t i; (i = bt__added_next(a, rule, s, n, from, &start, &end)) >= 0;) {
+        const bt__added_token *token = &a->token[i];
+        from = end;
+        if (token->single_word && (word_before(s, start) || word_after(s, n, end))) continue;
+        if (token->lstrip) start = BT_MAX(space_before(s, start, BT_MIN(done, start)), done);
+        if (token->rstrip) end = space_after(s, n, end);
+        bt_status st = BT_OK;
+        if (done < start) st = fn(e, s + done, start - done, first && done == 0, parse, err);
+        if (!st) st = push_id(e, token->id, err);
+        if (st) return st;
+        done = end;
+    }
+    return done < n ? fn(e, s + done, n - done, first && done == 0, parse, err) : BT_OK;
+}
+
+static bt_status split_piece(bt_encoder *e, const char *s, size_t n, bool first, bool parse,
+                             bt_err *err)
+{
+    (void)parse;
+    return bt_pretok_run(e->t->pretok, e->split, s, n, first, on_word, e, err);
+}
+
+static bt_status normalize_piece(bt_encoder *e, const char *s, size_t n, bool first, bool parse,
+                                 bt_err *err)
+{
+    const bt_tokenizer *t = e->t;
+    bt_status st = t->normalize ? bt_normalize_run(t->normalize, e->normal, &s, &n, err) : BT_OK;
+    if (st || n == 0) return st;
+    if (t->added_normal.n_tokens == 0) return split_piece(e, s, n, first, parse, err);
+    bt__added_rule rule = {.parse = parse};
+    return cut_added(e, &t->added_normal, &rule, s, n, first, split_piece, err);
+}
+
+static bt_status push_ids(bt_encoder *e, const int32_t *ids, size_t n, bt_err *err)
+{
+    if (!reserve_ids(e, n)) return no_memory(err);
+    if (n) memcpy(e->ids + e->n_ids, ids, n * sizeof *ids);
+    e->n_ids += n;
     return BT_OK;
-}
-
-static bt_status encode_text(bt_encoder *e, const char *text, size_t n, bool special, bt_err *err)
-{
-    bt_status st = BT_OK;
-    for (size_t at = 0; !st && at < n;) {
-        size_t start = n, end = n;
-        int32_t id = -1;
-        bt__added_next(&e->t->added, text, n, at, special, &start, &end, &id);
-        if (start > at)
-            st = e->t->kind == BT_VOCAB_SPM ? encode_spm(e, text + at, start - at, err)
-                                            : encode_bpe(e, text + at, start - at, err);
-        if (!st && id >= 0) st = push_id(e, id, err);
-        at = end;
-    }
-    return st;
 }
 
 bt_status bt_encode(bt_encoder *e, const char *text, size_t n, const bt_encode_options *opt,
@@ -395,15 +264,20 @@ bt_status bt_encode(bt_encoder *e, const char *text, size_t n, const bt_encode_o
     if (n > BT_ENCODE_BYTES_MAX)
         return bt_err_set(err, BT_ETOOBIG, 0, "the text has %zu bytes; at most %d can be encoded",
                           n, BT_ENCODE_BYTES_MAX);
-    size_t valid = bt_utf8_valid_prefix(text, n);
+    size_t valid = bt_utf8_valid_prefix(text, n), n_prefix, n_suffix;
     if (valid != n)
         return bt_err_set(err, BT_EINVAL, 0, "the text is not valid UTF-8 at byte %zu", valid);
-    trim(&e->ids, &e->cap_ids, sizeof *e->ids);
+    if (e->cap_ids * sizeof *e->ids > KEEP_BYTES_MAX) {
+        bt_free(e->ids);
+        e->ids = NULL;
+        e->cap_ids = 0;
+    }
     e->n_ids = 0;
-    bt_status st = BT_OK;
-    if (opt->add_special && bt_vocab_add_bos(v)) st = push_id(e, bt_vocab_bos(v), err);
-    if (!st) st = encode_text(e, text, n, opt->parse_special, err);
-    if (!st && opt->add_special && bt_vocab_add_eos(v)) st = push_id(e, bt_vocab_eos_token(v), err);
+    const int32_t *prefix = bt_vocab_prefix(v, &n_prefix), *suffix = bt_vocab_suffix(v, &n_suffix);
+    bt__added_rule rule = {.parse = opt->parse_special, .user = opt->user, .n_user = opt->n_user};
+    bt_status st = opt->add_special ? push_ids(e, prefix, n_prefix, err) : BT_OK;
+    if (!st) st = cut_added(e, &e->t->added, &rule, text, n, true, normalize_piece, err);
+    if (!st && opt->add_special) st = push_ids(e, suffix, n_suffix, err);
     trim_scratch(e);
     if (st) return st;
     if (n_max && e->n_ids > n_max)

@@ -4,9 +4,10 @@
  * A tokenizer is read-only after open and shared by threads; each thread that encodes has an
  * encoder of its own (match data, heap, word cache, about 1 MB): a warm encoder does not allocate
  * for texts up to 1 MiB; what larger ones take is given back. O(n log n) for any text, times the
- * longest added token where one begins everywhere. Control tokens are never formed from plain text.
- * A user-defined token is cut out of the raw text first and always; in SPM vocabularies each piece
- * of text, also one after such a token, is encoded with a space in front. */
+ * longest added token where one begins everywhere. Ids are those of the Rust `tokenizers` library
+ * (with special tokens parsed), which is what models were trained with: added tokens are cut out
+ * first, each piece between them is normalized, cut into words and encoded by itself. Control
+ * tokens are never formed from plain text. */
 #pragma once
 #include "text/vocab.h"
 
@@ -19,13 +20,25 @@ enum { BT_ENCODE_BYTES_MAX = 32 << 20 }; // bytes a text
  * Refuses by name merges and scores that do not fit the vocabulary. */
 bt_status bt_tokenizer_open(const bt_gguf *file, const bt_vocab *vocab, bt_tokenizer **out,
                             bt_err *err);
+/* From any tokenizer's description, from which vocab was built too. */
+bt_status bt_tokenizer_build(const bt_spec *spec, const bt_vocab *vocab, bt_tokenizer **out,
+                             bt_err *err);
 void bt_tokenizer_close(bt_tokenizer *t);
 bt_status bt_encoder_open(const bt_tokenizer *t, bt_encoder **out, bt_err *err);
 void bt_encoder_close(bt_encoder *e);
 
+/* A part of the text: bytes [start, end). */
+typedef struct bt_encode_range {
+    size_t start, end;
+} bt_encode_range;
+
 typedef struct bt_encode_options {
-    bool add_special;   // BOS / EOS as the model wants them
+    bool add_special;   // BOS, EOS, [CLS] and the like as the model wants them
     bool parse_special; // control tokens spelled in the text become those tokens; false: plain text
+    /* With parse_special: parts, ascending and apart, that a user wrote. A control token is
+     * recognised only where it lies wholly outside of them. */
+    const bt_encode_range *user;
+    size_t n_user;
 } bt_encode_options;
 
 /* text: n bytes, NULs included; invalid UTF-8 is refused (BT_EINVAL, with the offset). The ids live

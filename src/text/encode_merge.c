@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "text/encode_parts.h"
+#include <string.h>
 
 #define NONE UINT32_MAX
 enum { HEAP_WAYS = 4 };
@@ -91,32 +92,89 @@ static bool pair_find(const bt__merger *m, const bt_tokenizer *t, const char *wo
     return true;
 }
 
-/* One symbol a byte (BPE) or a character (SPM). */
-static void split_symbols(bt__merger *m, const bt_tokenizer *t, const char *word, size_t n)
+static void append_symbol(bt__merger *m, size_t at, size_t len, int32_t id)
 {
-    uint32_t prev = NONE;
+    m->symbol[at] = (bt__symbol){m->last, NONE, (uint32_t)len, id};
+    if (m->last == NONE)
+        m->first = (uint32_t)at;
+    else
+        m->symbol[m->last].next = (uint32_t)at;
+    m->last = (uint32_t)at;
+}
+
+/* SentencePiece: one symbol a character, token or not. */
+static void split_scored(bt__merger *m, const bt_tokenizer *t, const char *word, size_t n)
+{
     for (size_t i = 0, step; i < n; i += step) {
-        int32_t id;
-        step = 1;
-        if (t->kind == BT_VOCAB_SPM) {
-            uint32_t cp;
-            step = bt_utf8_decode(word + i, n - i, &cp);
-            BT_ASSERT(step > 0);
-            id = bt__pieces_find(&t->pieces, word + i, step);
-        } else {
-            id = t->byte_id[(unsigned char)word[i]];
-        }
-        m->symbol[i] =
-            (bt__symbol){prev, i + step < n ? (uint32_t)(i + step) : NONE, (uint32_t)step, id};
-        prev = (uint32_t)i;
+        uint32_t cp;
+        step = bt_utf8_decode(word + i, n - i, &cp);
+        BT_ASSERT(step > 0);
+        append_symbol(m, i, step, bt__pieces_find(&t->pieces, word + i, step));
     }
+}
+
+/* The token of the character at word[i..i + step), with what its place in the word adds to it. */
+static int32_t first_token(const bt_tokenizer *t, const char *word, size_t n, size_t i, size_t step)
+{
+    char buf[2 * BT__AFFIX_BYTES_MAX + 4];
+    size_t len = 0;
+    if (t->raw) return t->byte_id[(unsigned char)word[i]];
+    bool inside = t->prefix && i > 0, last = t->suffix && i + step == n;
+    if (!inside && !last) return bt__pieces_find(&t->pieces, word + i, step);
+    if (inside) memcpy(buf, t->prefix, t->n_prefix);
+    if (inside) len = t->n_prefix;
+    memcpy(buf + len, word + i, step);
+    len += step;
+    if (last) memcpy(buf + len, t->suffix, t->n_suffix);
+    if (last) len += t->n_suffix;
+    return bt__pieces_find(&t->pieces, buf, len);
+}
+
+static bool all_bytes(const bt_tokenizer *t, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (t->byte_id[(unsigned char)s[i]] < 0) return false;
+    return true;
+}
+
+/* Byte pair encoding: every symbol is a token from the start. A character without one becomes its
+ * bytes, or else an unknown token, which takes part in the list; without any of these it is left
+ * out. */
+static void split_ranked(bt__merger *m, const bt_tokenizer *t, const char *word, size_t n)
+{
+    size_t unk_at = 0, unk_len = 0;
+    for (size_t i = 0, step; i < n; i += step) {
+        uint32_t cp;
+        step = t->raw ? 1 : bt_utf8_decode(word + i, n - i, &cp);
+        BT_ASSERT(step > 0);
+        int32_t id = first_token(t, word, n, i, step);
+        if (id < 0 && !t->raw && t->byte_fallback && all_bytes(t, word + i, step)) {
+            for (size_t k = 0; k < step; k++)
+                append_symbol(m, i + k, 1, t->byte_id[(unsigned char)word[i + k]]);
+            continue;
+        }
+        if (id < 0 && t->unk < 0) continue;
+        if (id < 0 && unk_len && t->fuse_unk) {
+            unk_len = i + step - unk_at;
+            continue;
+        }
+        if (unk_len) append_symbol(m, unk_at, unk_len, t->unk);
+        unk_len = 0;
+        if (id >= 0) {
+            append_symbol(m, i, step, id);
+        } else {
+            unk_at = i;
+            unk_len = step;
+        }
+    }
+    if (unk_len) append_symbol(m, unk_at, unk_len, t->unk);
 }
 
 static void merge_all(bt__merger *m, const bt_tokenizer *t, const char *word)
 {
     bt__pair p;
     m->n_heap = 0;
-    for (uint32_t i = 0; i != NONE; i = m->symbol[i].next)
+    for (uint32_t i = m->first; i != NONE; i = m->symbol[i].next)
         if (pair_find(m, t, word, i, &p)) m->heap[m->n_heap++] = p;
     if (m->n_heap == 0) return;
     for (size_t i = m->n_heap / HEAP_WAYS + 1; i-- > 0;) heap_sift_down(m->heap, m->n_heap, i);
@@ -141,8 +199,7 @@ static void merge_all(bt__merger *m, const bt_tokenizer *t, const char *word)
  * of such. */
 static size_t fall_back(const bt_tokenizer *t, const char *s, size_t n, int32_t *ids, size_t n_ids)
 {
-    bool all = true;
-    for (size_t i = 0; i < n; i++) all = all && t->byte_id[(unsigned char)s[i]] >= 0;
+    bool all = all_bytes(t, s, n);
     for (size_t i = 0; all && i < n; i++) ids[n_ids++] = t->byte_id[(unsigned char)s[i]];
     if (!all && t->unk >= 0 && (n_ids == 0 || ids[n_ids - 1] != t->unk)) ids[n_ids++] = t->unk;
     return n_ids;
@@ -152,9 +209,13 @@ size_t bt__merge(bt__merger *m, const bt_tokenizer *t, const char *word, size_t 
 {
     size_t n_ids = 0;
     BT_ASSERT(n > 0 && n <= m->cap);
-    split_symbols(m, t, word, n);
+    m->first = m->last = NONE;
+    if (t->kind == BT_VOCAB_SPM)
+        split_scored(m, t, word, n);
+    else
+        split_ranked(m, t, word, n);
     merge_all(m, t, word);
-    for (uint32_t i = 0; i != NONE; i = m->symbol[i].next) {
+    for (uint32_t i = m->first; i != NONE; i = m->symbol[i].next) {
         const bt__symbol *s = &m->symbol[i];
         if (s->id >= 0)
             ids[n_ids++] = s->id;

@@ -1,84 +1,111 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pretok.c - the published pre-tokenizer patterns, spelled so that PCRE2 means what Oniguruma does.
+/* pretok.c - the pre-tokenizers of the Rust `tokenizers` library, as steps that push.
  *
- * PCRE2's \s under UCP also matches U+180E, which has not been white space since Unicode 6.3, so
- * the class is written out. Under UCP the letters and numbers of the two agree. Every character is
- * matched by some branch of each pattern; should one ever not be, it becomes a word of its own. */
+ * CUTS     A step that looks for something sees the text as spans, each found or not; the behavior
+ * says what becomes of them (cut_put). Only a span or two are held at a time.
+ * TEXT     Three steps change the text: ByteLevel and Metaspace put a character in front and spell
+ * bytes or spaces anew. They write to buffers of their own, which live while the piece goes
+ * through the steps behind. */
 #include "text/pretok.h"
+#include "base/assert.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include "text/byte_level.h"
+#include "text/char_class.h"
+#include "text/regex.h"
+#include "text/spec_pre.h"
 #include <string.h>
 
-#define SPACE "\\x09-\\x0d\\x20\\x85\\p{Z}"
-#define SPACES "[" SPACE "]"
-#define OTHER "[^" SPACE "\\p{L}\\p{N}]+"
-#define TRAILING SPACES "+(?![^" SPACE "])|" SPACES "+"
-#define CL100K(numbers)                                                                            \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?" OTHER              \
-    "[\\r\\n]*|" SPACES "*[\\r\\n]+|" TRAILING
+enum { BUFFER_BYTES_MAX = 1 << 30 };
 
-static const char *const patterns[] = {
-    [BT_VOCAB_PRETOK_GPT2] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?" OTHER "|" TRAILING,
-    [BT_VOCAB_PRETOK_LLAMA3] = CL100K("\\p{N}{1,3}"),
-    [BT_VOCAB_PRETOK_QWEN2] = CL100K("\\p{N}"),
-};
-
-enum { JIT_STACK_MIN = 32 << 10, JIT_STACK_MAX = 4 << 20 };
+typedef struct step {
+    bt_split_kind kind;
+    bt_split_behavior behavior;
+    bt__regex *regex; // owned
+    char *mark;       // owned: Metaspace's replacement
+    size_t n_mark;
+    uint32_t one; // the character of BT_SPLIT_CHAR
+    bool invert, add_space, split;
+    bt_prepend scheme;
+    uint32_t length;
+} step;
 
 struct bt_pretok {
-    pcre2_general_context *memory;
-    pcre2_code *code;
-    bool jit;
+    bool raw;
+    size_t n;
+    step step[BT_SPEC_STEPS_MAX];
 };
 
-struct bt_pretok_match {
-    pcre2_match_data *data;
-    pcre2_match_context *context;
-    pcre2_jit_stack *stack;
+struct bt_pretok_state {
+    bt__regex_match *match[BT_SPEC_STEPS_MAX];
+    bt_buf text[BT_SPEC_STEPS_MAX], spelled[BT_SPEC_STEPS_MAX];
+    size_t n;
 };
 
-static void *pretok_alloc(size_t bytes, void *ud)
-{
-    (void)ud;
-    return bt_malloc(bytes);
-}
-
-static void pretok_free(void *p, void *ud)
-{
-    (void)ud;
-    bt_free(p);
-}
+typedef struct run {
+    const bt_pretok *p;
+    bt_pretok_state *s;
+    bt_pretok_fn fn;
+    void *ud;
+    bt_err *err;
+} run;
 
 static bt_status no_memory(bt_err *err)
 {
     return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the pre-tokenizer");
 }
 
-bt_status bt_pretok_open(bt_vocab_pretok which, bt_pretok **out, bt_err *err)
+/* ---- Opening. */
+
+static bt_status open_step(step *s, const bt_split_step *from, bt_err *err)
 {
-    int code = 0;
-    size_t at = 0;
+    uint32_t cp = 0;
+    size_t n = from->pattern.n ? bt_utf8_decode(from->pattern.s, from->pattern.n, &cp) : 0;
+    s->kind = from->kind;
+    s->behavior = from->behavior;
+    s->invert = from->invert;
+    s->add_space = from->add_space;
+    s->split = from->split;
+    s->scheme = from->scheme;
+    s->length = from->length;
+    s->one = cp;
+    switch (from->kind) {
+    case BT_SPLIT_PATTERN: return bt__regex_open(from->pattern, from->regex, &s->regex, err);
+    case BT_SPLIT_BYTE_LEVEL:
+        if (!from->use_regex) return BT_OK;
+        return bt__regex_open((bt_str){bt__pattern_gpt2, strlen(bt__pattern_gpt2)}, true, &s->regex,
+                              err);
+    case BT_SPLIT_METASPACE:
+        if (n == 0 || n != from->pattern.n)
+            return bt_err_set(err, BT_EFORMAT, 0, "Metaspace's replacement is not one character");
+        s->mark = bt_strndup(from->pattern.s, n);
+        s->n_mark = n;
+        return s->mark ? BT_OK : no_memory(err);
+    case BT_SPLIT_CHAR:
+        if (n == 0 || n != from->pattern.n)
+            return bt_err_set(err, BT_EFORMAT, 0, "the delimiter to split at is not one character");
+        return BT_OK;
+    case BT_SPLIT_LENGTH:
+        if (from->length == 0)
+            return bt_err_set(err, BT_EFORMAT, 0, "FixedLength with length 0 cuts nothing");
+        return BT_OK;
+    default: return BT_OK;
+    }
+}
+
+bt_status bt_pretok_open(const bt_split_step *from, size_t n, bool raw, bt_pretok **out,
+                         bt_err *err)
+{
     bt_pretok *p = bt_calloc(1, sizeof *p);
     if (!p) return no_memory(err);
-    p->memory = pcre2_general_context_create(pretok_alloc, pretok_free, NULL);
-    if (p->memory) {
-        pcre2_compile_context *cc = pcre2_compile_context_create(p->memory);
-        if (cc)
-            p->code = pcre2_compile((PCRE2_SPTR)patterns[which], PCRE2_ZERO_TERMINATED,
-                                    PCRE2_UTF | PCRE2_UCP, &code, &at, cc);
-        pcre2_compile_context_free(cc);
-    }
-    if (!p->code) {
+    BT_ASSERT(n <= BT_SPEC_STEPS_MAX);
+    p->raw = raw;
+    bt_status st = BT_OK;
+    for (; !st && p->n < n; p->n++) st = open_step(&p->step[p->n], &from[p->n], err);
+    if (st) {
         bt_pretok_close(p);
-        if (code == 0 || code == PCRE2_ERROR_HEAP_FAILED) return no_memory(err);
-        return bt_err_set(err, BT_EINTERNAL, code,
-                          "PCRE2 refuses the pre-tokenizer's pattern at %zu (code %d)", at, code);
+        return st;
     }
-    /* Where the system forbids writable and executable memory the interpreter does the same,
-     * slower. */
-    p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
     *out = p;
     return BT_OK;
 }
@@ -86,52 +113,336 @@ bt_status bt_pretok_open(bt_vocab_pretok which, bt_pretok **out, bt_err *err)
 void bt_pretok_close(bt_pretok *p)
 {
     if (!p) return;
-    pcre2_code_free(p->code);
-    pcre2_general_context_free(p->memory);
+    for (size_t i = 0; i < p->n; i++) {
+        bt__regex_close(p->step[i].regex);
+        bt_free(p->step[i].mark);
+    }
     bt_free(p);
 }
 
-bt_status bt_pretok_match_open(const bt_pretok *p, bt_pretok_match **out, bt_err *err)
+bt_status bt_pretok_state_open(const bt_pretok *p, bt_pretok_state **out, bt_err *err)
 {
-    bt_pretok_match *m = bt_calloc(1, sizeof *m);
-    if (!m) return no_memory(err);
-    m->data = pcre2_match_data_create(1, p->memory);
-    m->context = pcre2_match_context_create(p->memory);
-    if (p->jit) m->stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, p->memory);
-    if (!m->data || !m->context || (p->jit && !m->stack)) {
-        bt_pretok_match_close(m);
-        return no_memory(err);
+    bt_pretok_state *s = bt_calloc(1, sizeof *s);
+    if (!s) return no_memory(err);
+    bt_status st = BT_OK;
+    for (s->n = 0; !st && s->n < p->n; s->n++) {
+        s->text[s->n].max_bytes = s->spelled[s->n].max_bytes = BUFFER_BYTES_MAX;
+        if (p->step[s->n].regex)
+            st = bt__regex_match_open(p->step[s->n].regex, &s->match[s->n], err);
     }
-    if (m->stack) pcre2_jit_stack_assign(m->context, NULL, m->stack);
-    *out = m;
+    if (st) {
+        bt_pretok_state_close(s);
+        return st;
+    }
+    *out = s;
     return BT_OK;
 }
 
-void bt_pretok_match_close(bt_pretok_match *m)
+void bt_pretok_state_close(bt_pretok_state *s)
 {
-    if (!m) return;
-    pcre2_jit_stack_free(m->stack);
-    pcre2_match_context_free(m->context);
-    pcre2_match_data_free(m->data);
-    bt_free(m);
+    if (!s) return;
+    for (size_t i = 0; i < s->n; i++) {
+        bt__regex_match_close(s->match[i]);
+        bt_buf_release(&s->text[i]);
+        bt_buf_release(&s->spelled[i]);
+    }
+    bt_free(s);
 }
 
-bt_status bt_pretok_next(const bt_pretok *p, bt_pretok_match *m, const char *text, size_t n,
-                         size_t at, size_t *end, bt_err *err)
+void bt_pretok_state_trim(bt_pretok_state *s, size_t keep_bytes)
 {
-    PCRE2_SPTR s = (PCRE2_SPTR)text;
-    int rc = p->jit ? pcre2_jit_match(p->code, s, n, at, 0, m->data, m->context)
-                    : pcre2_match(p->code, s, n, at, PCRE2_NO_UTF_CHECK, m->data, m->context);
-    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-        return bt_err_set(err, BT_EINTERNAL, rc, "PCRE2 failed at byte %zu of the text (code %d)",
-                          at, rc);
-    const PCRE2_SIZE *span = pcre2_get_ovector_pointer(m->data);
-    if (rc >= 0 && span[0] == at && span[1] > at) {
-        *end = span[1];
-        return BT_OK;
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->text[i].cap > keep_bytes) bt_buf_release(&s->text[i]);
+        if (s->spelled[i].cap > keep_bytes) bt_buf_release(&s->spelled[i]);
     }
-    uint32_t cp;
-    size_t step = bt_utf8_decode(text + at, n - at, &cp);
-    *end = at + (step ? step : 1);
+}
+
+/* ---- Cutting. */
+
+static bt_status run_from(const run *r, size_t at, const char *text, size_t n, bool first);
+
+typedef struct cutter {
+    const run *r;
+    size_t next; // the step that pieces go to
+    const char *text;
+    bool first;
+    bt_split_behavior behavior;
+    bool held, held_found; // a span that may still grow
+    size_t start, end;
+} cutter;
+
+static bt_status cut_emit(const cutter *c, size_t start, size_t end)
+{
+    if (start == end) return BT_OK;
+    return run_from(c->r, c->next, c->text + start, end - start, c->first && start == 0);
+}
+
+static bt_status cut_end(cutter *c)
+{
+    bt_status st = c->held ? cut_emit(c, c->start, c->end) : BT_OK;
+    c->held = false;
+    return st;
+}
+
+static bt_status cut_hold(cutter *c, size_t start, size_t end, bool found)
+{
+    bt_status st = cut_end(c);
+    c->held = true;
+    c->held_found = found;
+    c->start = start;
+    c->end = end;
+    return st;
+}
+
+/* The next span of the text, found or between. */
+static bt_status cut_put(cutter *c, size_t start, size_t end, bool found)
+{
+    bool join = false;
+    switch (c->behavior) {
+    case BT_SPLIT_REMOVED: return found ? BT_OK : cut_emit(c, start, end);
+    case BT_SPLIT_ISOLATED: return cut_emit(c, start, end);
+    case BT_SPLIT_CONTIGUOUS: join = c->held && c->held_found == found; break;
+    case BT_SPLIT_MERGED_WITH_PREVIOUS: join = c->held && found && !c->held_found; break;
+    case BT_SPLIT_MERGED_WITH_NEXT: join = c->held && !found && c->held_found; break;
+    }
+    if (!join) return cut_hold(c, start, end, found);
+    c->end = end;
+    c->held_found = found;
     return BT_OK;
+}
+
+static bt_status cut_pattern(const run *r, size_t at, const char *text, size_t n, bool first)
+{
+    const step *s = &r->p->step[at];
+    cutter c = {r, at + 1, text, first, s->behavior, false, false, 0, 0};
+    bt__regex_walk walk = {0, SIZE_MAX};
+    size_t done = 0, start, end;
+    for (;;) {
+        bt_status st =
+            bt__regex_walk_next(s->regex, r->s->match[at], text, n, &walk, &start, &end, r->err);
+        if (!st && start == SIZE_MAX) break;
+        if (!st && start > done) st = cut_put(&c, done, start, s->invert);
+        if (!st) st = cut_put(&c, start, end, !s->invert);
+        if (st) return st;
+        done = end;
+    }
+    bt_status st = done < n ? cut_put(&c, done, n, s->invert) : BT_OK;
+    return st ? st : cut_end(&c);
+}
+
+typedef bool (*char_test)(const step *s, uint32_t cp);
+
+static bool test_space(const step *s, uint32_t cp)
+{
+    (void)s;
+    return bt__char_is_space(cp);
+}
+static bool test_punct(const step *s, uint32_t cp)
+{
+    (void)s;
+    return bt__char_is_punct(cp);
+}
+static bool test_number(const step *s, uint32_t cp)
+{
+    (void)s;
+    return bt__char_is_number(cp);
+}
+static bool test_one(const step *s, uint32_t cp)
+{
+    return s->one == cp;
+}
+
+/* Each character that passes the test is a span of its own. */
+static bt_status cut_chars(const run *r, size_t at, const char *text, size_t n, bool first,
+                           char_test test, bt_split_behavior behavior)
+{
+    cutter c = {r, at + 1, text, first, behavior, false, false, 0, 0};
+    bt_status st = BT_OK;
+    size_t done = 0;
+    for (size_t i = 0; !st && i < n;) {
+        uint32_t cp = 0;
+        size_t len = bt_utf8_decode(text + i, n - i, &cp);
+        BT_ASSERT(len > 0);
+        if (test(&r->p->step[at], cp)) {
+            if (i > done) st = cut_put(&c, done, i, false);
+            if (!st) st = cut_put(&c, i, i + len, true);
+            done = i + len;
+        }
+        i += len;
+    }
+    if (!st && done < n) st = cut_put(&c, done, n, false);
+    return st ? st : cut_end(&c);
+}
+
+/* Runs of characters of one class; class 0 is left out. `alone`: characters of this class are words
+ * by themselves. */
+typedef int (*char_class)(uint32_t cp);
+
+static int class_words(uint32_t cp)
+{
+    return bt__char_is_word(cp) ? 1 : bt__char_is_space(cp) ? 0 : 2;
+}
+static int class_bert(uint32_t cp)
+{
+    return bt__char_is_space(cp) ? 0 : bt__char_is_punct(cp) ? 2 : 1;
+}
+
+static bt_status cut_classes(const run *r, size_t at, const char *text, size_t n, bool first,
+                             char_class class_of, int alone)
+{
+    bt_status st = BT_OK;
+    int last = 0;
+    size_t start = 0;
+    for (size_t i = 0; !st && i < n;) {
+        uint32_t cp = 0;
+        size_t len = bt_utf8_decode(text + i, n - i, &cp);
+        BT_ASSERT(len > 0);
+        int class = class_of(cp);
+        if (class != last || class == alone) {
+            if (last) st = run_from(r, at + 1, text + start, i - start, first && start == 0);
+            start = i;
+            last = class;
+        }
+        i += len;
+    }
+    if (!st && last) st = run_from(r, at + 1, text + start, n - start, first && start == 0);
+    return st;
+}
+
+static bt_status cut_scripts(const run *r, size_t at, const char *text, size_t n, bool first)
+{
+    bt_status st = BT_OK;
+    uint32_t last = 0;
+    size_t start = SIZE_MAX; // what is before the first script is left out, as the library does
+    for (size_t i = 0; !st && i < n;) {
+        uint32_t cp = 0;
+        size_t len = bt_utf8_decode(text + i, n - i, &cp);
+        BT_ASSERT(len > 0);
+        uint32_t script = bt__char_script_of(cp);
+        if (script && script != last) {
+            if (start != SIZE_MAX)
+                st = run_from(r, at + 1, text + start, i - start, first && start == 0);
+            start = i;
+            last = script;
+        }
+        i += len;
+    }
+    if (st || start == SIZE_MAX) return st;
+    return run_from(r, at + 1, text + start, n - start, first && start == 0);
+}
+
+static bt_status cut_length(const run *r, size_t at, const char *text, size_t n, bool first)
+{
+    bt_status st = BT_OK;
+    for (size_t start = 0, i = 0; !st && start < n; start = i) {
+        for (uint32_t k = 0; k < r->p->step[at].length && i < n; k++) {
+            uint32_t cp;
+            i += bt_utf8_decode(text + i, n - i, &cp);
+        }
+        st = run_from(r, at + 1, text + start, i - start, first && start == 0);
+    }
+    return st;
+}
+
+/* ---- Steps that change the text. */
+
+static bt_status byte_piece(const run *r, size_t at, const char *text, size_t start, size_t end,
+                            bool first)
+{
+    size_t n = end - start;
+    const char *s = text + start;
+    bt_buf *out = &r->s->spelled[at];
+    if (n == 0) return BT_OK;
+    first = first && start == 0;
+    if (r->p->raw) return run_from(r, at + 1, s, n, first);
+    bt_buf_clear(out);
+    if (!bt_buf_reserve(out, 2 * n)) return no_memory(r->err);
+    bt__byte_level_encode(s, n, out->data, &out->len);
+    return run_from(r, at + 1, out->data, out->len, first);
+}
+
+static bt_status cut_byte_level(const run *r, size_t at, const char *text, size_t n, bool first)
+{
+    const step *s = &r->p->step[at];
+    if (s->add_space && text[0] != ' ') {
+        bt_buf *out = &r->s->text[at];
+        bt_buf_clear(out);
+        bt_buf_addc(out, ' ');
+        bt_buf_add(out, text, n);
+        if (out->failed) return no_memory(r->err);
+        text = out->data;
+        n = out->len;
+    }
+    bt__regex_walk walk = {0, SIZE_MAX};
+    size_t done = 0, start, end;
+    bt_status st = BT_OK;
+    while (s->regex) {
+        st = bt__regex_walk_next(s->regex, r->s->match[at], text, n, &walk, &start, &end, r->err);
+        if (st || start == SIZE_MAX) break;
+        st = byte_piece(r, at, text, done, start, first);
+        if (!st) st = byte_piece(r, at, text, start, end, first);
+        if (st) break;
+        done = end;
+    }
+    return st ? st : byte_piece(r, at, text, done, n, first);
+}
+
+static bt_status cut_metaspace(const run *r, size_t at, const char *text, size_t n, bool first)
+{
+    const step *s = &r->p->step[at];
+    bt_buf *out = &r->s->text[at];
+    bool marked = n >= s->n_mark && memcmp(text, s->mark, s->n_mark) == 0;
+    bt_buf_clear(out);
+    bool wanted = s->scheme == BT_PREPEND_ALWAYS || (s->scheme == BT_PREPEND_FIRST && first);
+    if (wanted && !marked && text[0] != ' ') bt_buf_add(out, s->mark, s->n_mark);
+    for (size_t i = 0; i < n;) {
+        const char *space = memchr(text + i, ' ', n - i);
+        size_t stop = space ? (size_t)(space - text) : n;
+        bt_buf_add(out, text + i, stop - i);
+        if (space) bt_buf_add(out, s->mark, s->n_mark);
+        i = stop + (space != NULL);
+    }
+    if (out->failed) return no_memory(r->err);
+    if (!s->split) return run_from(r, at + 1, out->data, out->len, first);
+    cutter c = {r, at + 1, out->data, first, BT_SPLIT_MERGED_WITH_NEXT, false, false, 0, 0};
+    bt_status st = BT_OK;
+    size_t done = 0;
+    for (size_t i = 0; !st && i + s->n_mark <= out->len;) {
+        if (out->data[i] != s->mark[0] || memcmp(out->data + i, s->mark, s->n_mark) != 0) {
+            i++;
+            continue;
+        }
+        if (i > done) st = cut_put(&c, done, i, false);
+        if (!st) st = cut_put(&c, i, i + s->n_mark, true);
+        done = i += s->n_mark;
+    }
+    if (!st && done < out->len) st = cut_put(&c, done, out->len, false);
+    return st ? st : cut_end(&c);
+}
+
+static bt_status run_from(const run *r, size_t at, const char *text, size_t n, bool first)
+{
+    if (at == r->p->n) return r->fn(r->ud, text, n, r->err);
+    const step *s = &r->p->step[at];
+    switch (s->kind) {
+    case BT_SPLIT_PATTERN: return cut_pattern(r, at, text, n, first);
+    case BT_SPLIT_BYTE_LEVEL: return cut_byte_level(r, at, text, n, first);
+    case BT_SPLIT_METASPACE: return cut_metaspace(r, at, text, n, first);
+    case BT_SPLIT_WHITESPACE: return cut_chars(r, at, text, n, first, test_space, BT_SPLIT_REMOVED);
+    case BT_SPLIT_WORDS: return cut_classes(r, at, text, n, first, class_words, 0);
+    case BT_SPLIT_BERT: return cut_classes(r, at, text, n, first, class_bert, 2);
+    case BT_SPLIT_PUNCTUATION: return cut_chars(r, at, text, n, first, test_punct, s->behavior);
+    case BT_SPLIT_DIGITS: return cut_chars(r, at, text, n, first, test_number, s->behavior);
+    case BT_SPLIT_CHAR: return cut_chars(r, at, text, n, first, test_one, BT_SPLIT_REMOVED);
+    case BT_SPLIT_SCRIPTS: return cut_scripts(r, at, text, n, first);
+    case BT_SPLIT_LENGTH: return cut_length(r, at, text, n, first);
+    }
+    return BT_OK;
+}
+
+bt_status bt_pretok_run(const bt_pretok *p, bt_pretok_state *s, const char *text, size_t n,
+                        bool first, bt_pretok_fn fn, void *ud, bt_err *err)
+{
+    run r = {p, s, fn, ud, err};
+    return n ? run_from(&r, 0, text, n, first) : BT_OK;
 }

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "bench"))  # bench/storm.py
 BIN = ROOT / os.environ.get("BATON_BIN", "build/baton")
 MODEL = ROOT / "models" / "stories260K.gguf"
 OWNER = "owner-secret-for-tests"
-SLOW = 5 if "san" in str(BIN) else 1  # sanitizers slow everything down
+SLOW = 5 if "san" in str(BIN) or "emu" in str(BIN) else 1  # sanitizers slow everything down
 
 KEYS = """\
 # KEY ACCOUNT TIER

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TIMEOUT 120 */
 #include "kernels/attention.h"
+#include "kernels/kv_element.h"
+#include "kv_bound.h"
 #include "random.h"
 #include "test.h"
 
@@ -189,35 +191,42 @@ static void extreme_scores(void)
     }
 }
 
-/* A NaN reaches the rows that see it and no other. */
+/* A NaN reaches the rows that see it and no other, in every format. */
 static void nan_stays_with_those_who_see_it(void)
 {
-    for (int isa = 0; isa_next(&isa);) {
-        scene c = scene_new((bt_kv_layout){BT_KV_F16, 1, 16, 16}, 1, 40, 40, 6);
-        float k[16], v[16];
-        for (int i = 0; i < 16; i++) k[i] = v[i] = i == 3 ? NAN : 1.0f;
-        bt_kv_append(&c.a.kv, c.pages + (size_t)c.table[1] * c.a.page_stride, 9, k, v);
-        run_tiled(&c, 64);
-        for (int32_t r = 0; r < 40; r++)
-            for (int32_t d = 0; d < 16; d++) CHECK(isnan(c.out[r * 16 + d]) == (r >= 25));
-        scene_free(&c);
+    float k[16], v[16];
+    for (int i = 0; i < 16; i++) k[i] = v[i] = i == 3 ? NAN : 1.0f;
+    for (bt_kv_format f = BT_KV_F16; f <= BT_KV_FP8; f++) {
+        for (int isa = 0; isa_next(&isa);) {
+            scene c = scene_new((bt_kv_layout){f, 1, 16, 16}, 1, 40, 40, 6);
+            bt_kv_append(&c.a.kv, c.pages + (size_t)c.table[1] * c.a.page_stride, 9, k, v);
+            run_tiled(&c, 64);
+            for (int32_t r = 0; r < 40; r++)
+                for (int32_t d = 0; d < 16; d++) CHECK(isnan(c.out[r * 16 + d]) == (r >= 25));
+            scene_free(&c);
+        }
     }
 }
 
 static void kv_stores_and_reads_back(void)
 {
     for (int isa = 0; isa_next(&isa);) {
-        for (int f = 0; f < 2; f++) {
-            bt_kv_layout kv = {f ? BT_KV_F32 : BT_KV_F16, 3, 20, 16};
+        for (bt_kv_format f = BT_KV_F16; f <= BT_KV_FP8; f++) {
+            bt_kv_layout kv = {f, 3, 20, 16};
             char *page = bt_must(bt_aligned_alloc(64, bt_kv_page_bytes(&kv)));
             memset(page, 0xFF, bt_kv_page_bytes(&kv));
             float *k = random_floats(60, 1), *v = random_floats(60, 1);
             bt_kv_append(&kv, page, 15, k, v);
             for (int32_t h = 0; h < 3; h++) {
+                double k_max = 0, v_max = 0;
                 for (int32_t d = 0; d < 20; d++) {
-                    double bound = f ? 0 : 1.0 / 1024;
-                    CHECK_NEAR(bt_kv_k_at(&kv, page, h, 15, d), k[h * 20 + d], bound);
-                    CHECK_NEAR(bt_kv_v_at(&kv, page, h, 15, d), v[h * 20 + d], bound);
+                    k_max = fmax(k_max, fabs((double)k[h * 20 + d]));
+                    v_max = fmax(v_max, fabs((double)v[h * 20 + d]));
+                }
+                for (int32_t d = 0; d < 20; d++) {
+                    double kx = (double)k[h * 20 + d], vx = (double)v[h * 20 + d];
+                    CHECK_NEAR(bt_kv_k_at(&kv, page, h, 15, d), kx, kv_stored_within(f, kx, k_max));
+                    CHECK_NEAR(bt_kv_v_at(&kv, page, h, 15, d), vx, kv_stored_within(f, vx, v_max));
                     CHECK(isnan(bt_kv_k_at(&kv, page, h, 14, d)));
                     CHECK(isnan(bt_kv_v_at(&kv, page, h, 14, d)));
                 }
@@ -229,12 +238,80 @@ static void kv_stores_and_reads_back(void)
     }
 }
 
+/* Quantized rows at their edges: zeros, the tiny, the huge, what no scale reaches, and NaN. */
+static void quantized_rows_at_the_edges(void)
+{
+    static const float amax[] = {0, 1e-38f, 1e-9f, 1e-3f, 1, 65504, 8e6f, 3e7f, INFINITY, NAN};
+    for (bt_kv_format f = BT_KV_INT8; f <= BT_KV_FP8; f++) {
+        bt_kv_layout kv = {f, 1, 16, 16};
+        char *page = bt_must(bt_aligned_alloc(64, bt_kv_page_bytes(&kv)));
+        for (size_t i = 0; i < sizeof amax / sizeof *amax; i++) {
+            float x[16] = {0};
+            x[3] = amax[i];
+            x[4] = -amax[i] / 2;
+            bt_kv_append(&kv, page, 0, x, x);
+            float top = f == BT_KV_INT8 ? 127 : 448;
+            bool lost = !(amax[i] / top < 65520);
+            for (int32_t d = 0; d < 16; d++) {
+                double got = (double)bt_kv_k_at(&kv, page, 0, 0, d);
+                CHECK(isnan(got) == lost);
+                CHECK(isnan(bt_kv_v_at(&kv, page, 0, 0, d)) == lost);
+                /* Below the smallest normal F16 the scale itself is coarse: 2^-25 of error. */
+                double bound = f == BT_KV_INT8 ? 0.57 * (double)amax[i] / 127
+                                               : fmax(fabs((double)x[d]) / 16, 0);
+                if (!lost) CHECK_NEAR(got, x[d], fmax(bound, (double)top * 0x1p-25));
+            }
+        }
+        bt_free(page);
+    }
+}
+
+/* All 256 bytes are fixed points; between neighbours the nearest wins, ties to even; what is beyond
+ * 448 saturates. */
+static void e4m3_conversion(void)
+{
+    CHECK(isnan(bt_f32_from_e4m3(0x7F)) && isnan(bt_f32_from_e4m3(0xFF)));
+    CHECK_INT(bt_e4m3_from_f32(NAN), 0x7F);
+    CHECK(bt_f32_from_e4m3(0x7E) == 448 && bt_f32_from_e4m3(0x38) == 1);
+    CHECK(bt_f32_from_e4m3(1) == 0x1p-9f && bt_f32_from_e4m3(8) == 0x1p-6f);
+    CHECK_INT(bt_e4m3_from_f32(0), 0);
+    CHECK_INT(bt_e4m3_from_f32(-0.0f), 0x80);
+    CHECK_INT(bt_e4m3_from_f32(INFINITY), 0x7E);
+    CHECK_INT(bt_e4m3_from_f32(-1e30f), 0xFE);
+    for (int b = 0; b < 0x7F; b++) {
+        float x = bt_f32_from_e4m3((uint8_t)b), up = bt_f32_from_e4m3((uint8_t)(b + 1));
+        CHECK_INT(bt_e4m3_from_f32(x), b);
+        CHECK_INT(bt_e4m3_from_f32(-x), b | 0x80);
+        if (b == 0x7E) break;
+        float mid = (x + up) / 2; // exact
+        CHECK_INT(bt_e4m3_from_f32(mid), b % 2 ? b + 1 : b);
+        CHECK_INT(bt_e4m3_from_f32(nextafterf(mid, 0)), b);
+        CHECK_INT(bt_e4m3_from_f32(nextafterf(mid, 1e9f)), b + 1);
+    }
+}
+
+/* Every format against the reference, which reads the same elements, over odd shapes. */
+static void kv_formats(void)
+{
+    for (bt_kv_format f = BT_KV_BF16; f <= BT_KV_FP8; f++) {
+        check_scene((bt_kv_layout){f, 2, 32, 16}, 3, 1, 1, 1e-5);
+        check_scene((bt_kv_layout){f, 2, 32, 32}, 3, 33, 33, 1e-5);
+        check_scene((bt_kv_layout){f, 1, 20, 16}, 7, 75, 9, 1e-5);
+        check_scene((bt_kv_layout){f, 3, 80, 32}, 2, 130, 11, 1e-5);
+        check_scene((bt_kv_layout){f, 1, 128, 16}, 4, 65, 5, 1e-5);
+        check_scene((bt_kv_layout){f, 1, 16, 16}, 2, 1100, 4, 1e-5);
+    }
+}
+
 int main(void)
 {
     RUN(kv_stores_and_reads_back);
+    RUN(quantized_rows_at_the_edges);
+    RUN(e4m3_conversion);
     RUN(lengths_and_rows);
     RUN(shapes);
     RUN(across_spans);
+    RUN(kv_formats);
     RUN(page_size_does_not_matter);
     RUN(extreme_scores);
     RUN(nan_stays_with_those_who_see_it);

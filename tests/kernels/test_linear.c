@@ -147,6 +147,24 @@ static void grid_of(int32_t format)
             }
 }
 
+/* Formats that are widened block by block: shapes of whole super-blocks, fewer of them. */
+static void grid_widened(void)
+{
+    static const int32_t kinds[] = {BT_FORMAT_Q4_K, BT_FORMAT_Q5_K, BT_FORMAT_Q6_K, BT_FORMAT_INT8G,
+                                    BT_FORMAT_INT4G};
+    static const int32_t ns[] = {1, 5, 32, 33, 172}, ks[] = {128, 256, 384, 768};
+    static const int32_t rows[] = {1, 2, 3, 7, 12, 13, 33};
+    for (size_t f = 0; f < sizeof kinds / sizeof *kinds; f++)
+        for (size_t i = 0; i < sizeof ns / sizeof *ns; i++)
+            for (size_t j = 0; j < sizeof ks / sizeof *ks; j++)
+                for (size_t l = 0; l < sizeof rows / sizeof *rows; l++) {
+                    long work = (long)ns[i] * ks[j] * rows[l];
+                    if (!bt_linear_supported(kinds[f], ks[j])) continue;
+                    if (work > 600000 && (i + j + l) % 4) continue;
+                    check_shape(kinds[f], ns[i], ks[j], rows[l]);
+                }
+}
+
 static void grid_f32(void)
 {
     grid_of(BT_FORMAT_F32);
@@ -175,6 +193,7 @@ static void many_rows(void)
     check_shape(BT_FORMAT_F32, 33, 1024, 150);
     check_shape(BT_FORMAT_Q8_0, 33, 4864, 160);
     check_shape(BT_FORMAT_Q4_0, 33, 4864, 160);
+    check_shape(BT_FORMAT_Q4_K, 33, 1024, 130);
 }
 
 /* The largest magnitudes there are, where 16-bit partial sums would saturate: all instruction sets
@@ -212,11 +231,11 @@ static void extreme_values(void)
 /* A row that is not finite spoils its own results visibly and nobody else's. */
 static void not_finite_row(void)
 {
-    enum { N = 40, K = 96, ROWS = 5, BAD = 3 };
-    static const int32_t kinds[] = {BT_FORMAT_F32, BT_FORMAT_F16, BT_FORMAT_BF16, BT_FORMAT_Q8_0,
-                                    BT_FORMAT_Q4_0};
+    enum { N = 40, K = 256, ROWS = 5, BAD = 3 };
+    static const int32_t kinds[] = {BT_FORMAT_F32,  BT_FORMAT_F16,  BT_FORMAT_BF16, BT_FORMAT_Q8_0,
+                                    BT_FORMAT_Q4_0, BT_FORMAT_Q4_K, BT_FORMAT_INT4G};
     const float odd[] = {NAN, INFINITY, -INFINITY};
-    for (size_t f = 0; f < 5; f++)
+    for (size_t f = 0; f < sizeof kinds / sizeof *kinds; f++)
         for (size_t i = 0; i < 9; i++) {
             if (!bt_linear_force(isas[i % 3])) continue;
             fixture x;
@@ -270,8 +289,11 @@ static void refusals(void)
     CHECK(!bt_linear_supported(BT_FORMAT_Q8_0, 48));
     CHECK(!bt_linear_supported(BT_FORMAT_Q4_0, 0));
     CHECK(!bt_linear_supported(BT_FORMAT_F32, -4));
-    CHECK(!bt_linear_supported(BT_FORMAT_Q4_K, 256));
-    CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q6_K, 32, 256), 0);
+    CHECK(!bt_linear_supported(BT_FORMAT_Q3_K, 256));
+    CHECK(!bt_linear_supported(BT_FORMAT_Q4_K, 128));
+    CHECK(!bt_linear_supported(BT_FORMAT_INT8G, 576));
+    CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q5_0, 32, 256), 0);
+    CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q4_K, 33, 512), 2 * 2 * 4736);
     CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q8_0, 33, 64), 2 * 2 * 1088);
     CHECK(!bt_linear_force("sse9"));
     CHECK(bt_linear_force("generic"));
@@ -287,6 +309,7 @@ int main(void)
     RUN(grid_bf16);
     RUN(grid_q8_0);
     RUN(grid_q4_0);
+    RUN(grid_widened);
     RUN(many_rows);
     RUN(extreme_values);
     RUN(not_finite_row);

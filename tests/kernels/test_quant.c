@@ -25,6 +25,25 @@ static const struct {
 };
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
+/* The same bound for blocks that Baton quantizes in its own way: half a step, what rounding the
+ * scales to their integers adds, and a margin, because least squares lowers the squared error, not
+ * the largest. Steps are up to 2 / 15 (4 bits), 2 / 31 (Q5_K) and 1 / 32 (Q6_K) of the largest
+ * magnitude; half of 2^-24, the smallest step of the F16 d, is multiplied by the largest integers
+ * that meet it. */
+static const struct {
+    int32_t format;
+    const char *name;
+    bool golden;
+    double scale, floor;
+} own_formats[] = {
+    {BT_FORMAT_Q4_K, "Q4_K", true, 0.14, 63 * 16 * 0x1p-25},
+    {BT_FORMAT_Q5_K, "Q5_K", true, 0.075, 63 * 32 * 0x1p-25},
+    {BT_FORMAT_Q6_K, "Q6_K", true, 0.03, 128 * 32 * 0x1p-25},
+    {BT_FORMAT_INT8G, "INT8G", false, 0.5 / 127 + 0x1p-11, 127 * 0x1p-25},
+    {BT_FORMAT_INT4G, "INT4G", false, 0.1, 16 * 0x1p-25},
+};
+enum { N_OWN = sizeof own_formats / sizeof *own_formats };
+
 /* Reads exactly `bytes` bytes of a golden file. */
 static void golden(const char *name, const char *ext, void *dst, size_t bytes)
 {
@@ -61,6 +80,25 @@ static void golden_dequantize(void)
         CHECK(bt_dequant_ref(formats[f].format, packed + 1, 2 * COUNT, got));
         int bad = count_unequal(got, want, 2 * COUNT);
         if (bad) fprintf(stderr, "format %s\n", formats[f].name);
+        CHECK_INT(bad, 0);
+        bt_free(packed);
+    }
+}
+
+/* Random bits as blocks, each exactly as long as a file's, at an odd address. */
+static void golden_super_blocks(void)
+{
+    enum { ELEMS = 2 * COUNT };
+    for (size_t f = 0; f < N_OWN; f++) {
+        if (!own_formats[f].golden) continue;
+        size_t bytes = bt_format_bytes(own_formats[f].format, ELEMS);
+        uint8_t *packed = bt_must(bt_malloc(bytes + 1));
+        float want[ELEMS], got[ELEMS];
+        golden(own_formats[f].name, "bits", packed + 1, bytes);
+        golden(own_formats[f].name, "f32", want, sizeof want);
+        CHECK(bt_dequant_ref(own_formats[f].format, packed + 1, ELEMS, got));
+        int bad = count_unequal(got, want, ELEMS);
+        if (bad) fprintf(stderr, "format %s\n", own_formats[f].name);
         CHECK_INT(bad, 0);
         bt_free(packed);
     }
@@ -109,6 +147,87 @@ static void round_trip_bounds(void)
                 worst);
         CHECK_INT(bad, 0);
     }
+}
+
+/* Numbers of a super-block in one of several shapes: spread, one-sided, with outliers, constant,
+ * sparse. */
+static void own_input(uint64_t b, float x[256])
+{
+    float size = ldexpf(1, (int)(bt_rng_u64(7, b) % 20) - 12);
+    for (uint64_t i = 0; i < 256; i++) {
+        float u = (float)(bt_rng_unit(8, b * 256 + i) * 2 - 1);
+        switch (b % 6) {
+        case 0: break;
+        case 1: u = fabsf(u); break;
+        case 2: u = u * 0.05f + (i % 61 == 7 ? 1.0f : 0.0f); break;
+        case 3: u = 0.7f; break;
+        case 4: u = i % 5 ? 0 : -u; break;
+        case 5: u = -fabsf(u) - 0.1f; break;
+        }
+        x[i] = u * size;
+    }
+}
+
+static void own_bounds(void)
+{
+    for (size_t f = 0; f < N_OWN; f++) {
+        int32_t format = own_formats[f].format, elems = bt_format_get(format)->elems, bad = 0;
+        double worst = 0, squares = 0, energy = 0;
+        for (uint64_t b = 0; b < 600; b++) {
+            float x[256], y[256];
+            uint8_t packed[260];
+            own_input(b, x);
+            CHECK(bt_quant_ref(format, x, 256, packed));
+            CHECK(bt_dequant_ref(format, packed, 256, y));
+            for (int i = 0; i < 256; i++) {
+                double amax = 0, error = fabs((double)x[i] - (double)y[i]);
+                for (int j = i / elems * elems; j < i / elems * elems + elems; j++)
+                    amax = fmax(amax, fabs((double)x[j]));
+                if (amax >= 0.01) worst = fmax(worst, error / amax);
+                bad += !(error <= own_formats[f].scale * amax + own_formats[f].floor);
+                if (b % 6 == 0 && amax >= 0.01) squares += error * error, energy += amax * amax;
+            }
+        }
+        fprintf(stderr, "     %-5s worst error %.5f of the block's largest, rms %.5f\n",
+                own_formats[f].name, worst, sqrt(squares / energy));
+        CHECK_INT(bad, 0);
+    }
+}
+
+/* --quant: any loadable format, row by row, as dequantizing and quantizing would; k of one group
+ * more than a super-block where the format allows it. */
+static void requant(void)
+{
+    static const int32_t to[] = {BT_FORMAT_INT8G, BT_FORMAT_INT4G};
+    static const int32_t from[] = {BT_FORMAT_F32,  BT_FORMAT_F16,  BT_FORMAT_BF16, BT_FORMAT_Q8_0,
+                                   BT_FORMAT_Q4_0, BT_FORMAT_Q4_K, BT_FORMAT_Q6_K};
+    for (size_t f = 0; f < sizeof from / sizeof *from; f++)
+        for (size_t t = 0; t < 2; t++) {
+            enum { ROWS = 3 };
+            int32_t k = bt_format_get(from[f])->elems == 256 ? 512 : 384;
+            size_t n = ROWS * (size_t)k;
+            uint8_t *src = bt_must(bt_malloc(bt_format_bytes(from[f], n) + 1));
+            uint8_t *want = bt_must(bt_malloc(bt_format_bytes(to[t], n)));
+            uint8_t *got = bt_must(bt_malloc(bt_format_bytes(to[t], n) + 1));
+            float *x = bt_must(bt_malloc(n * sizeof *x));
+            for (size_t i = 0; i < n; i++) x[i] = (float)(bt_rng_unit(9, i) - 0.5);
+            REQUIRE(bt_quant_ref(from[f], x, n, src + 1));
+            CHECK(bt_requant_supported(from[f], to[t], k));
+            CHECK(bt_requant(from[f], src + 1, to[t], ROWS, k, got + 1));
+            REQUIRE(bt_dequant_ref(from[f], src + 1, n, x));
+            REQUIRE(bt_quant_ref(to[t], x, n, want));
+            CHECK_INT(memcmp(got + 1, want, bt_format_bytes(to[t], n)), 0);
+            bt_free(src);
+            bt_free(want);
+            bt_free(got);
+            bt_free(x);
+        }
+    CHECK(!bt_requant_supported(BT_FORMAT_F16, BT_FORMAT_INT8G, 576));
+    CHECK(!bt_requant_supported(BT_FORMAT_Q4_K, BT_FORMAT_INT8G, 384));
+    CHECK(!bt_requant_supported(BT_FORMAT_Q3_K, BT_FORMAT_INT8G, 512));
+    CHECK(!bt_requant_supported(BT_FORMAT_F16, BT_FORMAT_Q8_0, 512));
+    CHECK(!bt_requant_supported(BT_FORMAT_F16, BT_FORMAT_INT4G, 0));
+    CHECK(!bt_requant(BT_FORMAT_F16, NULL, BT_FORMAT_INT4G, 1, 100, NULL));
 }
 
 /* Every F16 goes to f32 and back unchanged; and f32 values between two neighbours round to the
@@ -174,12 +293,29 @@ static void not_finite(void)
             }
 }
 
+/* The same for super-blocks and groups: wherever it stands, its own element is not finite. */
+static void own_not_finite(void)
+{
+    const float odd[] = {INFINITY, -INFINITY, NAN};
+    for (size_t f = 0; f < N_OWN; f++)
+        for (size_t i = 0; i < 3; i++)
+            for (int at = 0; at < 256; at += 85) {
+                float x[256], y[256];
+                uint8_t packed[260];
+                own_input(0, x);
+                x[at] = odd[i];
+                bt_quant_ref(own_formats[f].format, x, 256, packed);
+                bt_dequant_ref(own_formats[f].format, packed, 256, y);
+                CHECK(!isfinite(y[at]));
+            }
+}
+
 static void refusals(void)
 {
     float x[256] = {0};
     uint8_t packed[512] = {0};
-    CHECK(!bt_dequant_ref(BT_FORMAT_Q4_K, packed, 256, x));
-    CHECK(!bt_quant_ref(BT_FORMAT_Q4_K, x, 256, packed));
+    CHECK(!bt_dequant_ref(BT_FORMAT_Q3_K, packed, 256, x));
+    CHECK(!bt_quant_ref(BT_FORMAT_Q2_K, x, 256, packed));
     CHECK(!bt_dequant_ref(12345, packed, 32, x));
     CHECK(bt_quant_ref(BT_FORMAT_Q8_0, x, 0, packed));
 }
@@ -187,11 +323,15 @@ static void refusals(void)
 int main(void)
 {
     RUN(golden_dequantize);
+    RUN(golden_super_blocks);
     RUN(golden_quantize);
     RUN(round_trip_bounds);
+    RUN(own_bounds);
+    RUN(requant);
     RUN(f16_exhaustive);
     RUN(bf16_exhaustive);
     RUN(not_finite);
+    RUN(own_not_finite);
     RUN(refusals);
     return TEST_END();
 }

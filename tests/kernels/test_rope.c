@@ -20,7 +20,7 @@ static void check_positions(const bt_recipe *r, const float *divisor)
     float *cos = bt_must(bt_malloc((size_t)(CTX * half) * sizeof(float)));
     float *sin = bt_must(bt_malloc((size_t)(CTX * half) * sizeof(float)));
     bt_rope_tables(r, divisor, 0, 77, cos, sin); // two pieces make the whole
-    bt_rope_tables(r, divisor, 77, CTX, cos, sin);
+    bt_rope_tables(r, divisor, 77, CTX, cos + 77 * half, sin + 77 * half);
     float *x = random_floats(n, 1), *want = bt_must(bt_malloc(bytes));
     float *got = bt_must(bt_malloc(bytes)), *first = bt_must(bt_malloc(bytes));
     static const int32_t positions[] = {0, 1, 2, 76, 77, 300, CTX - 1};

@@ -7,7 +7,8 @@ needs: pip install gguf numpy
 input.f32      1024 values: normal blocks, then odd ones (all zero, tiny, huge, largest last, ties)
 FORMAT.bin     input.f32 as the package quantizes it
 FORMAT.bits    random bits as packed data (so scales are any F16, infinity and NaN too)
-FORMAT.f32     both of them dequantized by the package, FORMAT.bin first
+FORMAT.f32     both of them dequantized by the package, FORMAT.bin first; for Q4_K, Q5_K and Q6_K, which the
+               package cannot quantize to, FORMAT.bits alone
 """
 import os
 import numpy as np
@@ -19,6 +20,11 @@ FORMATS = {
     "BF16": (T.BF16, 1, 2),
     "Q8_0": (T.Q8_0, 32, 34),
     "Q4_0": (T.Q4_0, 32, 18),
+}
+BITS_ONLY = {
+    "Q4_K": (T.Q4_K, 256, 144),
+    "Q5_K": (T.Q5_K, 256, 176),
+    "Q6_K": (T.Q6_K, 256, 210),
 }
 
 
@@ -63,6 +69,11 @@ def main():
         with np.errstate(all="ignore"):
             typed = both.view(np.float16) if name == "F16" else both
             write(name + ".f32", quants.dequantize(typed, kind).astype(np.float32).reshape(-1))
+    for name, (kind, elems, size) in BITS_ONLY.items():
+        bits = np.random.default_rng(22).integers(0, 256, 2048 // elems * size, dtype=np.uint8)
+        write(name + ".bits", bits)
+        with np.errstate(all="ignore"):
+            write(name + ".f32", quants.dequantize(bits, kind).astype(np.float32).reshape(-1))
 
 
 main()

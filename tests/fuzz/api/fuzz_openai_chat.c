@@ -9,12 +9,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_part(const bt_front_request *p)
 {
     const bt_gen_params *g = &p->params;
-    BT_ASSERT((p->text != NULL) + (p->tokens != NULL) + (p->messages != NULL) == 1);
+    BT_ASSERT((p->text != NULL) + (p->tokens != NULL) + (p->chat != NULL) == 1);
     BT_ASSERT(p->n_seq >= 1 && p->n_seq <= BT_SEQS_PER_REQUEST_MAX);
     BT_ASSERT(!p->text || strlen(p->text) == p->n_text);
     for (int32_t i = 0; i < p->n_tokens; i++) BT_ASSERT(p->tokens[i] >= 0);
-    for (int32_t i = 0; i < p->n_messages; i++)
-        BT_ASSERT(strlen(p->messages[i].role) && p->messages[i].content);
+    if (p->chat) BT_ASSERT(p->chat->messages.text[0] == '[');
     BT_ASSERT(g->temperature >= 0 && g->temperature <= 2 && g->top_p >= 0 && g->top_p <= 1);
     BT_ASSERT(g->max_tokens >= 0 && g->top_k >= 0 && g->n_logprobs <= BT_TOP_LOGPROBS_MAX);
     BT_ASSERT(g->n_stop <= BT_STOP_MAX && g->n_bias <= BT_BIAS_MAX);

@@ -15,12 +15,17 @@ static void use(bt_encoder *e, const bt_vocab *v)
     const int32_t *ids = NULL;
     size_t n_ids = 0, n;
     char *back;
-    BT_ASSERT(bt_encode(e, text, sizeof text - 1, &opt, 0, &ids, &n_ids, NULL) == BT_OK);
+    bt_err err = {0};
+    bt_status st = bt_encode(e, text, sizeof text - 1, &opt, 0, &ids, &n_ids, &err);
+    if (st == BT_EINVAL && bt_vocab_unk(v) < 0 && err.msg[0]) return; // a word, and nothing for it
+    BT_ASSERT(st == BT_OK);
     for (size_t i = 0; i < n_ids; i++) BT_ASSERT(ids[i] >= 0 && ids[i] < bt_vocab_size(v));
     BT_ASSERT(bt_decode(v, ids, n_ids, false, &back, &n, NULL) == BT_OK);
     bt_free(back);
     opt.parse_special = opt.add_special = false;
-    BT_ASSERT(bt_encode(e, text, sizeof text - 1, &opt, 0, &ids, &n_ids, NULL) == BT_OK);
+    st = bt_encode(e, text, sizeof text - 1, &opt, 0, &ids, &n_ids, &err);
+    if (st == BT_EINVAL && bt_vocab_unk(v) < 0) return;
+    BT_ASSERT(st == BT_OK);
     for (size_t i = 0; i < n_ids; i++)
         BT_ASSERT(bt_vocab_token_kind(v, ids[i]) != BT_TOKEN_CONTROL || ids[i] == bt_vocab_unk(v));
 }

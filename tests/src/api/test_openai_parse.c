@@ -39,9 +39,11 @@ static void defaults(void)
     const bt_gen_params *p = &req.part[0].params;
     CHECK_INT(req.dialect, BT_API_CHAT);
     CHECK_INT(req.n_parts, 1);
-    CHECK_INT(req.part[0].n_messages, 1);
-    CHECK_STR(req.part[0].messages[0].role, "user");
-    CHECK_STR(req.part[0].messages[0].content, "hi");
+    const bt_template_chat *c = req.part[0].chat;
+    CHECK_STR(c->messages.text, "[{\"role\":\"user\",\"content\":\"hi\"}]");
+    CHECK_INT(c->messages.len, strlen(c->messages.text));
+    CHECK(!c->tools.text && !c->documents.text && !c->kwargs.text && !c->name);
+    CHECK(c->add_generation_prompt && !c->continue_final_message && !req.part[0].parse_special);
     CHECK_INT(req.part[0].n_seq, 1);
     CHECK_INT(p->max_tokens, 0); // as many as the context holds
     CHECK_NEAR(p->temperature, 1, 0);
@@ -53,6 +55,7 @@ static void defaults(void)
     REQUIRE(completion("") == BT_OK);
     CHECK_INT(req.part[0].params.max_tokens, 16);
     CHECK_INT(req.part[0].n_text, 2);
+    CHECK(!req.part[0].parse_special && !req.part[0].bare && !req.part[0].chat);
     bt_api_request_release(&req);
 }
 
@@ -123,6 +126,14 @@ static void null_is_absent(void)
                                         "stop",
                                         "tools",
                                         "tool_choice",
+                                        "parse_special",
+                                        "documents",
+                                        "chat_template",
+                                        "chat_template_kwargs",
+                                        "add_generation_prompt",
+                                        "continue_final_message",
+                                        "add_special_tokens",
+                                        "reasoning_effort",
                                         "response_format"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char field[64];
@@ -160,7 +171,8 @@ static void bad_values(void)
         {"lease_seconds", "\"x\"", "0", "86401"},
         {"stop", "5", "[1]", "{}"},
         {"best_of", "\"x\"", "0", "3"},
-        {"tools", "{}", "[{\"type\":\"function\"}]", "\"x\""},
+        {"tools", "{}", "5", "\"x\""},
+        {"parse_special", "1", "\"true\"", "[]"},
         {"response_format", "\"json\"", "{\"type\":\"json_object\"}", "{}"},
         {"suffix", "\"end\"", "5", "[]"},
     };
@@ -195,32 +207,118 @@ static bt_status messages(const char *list)
 
 static void chat_messages(void)
 {
-    REQUIRE(
-        messages(
-            "[{\"role\":\"developer\",\"content\":\"rules\"},"
-            "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
-            "{\"type\":\"text\",\"text\":\"b\"}]},"
-            "{\"role\":\"assistant\",\"content\":null},{\"role\":\"tool\",\"content\":\"t\"}]") ==
-        BT_OK);
-    CHECK_INT(req.part[0].n_messages, 4);
-    CHECK_STR(req.part[0].messages[0].role, "system");
-    CHECK_STR(req.part[0].messages[1].content, "ab");
-    CHECK_STR(req.part[0].messages[2].content, "");
-    CHECK_STR(req.part[0].messages[3].role, "tool");
+    /* what reaches the template is the body's own text: key order, number spelling, escapes */
+    static const char list[] =
+        "[{\"role\":\"developer\",\"content\":\"rules\"},"
+        "{\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\"}], \"role\":\"user\",\"x\":1.0},"
+        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"i\",\"type\":"
+        "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},"
+        "{\"function\":{\"name\":\"g\",\"arguments\":{\"n\":12345678901234567890}}}]},"
+        "{\"role\":\"tool\",\"content\":\"t\",\"tool_call_id\":\"i\",\"name\":\"f\"},"
+        "{\"role\":\"ipython\",\"content\":\"\"},{\"role\":\"assistant\"}]";
+    REQUIRE(messages(list) == BT_OK);
+    CHECK_STR(req.part[0].chat->messages.text, list);
     bt_api_request_release(&req);
     refused_one(messages, "[]", "messages");
     refused_one(messages, "{}", "messages");
     refused_one(messages, "null", "messages");
     refused_one(messages, "[5]", "messages[0]");
     refused_one(messages, "[{\"content\":\"x\"}]", "messages[0].role");
-    refused_one(messages, "[{\"role\":\"king\",\"content\":\"x\"}]", "messages[0].role");
+    refused_one(messages, "[{\"role\":\"\",\"content\":\"x\"}]", "messages[0].role");
+    refused_one(messages, "[{\"role\":7,\"content\":\"x\"}]", "messages[0].role");
     refused_one(messages, "[{\"role\":\"user\"}]", "messages[0].content");
     refused_one(messages, "[{\"role\":\"user\",\"content\":5}]", "messages[0].content");
+    refused_one(messages, "[{\"role\":\"user\",\"content\":\"\",\"name\":5}]", "messages[0].name");
+    refused_one(messages, "[{\"role\":\"tool\",\"content\":\"\",\"tool_call_id\":[]}]",
+                "messages[0].tool_call_id");
     refused_one(messages,
                 "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]",
                 "messages[0].content[0]");
     refused_one(messages, "[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]",
                 "messages[0].content[0]");
+    refused_one(messages, "[{\"role\":\"assistant\",\"tool_calls\":{}}]", "messages[0].tool_calls");
+    refused_one(messages, "[{\"role\":\"assistant\",\"tool_calls\":[{}]}]",
+                "messages[0].tool_calls[0]");
+    refused_one(messages, "[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{}}]}]",
+                "messages[0].tool_calls[0].function.name");
+    refused_one(messages,
+                "[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                "\"arguments\":5}}]}]",
+                "messages[0].tool_calls[0].function");
+}
+
+#define TOOL                                                                                       \
+    "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"b\":1.50,\"a\":2}}}"
+
+static void chat_tools(void)
+{
+    REQUIRE(chat("\"tools\":[" TOOL " ]") == BT_OK);
+    CHECK_STR(req.part[0].chat->tools.text, "[" TOOL " ]");
+    bt_api_request_release(&req);
+    REQUIRE(chat("\"tools\":[" TOOL "],\"tool_choice\":\"auto\"") == BT_OK);
+    CHECK(req.part[0].chat->tools.text != NULL);
+    bt_api_request_release(&req);
+    REQUIRE(chat("\"tools\":[" TOOL "],\"tool_choice\":\"none\"") == BT_OK);
+    CHECK(req.part[0].chat->tools.text == NULL);
+    bt_api_request_release(&req);
+    REQUIRE(chat("\"tools\":[]") == BT_OK);
+    CHECK(req.part[0].chat->tools.text == NULL);
+    bt_api_request_release(&req);
+    refused_one(chat, "\"tools\":[" TOOL "],\"tool_choice\":\"required\"", "tool_choice");
+    refused_one(chat,
+                "\"tools\":[" TOOL "],\"tool_choice\":{\"type\":\"function\",\"function\":"
+                "{\"name\":\"f\"}}",
+                "tool_choice");
+    refused_one(chat, "\"tools\":[" TOOL "],\"tool_choice\":5", "tool_choice");
+    refused_one(chat, "\"tools\":[" TOOL ",{\"type\":\"function\"}]", "tools[1]");
+    refused_one(chat, "\"tools\":[{\"type\":\"web_search\",\"function\":{\"name\":\"f\"}}]",
+                "tools[0]");
+    refused_one(chat, "\"tools\":[{\"type\":\"function\",\"function\":{}}]",
+                "tools[0].function.name");
+    refused_one(chat,
+                "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":"
+                "[]}}]",
+                "tools[0].function");
+    refused_one(completion, "\"tools\":[" TOOL "]", "tools");
+    CHECK_INT(completion("\"tools\":[" TOOL "],\"tool_choice\":\"none\""), BT_OK);
+    bt_api_request_release(&req);
+}
+
+static void chat_settings(void)
+{
+    REQUIRE(chat("\"chat_template_kwargs\":{ \"enable_thinking\":false},\"reasoning_effort\":"
+                 "\"low\",\"documents\":[{\"title\":\"t\"},\"d\"],\"parse_special\":true,"
+                 "\"continue_final_message\":true") == BT_OK);
+    const bt_template_chat *c = req.part[0].chat;
+    CHECK_STR(c->kwargs.text, "{\"reasoning_effort\":\"low\",\"enable_thinking\":false}");
+    CHECK_INT(c->kwargs.len, strlen(c->kwargs.text));
+    CHECK_STR(c->documents.text, "[{\"title\":\"t\"},\"d\"]");
+    CHECK(c->continue_final_message && !c->add_generation_prompt && req.part[0].parse_special);
+    bt_api_request_release(&req);
+    REQUIRE(chat("\"reasoning_effort\":\"high\",\"add_generation_prompt\":false") == BT_OK);
+    CHECK_STR(req.part[0].chat->kwargs.text, "{\"reasoning_effort\":\"high\"}");
+    CHECK(!req.part[0].chat->add_generation_prompt);
+    bt_api_request_release(&req);
+    REQUIRE(chat("\"reasoning_effort\":\"high\",\"chat_template_kwargs\":{ }") == BT_OK);
+    CHECK_STR(req.part[0].chat->kwargs.text, "{\"reasoning_effort\":\"high\"}");
+    bt_api_request_release(&req);
+    REQUIRE(completion("\"parse_special\":true,\"add_special_tokens\":false") == BT_OK);
+    CHECK(req.part[0].parse_special && req.part[0].bare);
+    bt_api_request_release(&req);
+    refused_one(chat, "\"chat_template\":\"{{ 1 }}\"", "chat_template");
+    refused_one(chat, "\"chat_template_kwargs\":[]", "chat_template_kwargs");
+    refused_one(chat, "\"reasoning_effort\":3", "reasoning_effort");
+    refused_one(chat, "\"documents\":{}", "documents");
+    refused_one(chat, "\"documents\":[5]", "documents");
+    refused_one(chat, "\"continue_final_message\":1", "continue_final_message");
+    refused_one(chat, "\"continue_final_message\":true,\"add_generation_prompt\":true",
+                "continue_final_message");
+    /* of a field that comes twice the first counts, and an escaped name is the same name */
+    static const char twice[] = "{\"m\\u0065ssages\":[{\"role\":\"user\",\"content\":\"1\"}],"
+                                "\"messages\":5}";
+    REQUIRE(bt_openai_chat_parse(twice, sizeof twice - 1, &req, &e) == BT_OK);
+    CHECK_STR(req.part[0].chat->messages.text, "[{\"role\":\"user\",\"content\":\"1\"}]");
+    bt_api_request_release(&req);
 }
 
 static bt_status prompt(const char *value)
@@ -300,6 +398,23 @@ static void out_of_memory(void)
     CHECK(false); // more allocations than expected
 }
 
+static void chat_out_of_memory(void)
+{
+    static const char body[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"\\n\"}],\"tools\":[" TOOL "],"
+        "\"reasoning_effort\":\"low\",\"chat_template_kwargs\":{\"a\":1}}";
+    for (long n = 1; n < 100; n++) {
+        bt_mem_fail_at(n);
+        bt_status rc = bt_openai_chat_parse(body, sizeof body - 1, &req, &e);
+        bool failed = bt_mem_failed();
+        bt_mem_fail_at(0);
+        CHECK_INT(rc, failed ? BT_ENOMEM : BT_OK);
+        bt_api_request_release(&req);
+        if (!failed) return;
+    }
+    CHECK(false); // more allocations than expected
+}
+
 static void model_names(void)
 {
     CHECK(bt_api_model_matches("tiny", "tiny", NULL));
@@ -319,6 +434,9 @@ int main(void)
     RUN(null_is_absent);
     RUN(bad_values);
     RUN(chat_messages);
+    RUN(chat_tools);
+    RUN(chat_settings);
+    RUN(chat_out_of_memory);
     RUN(prompts);
     RUN(truncation);
     RUN(out_of_memory);

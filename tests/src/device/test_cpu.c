@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TIMEOUT 120 */
-#include "tiny_model.h"
+#include "drive.h"
 #include "kernels/cpu_isa.h"
 #include "kernels/sample.h"
-#include "test.h"
-
-enum { CTX = 1700, PAGES = 240, SEQS_MAX = 4, ROWS_MAX = 96 };
-
-/* A sequence as a caller keeps it: its tokens, its pages, and how much is in KV. */
-typedef struct sequence {
-    int32_t token[CTX], page[(CTX + 15) / 16];
-    int32_t len, done;
-} sequence;
 
 static const bt_backend *const cpu = &bt_backend_cpu;
 
@@ -37,76 +28,15 @@ static bt_device *open_or_die(const tiny_model *m, const bt_device_plan *p)
     return d;
 }
 
-static sequence *sequence_new(const tiny_model *m, int32_t len, int32_t first_page, uint64_t seed)
-{
-    sequence *s = bt_must(bt_calloc(1, sizeof *s));
-    s->len = len;
-    for (int32_t i = 0; i < len; i++)
-        s->token[i] = (int32_t)(bt_rng_unit(seed, (uint64_t)i) * m->recipe.vocab);
-    /* Scattered over the pool: 7 has no factor in common with 240. */
-    for (int32_t i = 0; i < (CTX + 15) / 16; i++) s->page[i] = (first_page + 7 * i) % PAGES;
-    return s;
-}
-
-/* One step that takes rows[i] tokens of each sequence; logits of all rows to dst, [rows][vocab]. No
- * allocation. */
 static void step(bt_device *d, const tiny_model *m, sequence *const *seqs, const int32_t *rows,
                  int n, float *dst)
 {
-    int32_t token[ROWS_MAX], pos[ROWS_MAX], row_seq[ROWS_MAX], out_row[ROWS_MAX];
-    bt_batch_seq part[SEQS_MAX];
-    bt_batch b = {.n_seqs = n, .token = token, .pos = pos, .row_seq = row_seq, .seqs = part};
-    b.out_row = out_row;
-    bt_err err = {0};
-    for (int i = 0; i < n; i++) {
-        part[i] = (bt_batch_seq){seqs[i]->page, b.n_rows, rows[i], seqs[i]->done + rows[i]};
-        for (int32_t r = 0; r < rows[i]; r++, b.n_rows++) {
-            token[b.n_rows] = seqs[i]->token[seqs[i]->done];
-            pos[b.n_rows] = seqs[i]->done++;
-            row_seq[b.n_rows] = i;
-            out_row[b.n_rows] = b.n_rows;
-        }
-    }
-    b.n_out = b.n_rows;
-    uint64_t busy = 0;
-    bt_mem_guard_begin();
-    bt_status rc = cpu->step_begin(d, &b, &err);
-    if (rc != BT_OK) fprintf(stderr, "step: %s\n", err.msg);
-    REQUIRE(rc == BT_OK);
-    REQUIRE(cpu->embed(d, &err) == BT_OK);
-    for (int32_t l = 0; l < m->recipe.n_layers; l++) {
-        REQUIRE(cpu->attn_in(d, l, &err) == BT_OK);
-        REQUIRE(cpu->attention(d, l, &err) == BT_OK);
-        REQUIRE(cpu->attn_out(d, l, &err) == BT_OK);
-        REQUIRE(cpu->mlp(d, l, &err) == BT_OK);
-    }
-    REQUIRE(cpu->head(d, &err) == BT_OK);
-    REQUIRE(cpu->step_end(d, &busy, &err) == BT_OK);
-    for (int32_t i = 0; i < b.n_rows; i++)
-        REQUIRE(cpu->logits(d, i, dst + (int64_t)i * m->recipe.vocab, &err) == BT_OK);
-    bt_mem_guard_end();
-    CHECK(busy >= 1);
+    drive_step(cpu, d, m, seqs, rows, n, dst);
 }
 
-/* A whole sequence in chunks; logits of every position, [len][vocab]. */
 static float *run_alone(bt_device *d, const tiny_model *m, sequence *s, int32_t chunk)
 {
-    float *logits = bt_must(bt_malloc((size_t)s->len * (size_t)m->recipe.vocab * sizeof *logits));
-    for (s->done = 0; s->done < s->len;) {
-        int32_t rows = s->len - s->done < chunk ? s->len - s->done : chunk;
-        step(d, m, &s, &rows, 1, logits + (int64_t)s->done * m->recipe.vocab);
-    }
-    return logits;
-}
-
-static double relative_error(const float *got, const double *want, int64_t n)
-{
-    double diff = 0, norm = 0;
-    for (int64_t i = 0; i < n; i++) {
-        diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-        norm += want[i] * want[i];
-    }
-    return sqrt(diff / norm);
+    return drive_alone(cpu, d, m, s, chunk);
 }
 
 static tiny_spec base_spec(void)
@@ -186,6 +116,20 @@ static void odd_shapes(void)
     s.layers = 1;
     s.style = BT_ROPE_HALF;
     check_forward(&s, BT_KV_F32, 32, 2e-6);
+}
+
+/* What each KV format costs against arithmetic in double. */
+static void kv_formats(void)
+{
+    static const double bound[] = {[BT_KV_F16] = 1e-3,
+                                   [BT_KV_F32] = 2e-6,
+                                   [BT_KV_BF16] = 5e-3,
+                                   [BT_KV_INT8] = 1e-2,
+                                   [BT_KV_FP8] = 6e-2};
+    tiny_spec s = base_spec();
+    for (bt_kv_format f = BT_KV_F16; f <= BT_KV_FP8; f++) check_forward(&s, f, 16, bound[f]);
+    s.head_dim = s.rope_dim = 20;
+    for (bt_kv_format f = BT_KV_F16; f <= BT_KV_FP8; f++) check_forward(&s, f, 32, bound[f]);
 }
 
 /* A sequence's logits, bit for bit: whole, in chunks, token by token, and in a batch with others.
@@ -385,8 +329,8 @@ static void open_refuses_by_name(void)
     bt_device_plan p = plan_of(1, BT_KV_F16, 16);
     bt_weight *w = &m->weights.layers[1].w_down;
     bt_weight good = *w;
-    w->format = BT_FORMAT_Q4_K;
-    check_refused(m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q4_K", "Q8_0");
+    w->format = BT_FORMAT_Q3_K;
+    check_refused(m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q3_K", "Q6_K");
     w->format = 77;
     check_refused(m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight", "unknown format");
     w->format = BT_FORMAT_Q8_0;
@@ -396,8 +340,8 @@ static void open_refuses_by_name(void)
     w->data = NULL;
     check_refused(m, &p, BT_EFORMAT, "blk.1.ffn_down.weight", "missing");
     *w = good;
-    m->weights.embed.format = BT_FORMAT_Q6_K;
-    check_refused(m, &p, BT_EUNSUPPORTED, "token_embd.weight is Q6_K", "F16");
+    m->weights.embed.format = BT_FORMAT_Q2_K;
+    check_refused(m, &p, BT_EUNSUPPORTED, "token_embd.weight is Q2_K", "F16");
     m->weights.embed.format = BT_FORMAT_F32;
     m->weights.head.format = BT_FORMAT_Q5_0;
     check_refused(m, &p, BT_EUNSUPPORTED, "output.weight is Q5_0", "F16");
@@ -528,6 +472,7 @@ int main(void)
 {
     RUN(forward_equals_the_definition);
     RUN(odd_shapes);
+    RUN(kv_formats);
     RUN(every_isa_runs_the_model);
     RUN(batch_chunks_and_threads_change_nothing);
     RUN(long_context_is_the_same_on_any_threads);

@@ -24,8 +24,16 @@ typedef struct fake_cell {
 
 struct bt_device {
     bt_device_plan plan;
-    fake_cell *cell;   // [n_pages * page_tokens]
-    bt_batch batch;    // borrowed for the step
+    fake_cell *cell; // [n_pages * page_tokens]
+    bt_batch batch;  // borrowed for the step
+    int32_t *token;  // [rows_max] of the step, those drawn by the step before filled in
+    int32_t *drawn;  // [out_max] by the newest step
+    int32_t n_drawn;
+    struct fake_flight {
+        bt_sample_out *out, *dst; // [out_max]; dst gets them when the step ends
+        int32_t n_out, n_rows;
+    } flight[2];
+    int32_t first, n_flight;
     uint64_t *history; // [out_max]
     float *logits;     // [FAKE_VOCAB]
     void *scratch;
@@ -40,6 +48,8 @@ static struct fake_script {
     int32_t open_devices;
     int32_t rows_seen, steps_seen, rows_most, seqs_most;
     uint64_t busy_us;
+    int32_t flights_most;
+    bool parked, no_room;
 } fake = {.us_fixed = 100, .us_row = 10};
 
 static inline void fake_reset(void)
@@ -80,6 +90,10 @@ static inline bt_status fake_open(const bt_recipe *recipe, const bt_weights *wei
     bt_must(d);
     d->plan = *plan;
     d->cell = bt_must(calloc((size_t)plan->n_pages * (size_t)plan->page_tokens, sizeof *d->cell));
+    d->token = bt_must(calloc((size_t)plan->rows_max, sizeof *d->token));
+    d->drawn = bt_must(calloc((size_t)plan->out_max, sizeof *d->drawn));
+    for (int i = 0; i < 2; i++)
+        d->flight[i].out = bt_must(calloc((size_t)plan->out_max, sizeof *d->flight[i].out));
     d->history = bt_must(calloc((size_t)plan->out_max, sizeof *d->history));
     d->logits = bt_must(calloc(FAKE_VOCAB, sizeof *d->logits));
     d->scratch = bt_must(aligned_alloc(64, bt_sample_scratch_bytes(FAKE_VOCAB)));
@@ -94,6 +108,9 @@ static inline void fake_close(bt_device *d)
 {
     if (!d) return;
     free(d->cell);
+    free(d->token);
+    free(d->drawn);
+    for (int i = 0; i < 2; i++) free(d->flight[i].out);
     free(d->history);
     free(d->logits);
     free(d->scratch);
@@ -148,7 +165,19 @@ static inline bt_status fake_step_begin(bt_device *d, const bt_batch *b, bt_err 
     bt_status status = fake_call(err, "step_begin");
     if (status) return status;
     fake_check_batch(d, b);
+    bt_must(d->n_flight < 2 ? d : NULL);
     d->batch = *b;
+    for (int32_t i = 0; i < b->n_rows; i++) {
+        int32_t back = -(b->token[i] + 1);
+        if (b->token[i] < 0 && back >= d->n_drawn) fake.wrong++;
+        d->token[i] = b->token[i] < 0 ? d->drawn[back] : b->token[i];
+    }
+    d->batch.token = d->token;
+    struct fake_flight *f = &d->flight[(d->first + d->n_flight++) % 2];
+    f->n_out = 0;
+    f->n_rows = b->n_rows;
+    d->n_drawn = 0;
+    if (d->n_flight > fake.flights_most) fake.flights_most = d->n_flight;
     fake.rows_seen += b->n_rows;
     fake.steps_seen++;
     if (b->n_rows > fake.rows_most) fake.rows_most = b->n_rows;
@@ -213,9 +242,13 @@ static inline bt_status fake_sample(bt_device *d, const bt_sample_req *reqs, bt_
                                     bt_err *err)
 {
     bt_status status = fake_call(err, "sample");
-    for (int32_t i = 0; !status && i < d->batch.n_out; i++) {
+    struct fake_flight *f = &d->flight[(d->first + d->n_flight - 1) % 2];
+    f->dst = outs;
+    f->n_out = d->n_drawn = status ? 0 : d->batch.n_out;
+    for (int32_t i = 0; i < f->n_out; i++) {
         fake_logits_of(d->history[i], d->batch.token[d->batch.out_row[i]], d->logits);
-        bt_sample_run(&reqs[i], d->logits, FAKE_VOCAB, d->scratch, &outs[i]);
+        bt_sample_run(&reqs[i], d->logits, FAKE_VOCAB, d->scratch, &f->out[i]);
+        d->drawn[i] = f->out[i].token;
     }
     return status;
 }
@@ -225,7 +258,11 @@ static inline bt_status fake_step_end(bt_device *d, uint64_t *busy_us, bt_err *e
     bt_status status = fake_call(err, "step_end");
     if (status) return status;
     bt_sleep_ns(fake.sleep_ns);
-    *busy_us = fake.us_fixed + fake.us_row * (uint64_t)d->batch.n_rows;
+    struct fake_flight *f = &d->flight[d->first];
+    *busy_us = fake.us_fixed + fake.us_row * (uint64_t)f->n_rows;
+    memcpy(f->dst, f->out, (size_t)f->n_out * sizeof *f->out);
+    d->first = (d->first + 1) % 2;
+    d->n_flight--;
     fake.busy_us += *busy_us;
     return BT_OK;
 }
@@ -237,10 +274,47 @@ static inline bt_status fake_logits(bt_device *d, int32_t i, float *dst, bt_err 
     return BT_OK;
 }
 
-static const bt_backend fake_backend = {"fake",          fake_open,  fake_close,   fake_bytes,
-                                        fake_step_begin, fake_embed, fake_attn_in, fake_attention,
-                                        fake_attn_out,   fake_mlp,   fake_head,    fake_sample,
-                                        fake_step_end,   fake_logits};
+/* Level 1: what KV held is lost, the rest is as before. */
+static inline bt_status fake_park(bt_device *d, bt_residency *out, bt_err *err)
+{
+    bt_status status = fake_call(err, "park");
+    bt_must(d->n_flight == 0 && !fake.parked ? d : NULL);
+    memset(d->cell, 0xAA, (size_t)d->plan.n_pages * (size_t)d->plan.page_tokens * sizeof *d->cell);
+    fake.parked = !status;
+    *out = (bt_residency){.bytes = 1000, .free_bytes = 5000, .took_ns = 7};
+    return status;
+}
+
+static inline bt_status fake_wake(bt_device *d, bt_load_progress progress, void *ud,
+                                  bt_residency *out, bt_err *err)
+{
+    bt_status status = fake_call(err, "wake");
+    bt_must(fake.parked ? d : NULL);
+    if (fake.no_room) return bt_err_set(err, BT_ENOMEM, 0, "scripted lack of memory");
+    progress(ud, 100, 100);
+    fake.parked = false;
+    *out = (bt_residency){.bytes = 1000, .free_bytes = 4000, .took_ns = 9, .from_host = true};
+    return status;
+}
+
+static inline const char *fake_label(const bt_device *d)
+{
+    (void)d;
+    return "fake0";
+}
+
+#define FAKE_TABLE(steps)                                                                          \
+    {                                                                                              \
+        .name = "fake", .steps_in_flight = steps, .bytes_per_us = 10000, .warm_up_us = 20000,          \
+        .warm_up_rows = 16, .open = fake_open, .close = fake_close,          \
+        .bytes = fake_bytes, .step_begin = fake_step_begin, .embed = fake_embed,                   \
+        .attn_in = fake_attn_in, .attention = fake_attention, .attn_out = fake_attn_out,           \
+        .mlp = fake_mlp, .head = fake_head, .sample = fake_sample, .step_end = fake_step_end,      \
+        .park = fake_park, .wake = fake_wake, .label = fake_label, .logits = fake_logits           \
+    }
+/* One step at a time, like the CPU; and two in flight, like a GPU. */
+static const bt_backend fake_backends[2] = {FAKE_TABLE(1), FAKE_TABLE(2)};
+static int fake_ahead; // which of them fake engines get
 
 /* The next token of a history, greedy and without any option. */
 static inline int32_t fake_next_greedy(const int32_t *tokens, int32_t n)

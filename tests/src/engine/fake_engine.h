@@ -39,7 +39,8 @@ static inline fake_engine *fake_new(void)
 
 static inline bt_status fake_try_start(fake_engine *f, bt_err *err)
 {
-    bt_engine_parts parts = {&fake_backend, &f->recipe, &f->weights, f->vocab, f->plan, "fake"};
+    bt_engine_parts parts = {
+        &fake_backends[fake_ahead], &f->recipe, &f->weights, f->vocab, f->plan, "fake"};
     return bt_engine_open_parts(&parts, &f->opt, log_sink, &f->log, &f->e, err);
 }
 

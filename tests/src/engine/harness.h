@@ -38,7 +38,8 @@ typedef struct event_log {
     int32_t n_requests;
     bool ready;
     bt_engine_event ready_event, step; // the last ones
-    int32_t n_steps, n_load;
+    int32_t n_steps, n_load, n_residency;
+    bt_engine_event residency;
     uint64_t used_sum; // of all requests, from step shares
 } event_log;
 
@@ -153,6 +154,10 @@ static inline void log_sink(void *ud, const bt_engine_event *ev)
     case BT_EE_END: log_end(r, ev); break;
     case BT_EE_STEP: log_step(l, ev); break;
     case BT_EE_LOAD: l->n_load++; break;
+    case BT_EE_RESIDENCY:
+        l->n_residency++;
+        l->residency = *ev;
+        break;
     case BT_EE_READY:
         l->ready = true;
         l->ready_event = *ev;

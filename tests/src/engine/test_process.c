@@ -32,8 +32,8 @@ static fake_engine *fake_child;
 static bt_status open_fake(const bt_engine_options *opt, bt_engine_sink sink, void *ud,
                            bt_engine **out, bt_err *err)
 {
-    bt_engine_parts parts = {&fake_backend,     &fake_child->recipe, &fake_child->weights,
-                             fake_child->vocab, fake_child->plan,    "fake"};
+    bt_engine_parts parts = {&fake_backends[fake_ahead], &fake_child->recipe, &fake_child->weights,
+                             fake_child->vocab,          fake_child->plan,    "fake"};
     return bt_engine_open_parts(&parts, opt, sink, ud, out, err);
 }
 

@@ -242,7 +242,7 @@ static void refusals(void)
     bt_err err = {0};
     static event_log log;
     bt_engine_options opt = {.model_path = MODEL, .device = "cuda:0"};
-    CHECK_INT(bt_engine_open(&opt, log_sink, &log, &e, &err), BT_EUNSUPPORTED);
+    CHECK_INT(bt_engine_open(&opt, log_sink, &log, &e, &err), BT_ENODEVICE);
     CHECK(strstr(err.msg, "cuda") || strstr(err.msg, "CUDA"));
     opt.device = "tpu";
     CHECK_INT(bt_engine_open(&opt, log_sink, &log, &e, &err), BT_EINVAL);

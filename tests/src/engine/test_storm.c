@@ -145,8 +145,10 @@ static void wide_steps(void)
 
 int main(void)
 {
-    RUN(few_pages);
-    RUN(single_rows);
-    RUN(wide_steps);
+    for (fake_ahead = 0; fake_ahead < 2; fake_ahead++) {
+        RUN(few_pages);
+        RUN(single_rows);
+        RUN(wide_steps);
+    }
     return TEST_END();
 }

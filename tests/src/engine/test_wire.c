@@ -91,6 +91,8 @@ static void options(void)
                            .step_tokens = 64,
                            .step_ms = 100,
                            .kv_format = BT_KV_F32,
+                           .deterministic = true,
+                           .quant = "int4",
                            .share_prefix = true};
     bt_engine_options got;
     uint16_t type;
@@ -109,6 +111,8 @@ static void options(void)
     CHECK_INT(got.step_tokens, 64);
     CHECK_INT(got.step_ms, 100);
     CHECK_INT(got.kv_format, BT_KV_F32);
+    CHECK(got.deterministic);
+    CHECK_STR(got.quant, "int4");
     CHECK(got.share_prefix);
     check_truncation(&b);
     check_corruption(&b);
@@ -373,6 +377,16 @@ static void life_events(void)
     got = round_trip(&ev, &b);
     CHECK_STR(got.u.fatal.message, "the device is gone");
     CHECK_INT(got.u.fatal.code, BT_EDEVICE);
+    ev = (bt_engine_event){.type = BT_EE_RESIDENCY};
+    ev.u.residency.level = 1;
+    ev.u.residency.bytes = 1ull << 34;
+    ev.u.residency.free_bytes = 3;
+    ev.u.residency.took_ns = 12;
+    ev.u.residency.from_host = true;
+    got = round_trip(&ev, &b);
+    CHECK(got.u.residency.level == 1 && got.u.residency.bytes == 1ull << 34);
+    CHECK(got.u.residency.free_bytes == 3 && got.u.residency.took_ns == 12);
+    CHECK(got.u.residency.from_host);
     bt_buf_release(&b);
 }
 

@@ -354,6 +354,10 @@ static void b_format_high(bt_buf *b)
 {
     one_tensor(b, "x", 1, dim_8, UINT32_MAX, 0, 64);
 }
+static void b_format_own(bt_buf *b)
+{
+    one_tensor(b, "x", 1, dim_8, BT_FORMAT_INT8G, 0, 64);
+}
 static void b_block(bt_buf *b)
 {
     one_tensor(b, "x", 1, dim_8, BT_FORMAT_Q8_0, 0, 64);
@@ -434,6 +438,7 @@ static const struct refusal {
     {b_bytes_wrap, BT_EFORMAT, "tensor 'x' is larger than the whole file"},
     {b_foreign, BT_EUNSUPPORTED, "'blk.0.ffn_up.weight' has the unknown format 19 (IQ1_S)"},
     {b_format_high, BT_EUNSUPPORTED, "tensor 'x' has the unknown format 4294967295;"},
+    {b_format_own, BT_EUNSUPPORTED, "tensor 'x' has the unknown format 1000;"},
     {b_block, BT_EFORMAT, "rows of tensor 'x' have 8 elements, no multiple of Q8_0's block of 32"},
     {b_unaligned, BT_EFORMAT, "tensor 'x' starts at 16, no multiple of the alignment 32"},
     {b_past_end, BT_EFORMAT, "tensor 'x' ends 12 bytes after the file (84 bytes)"},

@@ -12,7 +12,10 @@
 static bool ask_short_of_memory(long n)
 {
     asked a;
-    bt_message message[2] = {{"system", "You tell stories."}, {"user", "Once upon a time"}};
+    static const char messages[] = "[{\"role\":\"system\",\"content\":\"You tell stories.\"},"
+                                   "{\"role\":\"user\",\"content\":\"Once upon a time\"}]";
+    bt_template_chat chat = {.messages = {messages, sizeof messages - 1},
+                             .add_generation_prompt = true};
     const char *stop[] = {"zebra"};
     bt_front_request r = request("k-rich", 30);
     r.params.n_logprobs = 3;
@@ -21,8 +24,7 @@ static bool ask_short_of_memory(long n)
     r.n_seq = 2;
     r.progress = true;
     r.text = NULL;
-    r.messages = message;
-    r.n_messages = 2;
+    r.chat = &chat;
     bt_err err = {0};
     memset(&a, 0, sizeof a);
     bt_mem_fail_at(n);

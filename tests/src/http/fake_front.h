@@ -51,7 +51,7 @@ struct bt_front {
     bt_front_request last; // pointers in it are dead
     char last_text[256];
     int64_t set_limit_us;
-    int resets;
+    int resets, residency;
 };
 
 static bt_front fake;
@@ -184,7 +184,7 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, 
     memcpy(s->account, req->identity.account, sizeof s->account);
     if (req->identity.tier) memcpy(s->tier, req->identity.tier->name, sizeof s->tier);
     f->last = *req;
-    const char *text = req->messages ? req->messages[req->n_messages - 1].content : req->text;
+    const char *text = req->chat ? req->chat->messages.text : req->text;
     snprintf(f->last_text, sizeof f->last_text, "%s", text ? text : "");
     int at = atomic_load(&f->n_streams);
     if (at == FAKE_STREAMS_MAX) abort();
@@ -279,6 +279,28 @@ const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n)
     return &table[id];
 }
 
+const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n)
+{
+    if (id != 1) return bt_front_token_bytes(f, id, n);
+    *n = 3;
+    return "<s>";
+}
+
+/* The prompt is the messages as they came; a text with "raise" in it is refused. */
+bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_special, char **text,
+                        size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err)
+{
+    const bt_template_text *m = &chat->messages;
+    (void)parse_special;
+    if (strstr(m->text, "raise")) return bt_err_set(err, BT_EINVAL, 0, "roles must alternate");
+    if (text) {
+        *text = bt_strndup(m->text, m->len);
+        *n_text = m->len;
+        if (!*text) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
+    }
+    return ids ? bt_front_tokenize(f, m->text, m->len, false, true, ids, n_ids, err) : BT_OK;
+}
+
 void bt_front_state_get(bt_front *f, bt_front_state *out)
 {
     *out = (bt_front_state){.ready = f->ready,
@@ -288,8 +310,24 @@ void bt_front_state_get(bt_front *f, bt_front_state *out)
                             .ctx = 256,
                             .slots = 4,
                             .vocab = 256,
+                            .chat_template = true,
                             .created = 1700000000};
     snprintf(out->message, sizeof out->message, "%s", f->ready ? "" : "reading the weights");
+}
+
+/* Level 1 does not exist here; level 2 and waking are noted. */
+bt_status bt_front_engine_park(bt_front *f, int32_t level, bt_err *err)
+{
+    if (level == 1) return bt_err_set(err, BT_EUNSUPPORTED, 0, "this device cannot park");
+    f->residency = level;
+    return BT_OK;
+}
+
+bt_status bt_front_engine_wake(bt_front *f, bt_err *err)
+{
+    (void)err;
+    f->residency = 0;
+    return BT_OK;
 }
 
 const bt_accounts *bt_front_accounts(bt_front *f)

@@ -372,12 +372,21 @@ static void tokenizing(void)
     start();
     expect("POST", "/tokenize", "", "{\"content\":\"ab\"}", 200, "{\"tokens\":[97,98]}");
     expect("POST", "/tokenize", "", "{\"content\":\"a\",\"add_special\":true,\"with_pieces\":true}",
-           200, "{\"tokens\":[{\"id\":1,\"piece\":\"\\u0001\"},{\"id\":97,\"piece\":\"a\"}]}");
+           200, "{\"tokens\":[{\"id\":1,\"piece\":\"<s>\"},{\"id\":97,\"piece\":\"a\"}]}");
+    expect("POST", "/tokenize", "", "{\"content\":[\"a\",7,\"b\"],\"add_special\":true}", 200,
+           "{\"tokens\":[1,97,7,98]}");
+    expect("POST", "/tokenize", "", "{\"content\":[{}]}", 400, "place 0");
+    expect("POST", "/tokenize", "", CHAT, 200, "{\"tokens\":[91,123,");
     expect("POST", "/tokenize", "", "{\"content\":5}", 400, "content");
     expect("POST", "/tokenize", "", "{}", 400, "content");
     expect("POST", "/detokenize", "", "{\"tokens\":[104,105]}", 200, "{\"content\":\"hi\"}");
     expect("POST", "/detokenize", "", "{\"tokens\":[104,999]}", 400, "vocabulary");
     expect("POST", "/detokenize", "", "{\"tokens\":[\"x\"]}", 400, "tokens");
+    expect("POST", "/apply-template", "", CHAT, 200,
+           "{\"prompt\":\"[{\\\"role\\\":\\\"user\\\",\\\"content\\\":\\\"hi\\\"}]\"}");
+    expect("POST", "/apply-template", "", "{\"messages\":[{\"role\":\"raise\",\"content\":\"\"}]}",
+           400, "roles must alternate");
+    expect("POST", "/apply-template", "", "{}", 400, "\"param\":\"messages\"");
     stop();
 }
 

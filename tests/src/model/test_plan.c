@@ -171,7 +171,7 @@ static void table_reads_well(void)
     REQUIRE(!b.failed);
     static const char *const lines[] = {
         "weights     100.0 MiB\n",
-        "KV cache     32.0 MiB  2048 pages of 16 tokens in F16\n",
+        "KV cache     32.0 MiB  2048 pages of 16 tokens in f16\n",
         "scratch      16.0 MiB  512 rows a step, 2 threads\n",
         "total       148.0 MiB  8 slots of up to 4096 tokens\n",
         "free          1.0 GiB  66.7 MiB of it kept back\n",

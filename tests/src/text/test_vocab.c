@@ -9,39 +9,19 @@ static void facts_of_real_files(void)
     static const struct row {
         const char *name;
         bt_vocab_kind kind;
-        bt_vocab_pretok pretok;
         int32_t size, bos, eos[3], n_eos, unk;
         bool add_bos, strip;
     } row[] = {
-        {"llama-spm", BT_VOCAB_SPM, BT_VOCAB_PRETOK_NONE, 32000, 1, {2}, 1, 0, true, true},
-        {"llama-bpe",
-         BT_VOCAB_BPE,
-         BT_VOCAB_PRETOK_LLAMA3,
-         128256,
-         128000,
-         {128001, 128009},
-         2,
-         -1,
-         true,
-         false},
-        {"qwen2",
-         BT_VOCAB_BPE,
-         BT_VOCAB_PRETOK_QWEN2,
-         151936,
-         151643,
-         {151643, 151645},
-         2,
-         -1,
-         false,
-         false},
-        {"gpt-2", BT_VOCAB_BPE, BT_VOCAB_PRETOK_GPT2, 50257, 50256, {50256}, 1, -1, false, false},
+        {"llama-spm", BT_VOCAB_SPM, 32000, 1, {2}, 1, 0, true, true},
+        {"llama-bpe", BT_VOCAB_BPE, 128256, 128000, {128001, 128009}, 2, -1, true, false},
+        {"qwen2", BT_VOCAB_BPE, 151936, 151643, {151643, 151645}, 2, -1, false, false},
+        {"gpt-2", BT_VOCAB_BPE, 50257, 50256, {50256}, 1, -1, false, false},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         fixture f = fixture_vocab(row[i].name);
         int32_t n = 0;
         const int32_t *eos = bt_vocab_eos(f.vocab, &n);
         CHECK_INT(bt_vocab_kind_of(f.vocab), row[i].kind);
-        CHECK_INT(bt_vocab_pretok_of(f.vocab), row[i].pretok);
         CHECK_INT(bt_vocab_size(f.vocab), row[i].size);
         CHECK_INT(bt_vocab_bos(f.vocab), row[i].bos);
         CHECK_INT(bt_vocab_unk(f.vocab), row[i].unk);
@@ -210,12 +190,12 @@ static void refusals_say_what(void)
     o.model = NULL;
     expect_refusal(&o, BT_EFORMAT, "tokenizer.ggml.model");
     o.model = "wordpiece";
-    expect_refusal(&o, BT_EUNSUPPORTED, "'wordpiece' is not supported; known are llama and gpt2");
+    expect_refusal(&o, BT_EUNSUPPORTED, "'wordpiece' is not supported; known are llama, gpt2");
     o = good;
     o.pre = NULL;
     expect_refusal(&o, BT_EUNSUPPORTED, "tokenizer.ggml.pre is missing");
     o.pre = "spl\nit";
-    expect_refusal(&o, BT_EUNSUPPORTED, "'spl?it' is not supported; known are gpt-2, llama-bpe");
+    expect_refusal(&o, BT_EUNSUPPORTED, "pre-tokenizer 'spl?it' is not supported");
     o = good;
     o.eos = MADE_TOKENS;
     expect_refusal(&o, BT_EFORMAT, "eos_token_id");
@@ -237,7 +217,7 @@ static void refusals_say_what(void)
     o.merge = "hell";
     expect_refusal(&o, BT_EFORMAT, "entry 3 of tokenizer.ggml.merges");
     o.merge = "h \xE4\xBD\xA0";
-    expect_refusal(&o, BT_EFORMAT, "not two byte-level pieces");
+    expect_refusal(&o, BT_EFORMAT, "entry 3 of tokenizer.ggml.merges names a piece");
     o = good;
     o.model = "llama"; // the same file without scores
     expect_refusal(&o, BT_EFORMAT, "tokenizer.ggml.scores is missing");
@@ -325,6 +305,124 @@ static void every_allocation_may_fail(void)
     free(data);
 }
 
+/* Walks the trie as a mask would: every node once, every token found at its own bytes. */
+static size_t walk_trie(const bt_vocab *v, const bt_vocab_node *node, uint32_t at, char *path,
+                        size_t depth)
+{
+    size_t tokens = 0, n;
+    for (int32_t id = node[at].token; id >= 0; id = bt_vocab_same(v, id), tokens++) {
+        const char *bytes = bt_vocab_bytes(v, id, &n);
+        CHECK(n == depth && memcmp(bytes, path, n) == 0);
+    }
+    uint32_t end = at + (node[at].skip_byte >> 8);
+    for (uint32_t c = at + 1; c < end; c += node[c].skip_byte >> 8) {
+        path[depth] = (char)(node[c].skip_byte & 0xFF);
+        tokens += walk_trie(v, node, c, path, depth + 1);
+    }
+    return tokens;
+}
+
+static void trie_holds_every_token(void)
+{
+    static const char *const name[] = {"llama-spm", "gpt-2", "qwen2", "bert-bge"};
+    for (size_t i = 0; i < 4; i++) {
+        fixture f = fixture_vocab(name[i]);
+        char path[BT_VOCAB_PIECE_BYTES_MAX + 2];
+        uint32_t n_nodes;
+        size_t n, with_bytes = 0;
+        const bt_vocab_node *node = bt_vocab_trie(f.vocab, &n_nodes);
+        for (int32_t id = 0; id < bt_vocab_size(f.vocab); id++) {
+            const char *bytes = bt_vocab_bytes(f.vocab, id, &n);
+            if (n == 0) continue;
+            with_bytes++;
+            int32_t found = bt_vocab_token_of(f.vocab, bytes, n);
+            while (found >= 0 && found != id) found = bt_vocab_same(f.vocab, found);
+            CHECK_INT(found, id);
+        }
+        CHECK_INT(walk_trie(f.vocab, node, 0, path, 0), with_bytes);
+        CHECK_INT(bt_vocab_token_of(f.vocab, "\xFF\xFF\xFF\xFF\xFF", 5), -1);
+        CHECK_INT(bt_vocab_trie_step(f.vocab, 0, 0xFF) > n_nodes, 0);
+        fixture_close(&f);
+    }
+}
+
+/* As another process would see it: other memory, the same answers. */
+static void blocks_open_elsewhere(void)
+{
+    static const char *const name[] = {"qwen2", "phi-3", "bert-bge"};
+    for (size_t i = 0; i < 3; i++) {
+        fixture f = fixture_vocab(name[i]);
+        size_t n, a, b;
+        const void *block = bt_vocab_block(f.vocab, &n);
+        void *copy = malloc(n);
+        bt_vocab *v;
+        REQUIRE(copy);
+        memcpy(copy, block, n);
+        REQUIRE(bt_vocab_map(copy, n, &v, NULL) == BT_OK);
+        CHECK_INT(bt_vocab_size(v), bt_vocab_size(f.vocab));
+        CHECK_INT(bt_vocab_eos_token(v), bt_vocab_eos_token(f.vocab));
+        CHECK_INT(bt_vocab_strip_space(v), bt_vocab_strip_space(f.vocab));
+        for (int32_t id = 0; id < bt_vocab_size(v); id += 7) {
+            const char *x = bt_vocab_chain_token(v, id, &a);
+            const char *y = bt_vocab_chain_token(f.vocab, id, &b);
+            CHECK(a == b && memcmp(x, y, a) == 0);
+        }
+        const char *t = bt_vocab_chat_template(v), *u = bt_vocab_chat_template(f.vocab);
+        CHECK((t == NULL) == (u == NULL));
+        if (t) CHECK_STR(t, u);
+        bt_vocab_close(v);
+        free(copy);
+        fixture_close(&f);
+    }
+}
+
+/* A block from a stranger: cut short or changed, it is refused or harmless. */
+static void damaged_blocks_do_no_harm(void)
+{
+    size_t n, n_block, refused = 0, tried = 0;
+    char *data = made_file(&(made){.model = "gpt2", .pre = "gpt-2", .eos = 259}, &n);
+    bt_gguf *g;
+    bt_vocab *v, *w;
+    bt_err err = {0};
+    REQUIRE(bt_gguf_open_memory(data, n, "made.gguf", &g, NULL) == BT_OK);
+    REQUIRE(bt_vocab_open(g, &v, NULL) == BT_OK);
+    const char *block = bt_vocab_block(v, &n_block);
+    for (size_t k = 0; k < n_block; k++) {
+        char *copy = malloc(n_block);
+        REQUIRE(copy);
+        memcpy(copy, block, n_block);
+        copy[k] = (char)(copy[k] ^ (1 << k % 8));
+        tried++;
+        if (bt_vocab_map(copy, n_block, &w, &err) == BT_OK) {
+            uint32_t n_nodes;
+            int32_t ids[] = {0, 100, 256, 258, 261};
+            char *text;
+            size_t len;
+            bt_vocab_trie(w, &n_nodes);
+            for (int32_t id = 0; id < bt_vocab_size(w); id++) bt_vocab_bytes(w, id, &len);
+            if (bt_decode(w, ids, 5, false, &text, &len, NULL) == BT_OK) bt_free(text);
+            bt_vocab_close(w);
+        } else {
+            CHECK_INT(err.code == BT_EFORMAT || err.code == BT_EINVAL ||
+                          err.code == BT_EUNSUPPORTED || err.code == BT_ENOMEM,
+                      1);
+            refused++;
+        }
+        free(copy);
+    }
+    CHECK(refused > tried / 4);
+    for (size_t k = 0; k < n_block; k += k < 600 ? 1 : 97) {
+        char *copy = malloc(k + !k);
+        REQUIRE(copy);
+        memcpy(copy, block, k);
+        CHECK_INT(bt_vocab_map(copy, k, &w, &err), BT_EFORMAT);
+        free(copy);
+    }
+    bt_vocab_close(v);
+    bt_gguf_close(g);
+    free(data);
+}
+
 static void loading_is_quick(void)
 {
     fixture f = fixture_vocab("qwen2");
@@ -351,6 +449,9 @@ int main(void)
     RUN(truncated_files_are_refused);
     RUN(damaged_files_do_no_harm);
     RUN(every_allocation_may_fail);
+    RUN(trie_holds_every_token);
+    RUN(blocks_open_elsewhere);
+    RUN(damaged_blocks_do_no_harm);
     RUN(loading_is_quick);
     return TEST_END();
 }

@@ -7,7 +7,8 @@
 #include "base/utf8.h"
 #include "test.h"
 #include "text/decode.h"
-#include "text/encode.h"
+#include "text/open.h"
+#include "text/spec.h"
 #include <stdbool.h>
 
 #define VOCAB_DIR BATON_SOURCE_DIR "/tests/data/vocab/"
@@ -28,6 +29,31 @@ static inline fixture fixture_open(const char *path)
         bt_tokenizer_open(f.file, f.vocab, &f.tokenizer, &err) ||
         bt_encoder_open(f.tokenizer, &f.encoder, &err)) {
         fprintf(stderr, "%s: %s\n", path, err.msg);
+        exit(1);
+    }
+    return f;
+}
+
+/* Anything that bt_text_open takes. */
+static inline fixture fixture_text(const char *path)
+{
+    fixture f = {0};
+    bt_err err = {0};
+    if (bt_text_open(path, NULL, &f.vocab, &f.tokenizer, &err) ||
+        bt_encoder_open(f.tokenizer, &f.encoder, &err)) {
+        fprintf(stderr, "%s: %s\n", path, err.msg);
+        exit(1);
+    }
+    return f;
+}
+
+static inline fixture fixture_json(const char *text, size_t n)
+{
+    fixture f = {0};
+    bt_err err = {0};
+    if (bt_text_open_json(text, n, NULL, "made.json", &f.vocab, &f.tokenizer, &err) ||
+        bt_encoder_open(f.tokenizer, &f.encoder, &err)) {
+        fprintf(stderr, "%s\n", err.msg);
         exit(1);
     }
     return f;

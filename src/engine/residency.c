@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* residency.c - an engine without work gives its device memory back, and takes it again. */
+#include "engine/engine_internal.h"
+
+static bool has_requests(const bt_engine *e)
+{
+    for (int32_t i = 0; i < e->slots; i++)
+        if (e->request[i].id) return true;
+    return false;
+}
+
+bool bt_engine_parked(const bt_engine *e)
+{
+    return e->parked;
+}
+
+bt_status bt_engine_park(bt_engine *e, bt_err *err)
+{
+    bt_residency r = {0};
+    if (e->parked) return BT_OK;
+    if (!e->backend->park)
+        return bt_err_set(err, BT_EUNSUPPORTED, 0, "a model on the %s cannot be parked",
+                          e->backend->name);
+    if (has_requests(e))
+        return bt_err_set(err, BT_EBUSY, 0,
+                          "requests are running; they end before a model is parked");
+    bt_status status = bt_engine_settle(e, err);
+    if (!status) status = e->backend->park(e->dev, &r, err);
+    if (status) {
+        e->faulted = true;
+        return status;
+    }
+    bt_kv_forget_all(&e->kv);
+    e->parked = true;
+    bt_emit_residency(e, 1, &r);
+    return BT_OK;
+}
+
+bt_status bt_engine_wake(bt_engine *e, bt_err *err)
+{
+    bt_residency r = {0};
+    if (!e->parked) return BT_OK;
+    bt_status status = e->backend->wake(e->dev, bt_emit_load, e, &r, err);
+    if (status) return status;
+    e->parked = false;
+    bt_emit_residency(e, 0, &r);
+    return BT_OK;
+}

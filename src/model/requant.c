@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model/requant.h"
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "kernels/quant.h"
+#include <string.h>
+
+enum { MATRICES_PER_LAYER = 7 };
+
+bt_status bt_requant_parse(const char *name, int32_t *format, bt_err *err)
+{
+    if (!name || !*name)
+        *format = -1;
+    else if (strcmp(name, "int8") == 0)
+        *format = BT_FORMAT_INT8G;
+    else if (strcmp(name, "int4") == 0)
+        *format = BT_FORMAT_INT4G;
+    else
+        return bt_err_set(err, BT_EINVAL, 0, "--quant must be int8 or int4, not '%.32s'", name);
+    return BT_OK;
+}
+
+static bt_weight *matrix_at(bt_model *m, int32_t i)
+{
+    if (i == m->recipe.n_layers * MATRICES_PER_LAYER) return &m->weights.head;
+    bt_layer_weights *l = &m->weights.layers[i / MATRICES_PER_LAYER];
+    bt_weight *const by_index[MATRICES_PER_LAYER] = {&l->wq,     &l->wk,   &l->wv,    &l->wo,
+                                                     &l->w_gate, &l->w_up, &l->w_down};
+    return by_index[i % MATRICES_PER_LAYER];
+}
+
+static size_t bytes_of(int32_t format, const bt_weight *w)
+{
+    return bt_format_bytes(format, (size_t)w->rows * (size_t)w->cols);
+}
+
+/* Converting what is as small already would only lose. */
+static bool worth_it(const bt_weight *w, int32_t format)
+{
+    return bt_requant_supported(w->format, format, w->cols) &&
+           bytes_of(format, w) < bytes_of(w->format, w);
+}
+
+typedef struct requant_job {
+    const bt_weight *from;
+    int32_t format;
+    char *dst;
+} requant_job;
+
+static void requant_rows(void *ud, int thread, int threads)
+{
+    const requant_job *j = ud;
+    int64_t a = (int64_t)j->from->rows * thread / threads;
+    int64_t b = (int64_t)j->from->rows * (thread + 1) / threads;
+    size_t in = bt_format_bytes(j->from->format, (size_t)j->from->cols);
+    size_t out = bt_format_bytes(j->format, (size_t)j->from->cols);
+    if (a < b)
+        bt_requant(j->from->format, (const char *)j->from->data + (size_t)a * in, j->format, b - a,
+                   j->from->cols, j->dst + (size_t)a * out);
+}
+
+bt_status bt_model_requant(bt_model *m, int32_t format, int threads,
+                           void (*progress)(void *ud, uint64_t done, uint64_t total), void *ud,
+                           bt_err *err)
+{
+    int32_t n = m->recipe.n_layers * MATRICES_PER_LAYER + 1;
+    size_t need = 0;
+    uint64_t total = 0, done = 0;
+    BT_ASSERT(!m->requantized);
+    for (int32_t i = 0; i < n; i++) {
+        const bt_weight *w = matrix_at(m, i);
+        if (!worth_it(w, format)) continue;
+        need += (bytes_of(format, w) + 63) / 64 * 64;
+        total += bytes_of(w->format, w);
+    }
+    if (need == 0) return BT_OK;
+    bt_pool *pool = NULL;
+    char *memory = bt_aligned_alloc(64, need);
+    bt_status status =
+        memory ? bt_pool_new(threads, &pool, err)
+               : bt_err_set(err, BT_ENOMEM, 0,
+                            "--quant needs %zu MiB of host memory for the converted weights",
+                            need >> 20);
+    if (status) {
+        bt_free(memory);
+        return status;
+    }
+    const bool tied = m->weights.head.data == m->weights.embed.data;
+    size_t at = 0;
+    for (int32_t i = 0; i < n; i++) {
+        bt_weight *w = matrix_at(m, i);
+        if (!worth_it(w, format)) continue;
+        requant_job job = {w, format, memory + at};
+        bt_pool_run(pool, requant_rows, &job);
+        done += bytes_of(w->format, w);
+        at += (bytes_of(format, w) + 63) / 64 * 64;
+        w->data = job.dst;
+        w->format = format;
+        if (progress) progress(ud, done, total);
+    }
+    if (tied) m->weights.embed = m->weights.head;
+    m->requantized = memory;
+    bt_pool_free(pool);
+    return BT_OK;
+}

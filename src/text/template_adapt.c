@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* template_adapt.c - messages as clients send them, made into what a template takes. */
+#include "text/jinja_text.h"
+#include "text/template_parts.h"
+
+/* Roles are ours when they are among the known ones: templates build markers like <|user|> from
+ * them, and such a marker must stay one. Any other role is the user's text. */
+static jv trusted_role(jrt *r, jv role)
+{
+    static const char *const known[] = {"system",    "developer",     "user",       "assistant",
+                                        "tool",      "function",      "ipython",    "model",
+                                        "tool_call", "tool_response", "observation"};
+    for (size_t i = 0; role.type == JT_STR && i < BT_COUNT(known); i++)
+        if (jstr_is(role.u.s, known[i])) return bt__jstr_lit(r, known[i]);
+    return role;
+}
+
+static jv get(const jdict *d, const char *key)
+{
+    const jv *v = bt__jdict_find_text(d, key);
+    return v ? *v : jnone();
+}
+
+static jdict *copy_dict(jrt *r, const jdict *d)
+{
+    jdict *copy = bt__jdict_new(r, d->n + 1);
+    for (uint32_t i = 0; i < d->n; i++) bt__jdict_put(r, copy, d->e[i].key, d->e[i].value);
+    return copy;
+}
+
+/* The texts of parts, a newline between them. */
+static jv join_parts(jrt *r, const jlist *parts)
+{
+    jsb b;
+    bt__jsb_init(&b, r);
+    for (size_t i = 0; i < parts->n; i++) {
+        jv part = parts->v[i];
+        jv text = part.type == JT_DICT ? get(part.u.d, "text") : part;
+        if (text.type != JT_STR)
+            bt__jraise(r, BT_JINJA_CONTEXT,
+                       "this model's chat template takes text only, but part %zu of a message's "
+                       "content has no text",
+                       i + 1);
+        if (i) bt__jsb_add(&b, "\n", 1, BT_JINJA_USER);
+        bt__jsb_str(&b, text.u.s);
+    }
+    return bt__jsb_done(&b);
+}
+
+static jv one_part(jrt *r, jv text)
+{
+    jdict *part = bt__jdict_new(r, 2);
+    jlist *parts = bt__jlist_new(r, 1);
+    bt__jdict_put_text(r, part, "type", bt__jstr_lit(r, "text"));
+    bt__jdict_put_text(r, part, "text", text);
+    bt__jlist_add(r, parts, jof_dict(part));
+    return jof_list(parts);
+}
+
+static jv adapt_content(jrt *r, const bt_template_caps *caps, jv content)
+{
+    if (content.type == JT_LIST && !caps->content_parts) return join_parts(r, content.u.l);
+    if (content.type == JT_STR && !caps->content_string && caps->content_parts)
+        return one_part(r, content);
+    if (content.type == JT_NONE && !caps->null_content) return bt__jstr_lit(r, "");
+    return content;
+}
+
+/* JSON text of an object becomes the object, or the other way round. */
+static jv adapt_arguments(jrt *r, const bt_template_caps *caps, jv arguments)
+{
+    if (caps->object_arguments && arguments.type == JT_STR) {
+        const jstr *s = arguments.u.s;
+        size_t at, len;
+        bt__jstrip_span(s, NULL, true, true, &at, &len);
+        if (len == 0) return jof_dict(bt__jdict_new(r, 0));
+        if (s->p[at] != '{') return arguments;
+        return bt__jjson_parse(r, s->p + at, len, BT_JINJA_USER);
+    }
+    if (!caps->object_arguments && arguments.type == JT_DICT) {
+        jdump how = {.indent = jnone(),
+                     .item_sep = bt__jstr_lit(r, ", ").u.s,
+                     .key_sep = bt__jstr_lit(r, ": ").u.s};
+        return bt__jjson_dump(r, arguments, &how);
+    }
+    return arguments;
+}
+
+static jv adapt_calls(jrt *r, const bt_template_caps *caps, jv calls)
+{
+    jlist *out = bt__jlist_new(r, calls.u.l->n);
+    for (size_t i = 0; i < calls.u.l->n; i++) {
+        jv call = calls.u.l->v[i];
+        jv function = call.type == JT_DICT ? get(call.u.d, "function") : jnone();
+        if (function.type == JT_DICT) {
+            jdict *f = copy_dict(r, function.u.d), *c = copy_dict(r, call.u.d);
+            jv arguments = adapt_arguments(r, caps, get(f, "arguments"));
+            bt__jdict_put_text(r, f, "arguments", arguments);
+            bt__jdict_put_text(r, c, "function", jof_dict(f));
+            call = jof_dict(c);
+        }
+        bt__jlist_add(r, out, call);
+    }
+    return jof_list(out);
+}
+
+static bool has_role(jv message, const char *role)
+{
+    if (message.type != JT_DICT) return false;
+    jv v = get(message.u.d, "role");
+    return v.type == JT_STR && jstr_is(v.u.s, role);
+}
+
+static jv text_of_content(jrt *r, jv content)
+{
+    if (content.type == JT_LIST) return join_parts(r, content.u.l);
+    return content.type == JT_STR ? content : bt__jstr_lit(r, "");
+}
+
+/* Without a system role in the template: its text before the first user's, as people do by hand. */
+static jlist *merge_system(jrt *r, const jlist *in)
+{
+    jlist *out = bt__jlist_new(r, in->n);
+    jv system = jmissing();
+    for (size_t i = 0; i < in->n; i++) {
+        jv m = in->v[i];
+        if (has_role(m, "system") || has_role(m, "developer")) {
+            jv text = text_of_content(r, get(m.u.d, "content"));
+            if (system.type != JT_MISSING)
+                text = bt__jstr_cat(r, bt__jstr_cat(r, system.u.s, bt__jstr_lit(r, "\n\n").u.s).u.s,
+                                    text.u.s);
+            system = text;
+            continue;
+        }
+        if (has_role(m, "user") && system.type != JT_MISSING) {
+            jdict *d = copy_dict(r, m.u.d);
+            jv text = text_of_content(r, get(d, "content"));
+            jv head = bt__jstr_cat(r, system.u.s, bt__jstr_lit(r, "\n\n").u.s);
+            bt__jdict_put_text(r, d, "content", bt__jstr_cat(r, head.u.s, text.u.s));
+            m = jof_dict(d);
+            system = jmissing();
+        }
+        bt__jlist_add(r, out, m);
+    }
+    if (system.type != JT_MISSING) { // nobody to give it to
+        jdict *d = bt__jdict_new(r, 2);
+        bt__jdict_put_text(r, d, "role", bt__jstr_lit(r, "user"));
+        bt__jdict_put_text(r, d, "content", system);
+        bt__jlist_add(r, out, jof_dict(d));
+    }
+    return out;
+}
+
+static jv adapt_message(jrt *r, const bt_template_caps *caps, jv message)
+{
+    jdict *d = copy_dict(r, message.u.d);
+    jv content = get(d, "content"), calls = get(d, "tool_calls");
+    if (!caps->developer_role && has_role(message, "developer"))
+        bt__jdict_put_text(r, d, "role", bt__jstr_lit(r, "system"));
+    if (bt__jdict_find_text(d, "content") || !caps->null_content)
+        bt__jdict_put_text(r, d, "content", adapt_content(r, caps, content));
+    if (calls.type == JT_LIST) bt__jdict_put_text(r, d, "tool_calls", adapt_calls(r, caps, calls));
+    return jof_dict(d);
+}
+
+jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as_given)
+{
+    if (messages.type != JT_LIST)
+        bt__jraise(r, BT_JINJA_CONTEXT, "'messages' must be an array of messages");
+    jlist *in = messages.u.l, *out = bt__jlist_new(r, in->n);
+    for (size_t i = 0; i < in->n; i++) {
+        if (in->v[i].type != JT_DICT)
+            bt__jraise(r, BT_JINJA_CONTEXT, "'messages[%zu]' must be an object", i);
+        jv *role = bt__jdict_find_text(in->v[i].u.d, "role");
+        if (role) *role = trusted_role(r, *role);
+    }
+    if (as_given) return messages;
+    if (!caps->system_role) in = merge_system(r, in);
+    for (size_t i = 0; i < in->n; i++) bt__jlist_add(r, out, adapt_message(r, caps, in->v[i]));
+    return jof_list(out);
+}

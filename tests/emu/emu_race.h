@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* emu_race.h - between emu_race.c and what it watches. Without instrumented kernels nothing of it
+ * does anything but cost a few instructions a launch. */
+#pragma once
+#include "emu_internal.h"
+
+/* emu_race.c */
+void emu_race_begin(void); // a grid starts
+void emu_race_end(void);
+void emu_race_access(const void *p, size_t bytes, size_t align, bool write, bool atomic,
+                     uintptr_t pc);
+void emu_race_settle(void); // the running thread ends
+extern bool emu_race_on;    // kernels are instrumented
+
+/* emu_block.c */
+size_t emu_shared_window(void);        // bytes of address space that shared memory may take
+long emu_shared_offset(const void *p); // in that window; negative: not in it
+bool emu_on_own_stack(const void *p);  // of the running thread
+bool emu_on_a_stack(const void *p);    // of any thread
+bool emu_in_arguments(const void *p);  // of the running launch
+void emu_race_position(uint32_t *block, uint32_t *thread, uint32_t *epoch, uint32_t *warp_epoch);
+
+/* emu_memory.c: the shadow of device memory */
+enum { EMU_CELL_BYTES = 24 };      // for each byte
+void *emu_cells_of(const void *p); // p is in a live region
+void emu_cells_forget(void);

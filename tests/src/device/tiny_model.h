@@ -25,26 +25,26 @@ typedef struct tiny_model {
     int n_owned;
 } tiny_model;
 
-static void *tiny_keep(tiny_model *m, size_t bytes)
+static inline void *tiny_keep(tiny_model *m, size_t bytes)
 {
     return m->owned[m->n_owned++] = bt_must(bt_malloc(bytes));
 }
 
-static float tiny_random(tiny_model *m)
+static inline float tiny_random(tiny_model *m)
 {
     double sum = 0;
     for (int i = 0; i < 4; i++) sum += bt_rng_unit(m->seed, m->draws++);
     return (float)((sum - 2) * 1.7320508);
 }
 
-static float *tiny_floats(tiny_model *m, int32_t n, float mean, float scale)
+static inline float *tiny_floats(tiny_model *m, int32_t n, float mean, float scale)
 {
     float *x = tiny_keep(m, (size_t)n * sizeof *x);
     for (int32_t i = 0; i < n; i++) x[i] = mean + scale * tiny_random(m);
     return x;
 }
 
-static bt_weight tiny_matrix(tiny_model *m, int32_t format, int32_t rows, int32_t cols)
+static inline bt_weight tiny_matrix(tiny_model *m, int32_t format, int32_t rows, int32_t cols)
 {
     size_t n = (size_t)rows * (size_t)cols;
     float *x = bt_must(bt_malloc(n * sizeof *x));
@@ -55,7 +55,7 @@ static bt_weight tiny_matrix(tiny_model *m, int32_t format, int32_t rows, int32_
     return (bt_weight){format, rows, cols, data + 2};
 }
 
-static tiny_model *tiny_new(const tiny_spec *s, uint64_t seed)
+static inline tiny_model *tiny_new(const tiny_spec *s, uint64_t seed)
 {
     tiny_model *m = bt_must(bt_calloc(1, sizeof *m));
     int32_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
@@ -101,14 +101,15 @@ static tiny_model *tiny_new(const tiny_spec *s, uint64_t seed)
     return m;
 }
 
-static void tiny_free(tiny_model *m)
+static inline void tiny_free(tiny_model *m)
 {
     for (int i = 0; i < m->n_owned; i++) bt_free(m->owned[i]);
     bt_free(m);
 }
 
 /* y = W x + b, W dequantized row by row. */
-static void tiny_apply(const bt_weight *w, const float *bias, const double *x, double *y, bool add)
+static inline void tiny_apply(const bt_weight *w, const float *bias, const double *x, double *y,
+                              bool add)
 {
     float *row = bt_must(bt_malloc((size_t)w->cols * sizeof *row));
     size_t stride = bt_format_bytes(w->format, (size_t)w->cols);
@@ -121,7 +122,7 @@ static void tiny_apply(const bt_weight *w, const float *bias, const double *x, d
     bt_free(row);
 }
 
-static void tiny_norm(const bt_recipe *r, const float *w, const double *x, double *y)
+static inline void tiny_norm(const bt_recipe *r, const float *w, const double *x, double *y)
 {
     double sum = 0;
     for (int32_t i = 0; i < r->hidden; i++) sum += x[i] * x[i];
@@ -129,7 +130,7 @@ static void tiny_norm(const bt_recipe *r, const float *w, const double *x, doubl
     for (int32_t i = 0; i < r->hidden; i++) y[i] = x[i] * scale * (double)w[i];
 }
 
-static void tiny_rotate(const tiny_model *m, int32_t pos, int32_t heads, double *x)
+static inline void tiny_rotate(const tiny_model *m, int32_t pos, int32_t heads, double *x)
 {
     const bt_recipe *r = &m->recipe;
     for (int32_t h = 0; h < heads; h++, x += r->head_dim) {
@@ -146,8 +147,8 @@ static void tiny_rotate(const tiny_model *m, int32_t pos, int32_t heads, double 
 }
 
 /* One layer for one token; k and v hold all positions so far, [pos][kv]. */
-static void tiny_layer(const tiny_model *m, const bt_layer_weights *l, int32_t pos, double *x,
-                       double *k, double *v)
+static inline void tiny_layer(const tiny_model *m, const bt_layer_weights *l, int32_t pos,
+                              double *x, double *k, double *v)
 {
     const bt_recipe *r = &m->recipe;
     int32_t dim = r->head_dim, kv = r->n_kv_heads * dim, wide = r->n_heads * dim + r->ffn;
@@ -184,7 +185,7 @@ static void tiny_layer(const tiny_model *m, const bt_layer_weights *l, int32_t p
 }
 
 /* Logits of every position, [n][vocab]. */
-static double *tiny_forward(const tiny_model *m, const int32_t *token, int32_t n)
+static inline double *tiny_forward(const tiny_model *m, const int32_t *token, int32_t n)
 {
     const bt_recipe *r = &m->recipe;
     size_t layer = (size_t)(n * r->n_kv_heads * r->head_dim);

@@ -244,6 +244,14 @@ static void commands(void)
     CHECK_INT(bt_wire_get_command(type, &r, &c, NULL), BT_OK);
     CHECK_INT(type, BT_WIRE_STOP);
     check_truncation(&b);
+    for (int wake = 0; wake < 2; wake++) {
+        bt_buf_clear(&b);
+        (wake ? bt_wire_put_wake : bt_wire_put_park)(&b);
+        r = payload(&b, &type);
+        CHECK_INT(bt_wire_get_command(type, &r, &c, NULL), BT_OK);
+        CHECK_INT(type, wake ? BT_WIRE_WAKE : BT_WIRE_PARK);
+        check_truncation(&b);
+    }
     r.ok = true;
     CHECK_INT(bt_wire_get_command(33, &r, &c, NULL), BT_EIO);
     bt_buf_release(&b);

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "kernels/ceiling.h"
 #include "kernels/linear.h"
 #include "kernels/quant.h"
 #include <math.h>
@@ -19,9 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 enum {
     HIDDEN = 896,
@@ -67,7 +65,7 @@ static void *huge(size_t bytes)
     return p;
 }
 
-/* ---- what the machine can do: the two ceilings, by the widest instructions it has ---- */
+/* ---- what the machine can do: the two ceilings (kernels/ceiling.h) ---- */
 
 typedef struct probe {
     const char *data;
@@ -75,71 +73,11 @@ typedef struct probe {
     double sum[64];
 } probe;
 
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static double read_wide(const char *p, size_t n)
-{
-    __m512i s[4] = {0};
-    for (size_t i = 0; i + 256 <= n; i += 256)
-        for (int j = 0; j < 4; j++)
-            s[j] = _mm512_xor_si512(s[j], _mm512_load_si512(p + i + 64 * (size_t)j));
-    s[0] = _mm512_xor_si512(_mm512_xor_si512(s[0], s[1]), _mm512_xor_si512(s[2], s[3]));
-    return (double)_mm512_reduce_add_epi64(s[0]);
-}
-
-__attribute__((target("avx512f"))) static double fma_wide(long loops)
-{
-    __m512 s[12], a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
-    for (int j = 0; j < 12; j++) s[j] = _mm512_set1_ps((float)j);
-    for (long i = 0; i < loops; i++)
-#pragma GCC unroll 12
-        for (int j = 0; j < 12; j++) s[j] = _mm512_fmadd_ps(s[j], a, b);
-    for (int j = 1; j < 12; j++) s[0] = _mm512_add_ps(s[0], s[j]);
-    return (double)_mm512_reduce_add_ps(s[0]);
-}
-
-__attribute__((target("avx2,fma"))) static double fma_half(long loops)
-{
-    __m256 s[12], a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
-    for (int j = 0; j < 12; j++) s[j] = _mm256_set1_ps((float)j);
-    for (long i = 0; i < loops; i++)
-#pragma GCC unroll 12
-        for (int j = 0; j < 12; j++) s[j] = _mm256_fmadd_ps(s[j], a, b);
-    for (int j = 1; j < 12; j++) s[0] = _mm256_add_ps(s[0], s[j]);
-    return (double)_mm256_cvtss_f32(s[0]);
-}
-#endif
-
-static double read_plain(const char *p, size_t n)
-{
-    uint64_t s[4] = {0}, v[4];
-    for (size_t i = 0; i + 32 <= n; i += 32) {
-        memcpy(v, p + i, 32);
-        for (int j = 0; j < 4; j++) s[j] ^= v[j];
-    }
-    return (double)(s[0] ^ s[1] ^ s[2] ^ s[3]);
-}
-
-static double fma_plain(long loops)
-{
-    float s[12];
-    for (int j = 0; j < 12; j++) s[j] = (float)j;
-    for (long i = 0; i < loops; i++)
-        for (int j = 0; j < 12; j++) s[j] = fmaf(s[j], 0.999f, 0.001f);
-    return (double)(s[0] + s[11]);
-}
-
 static void probe_read(void *ud, int thread, int threads)
 {
     probe *p = ud;
     size_t part = p->bytes / (size_t)threads / 4096 * 4096;
-    const char *at = p->data + part * (size_t)thread;
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) {
-        p->sum[thread] += read_wide(at, part);
-        return;
-    }
-#endif
-    p->sum[thread] += read_plain(at, part);
+    p->sum[thread] += (double)bt_ceiling_read(p->data + part * (size_t)thread, part);
 }
 
 enum { FMA_LOOPS = 2000000 };
@@ -147,26 +85,7 @@ static void probe_fma(void *ud, int thread, int threads)
 {
     probe *p = ud;
     (void)threads;
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) {
-        p->sum[thread] += fma_wide(FMA_LOOPS);
-        return;
-    }
-    if (__builtin_cpu_supports("fma")) {
-        p->sum[thread] += fma_half(FMA_LOOPS);
-        return;
-    }
-#endif
-    p->sum[thread] += fma_plain(FMA_LOOPS);
-}
-
-static int fma_lanes(void)
-{
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return 16;
-    if (__builtin_cpu_supports("fma")) return 8;
-#endif
-    return 1;
+    p->sum[thread] += bt_ceiling_fma(FMA_LOOPS);
 }
 
 /* Best of five, per second. */
@@ -353,7 +272,8 @@ int main(int argc, char **argv)
     probe p = {.data = huge(BAND_BYTES), .bytes = BAND_BYTES};
     memset((void *)p.data, 1, BAND_BYTES);
     double read = probe_rate(m.pool, probe_read, &p, BAND_BYTES);
-    double fma = probe_rate(m.pool, probe_fma, &p, 24.0 * fma_lanes() * FMA_LOOPS * o.threads);
+    double fma =
+        probe_rate(m.pool, probe_fma, &p, (double)bt_ceiling_fma_ops() * FMA_LOOPS * o.threads);
     fprintf(stderr, "read %.1f GB/s, f32 fma %.1f GFLOP/s (%d threads)\n", read / 1e9, fma / 1e9,
             o.threads);
     bt_free((void *)p.data);

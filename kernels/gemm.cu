@@ -60,7 +60,7 @@ gemm_plan bt__gemm_plan(int format, int n, int k, int rows, bool deterministic,
     int chunks = (k + gemm_columns(format) - 1) / gemm_columns(format);
     int64_t splits = want / have, most = chunks / SPLIT_CHUNKS_MIN;
     splits = splits < most ? splits : most;
-    splits = splits < SPLITS_MAX ? splits : SPLITS_MAX;
+    splits = splits < SPLITS_MAX ? splits : (int)SPLITS_MAX;
     if (splits < 2) return plan;
     int each = (int)((chunks + splits - 1) / splits);
     plan.splits = (chunks + each - 1) / each; // none is empty

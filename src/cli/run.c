@@ -234,7 +234,8 @@ int bt_cmd_run(const bt_options *o, int argc, char **argv)
     const char *own = NULL;
     bt_err err = {0};
     int level = bt_log_parse_level(o->log_level);
-    bt_log_set_level(level < BT_LOG_WARN ? BT_LOG_WARN : (bt_log_level)level);
+    bool loud = level > BT_LOG_INFO && !o->quiet; // an answer is no place for the default's lines
+    bt_log_set_level(loud || level == BT_LOG_ERR ? (bt_log_level)level : BT_LOG_WARN);
     bool chat = o->chat || (!o->prompt && isatty(STDIN_FILENO));
     bt_status st = bt_options_engine(o, &eo, &err);
     if (st == BT_OK && eo.slots == 0) eo.slots = 1;

@@ -45,8 +45,8 @@ size_t bt__gpu_room(void);
 /* How many copies of `bytes` make caches useless; within room. */
 int32_t bt__gpu_copies(const bt__gpu *g, size_t bytes);
 
-/* Time of a call in microseconds. */
-bt_status bt__gpu_time(bt__gpu *g, bt__gpu_call call, void *ud, double *us, bt_err *err);
+/* Time of a call in microseconds: the median of some timings, or the best. */
+bt_status bt__gpu_time(bt__gpu *g, bt__gpu_call call, void *ud, bool best, double *us, bt_err *err);
 /* One call, and the device waited for. */
 bt_status bt__gpu_once(bt__gpu *g, bt__gpu_call call, void *ud, bt_err *err);
 /* The row's result was compared already: times the call and tells it. */

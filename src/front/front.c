@@ -266,9 +266,9 @@ static bt_status open_text(bt_front *f, bt_err *err)
     int64_t ctx = INT32_MAX;
     char key[96];
     const char *path = f->opt.engine.model_path;
-    bt_status st = bt_text_open(path, NULL, &f->vocab, &f->tokenizer, err);
+    bt_status st = bt_gguf_open(path, &file, err); // the engine takes nothing else
+    if (st == BT_OK) st = bt_text_open_gguf(file, &f->vocab, &f->tokenizer, err);
     if (st == BT_OK) st = open_chat(f, err);
-    if (st == BT_OK) st = bt_gguf_open(path, &file, err);
     if (st == BT_OK) st = bt_gguf_string(file, "general.architecture", &arch, err);
     if (st == BT_OK) {
         snprintf(key, sizeof key, "%.*s.context_length", (int)BT_MIN(arch.n, 64), arch.s);

@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "text/decode_chain.h"
+#include "text/vocab_block.h"
 #include <string.h>
 
 typedef struct stop_string {
@@ -36,8 +36,14 @@ struct bt_decoder {
 /* What a token is to the decoder; NULL if it is nothing to it: skipped, or no token at all. */
 static const char *token_text(const bt_vocab *v, int32_t token, bool skip_special, size_t *n)
 {
-    if (skip_special && bt_vocab_is_special(v, token)) return NULL;
-    return bt_vocab_chain_token(v, token, n);
+    if (token < 0 || token >= v->head->n) return NULL;
+    bool special =
+        v->token_kind[token] == BT_TOKEN_CONTROL || v->token_kind[token] == BT_TOKEN_UNKNOWN;
+    if (special && skip_special) return NULL;
+    bool bytes = v->head->n_steps && v->step[0].kind == BT_CHAIN_BYTES && !special;
+    const uint32_t *off = bytes ? v->bytes_off : v->piece_off;
+    *n = off[token + 1] - off[token];
+    return (bytes ? v->text : v->piece) + off[token];
 }
 
 static bt_status check_stops(const char *const *stop, int32_t n_stop, size_t *bytes,
@@ -197,7 +203,7 @@ static bt_status decode_all(const bt_vocab *v, const int32_t *ids, size_t n_ids,
         size_t n = 0;
         const char *raw = i < n_ids ? token_text(v, ids[i], skip_special, &n) : NULL;
         if (i < n_ids && !raw) continue;
-        if (!bt_buf_reserve(out, room + 1))
+        if (out->cap - out->len < room + 2 && !bt_buf_reserve(out, room + 1))
             return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the text of %zu tokens", n_ids);
         char *dst = out->data + out->len;
         out->len +=

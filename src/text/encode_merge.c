@@ -9,10 +9,12 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "text/encode_parts.h"
+#include <assert.h>
 #include <string.h>
 
 #define NONE UINT32_MAX
-enum { HEAP_WAYS = 4 };
+enum { HEAP_WAYS = 4, LINE_BYTES = 64 };
+static_assert(HEAP_WAYS * sizeof(bt__pair) == LINE_BYTES, "the heap's layout");
 
 bool bt__merger_reserve(bt__merger *m, size_t n)
 {
@@ -21,11 +23,12 @@ bool bt__merger_reserve(bt__merger *m, size_t n)
     while (cap < n) cap *= 2;
     bt__merger_release(m);
     m->symbol = bt_malloc(cap * sizeof *m->symbol);
-    m->heap = bt_malloc(2 * cap * sizeof *m->heap);
-    if (!m->symbol || !m->heap) {
+    m->heap_block = bt_aligned_alloc(LINE_BYTES, (2 * cap + HEAP_WAYS) * sizeof *m->heap);
+    if (!m->symbol || !m->heap_block) {
         bt__merger_release(m);
         return false;
     }
+    m->heap = m->heap_block + HEAP_WAYS - 1; // the children of a node are one cache line
     m->cap = cap;
     return true;
 }
@@ -33,7 +36,7 @@ bool bt__merger_reserve(bt__merger *m, size_t n)
 void bt__merger_release(bt__merger *m)
 {
     bt_free(m->symbol);
-    bt_free(m->heap);
+    bt_free(m->heap_block);
     *m = (bt__merger){0};
 }
 
@@ -42,7 +45,9 @@ static void heap_sift_down(bt__pair *heap, size_t n, size_t i)
 {
     bt__pair p = heap[i];
     for (size_t child; (child = HEAP_WAYS * i + 1) < n; i = child) {
-        size_t end = BT_MIN(child + HEAP_WAYS, n);
+        size_t end = BT_MIN(child + HEAP_WAYS, n), below = HEAP_WAYS * child + 1;
+        for (size_t k = 0; k < HEAP_WAYS && below + HEAP_WAYS * k < n; k++)
+            __builtin_prefetch(&heap[below + HEAP_WAYS * k]);
         for (size_t k = child + 1; k < end; k++)
             if (heap[k].key < heap[child].key) child = k;
         if (heap[child].key >= p.key) break;

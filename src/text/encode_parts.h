@@ -51,9 +51,9 @@ typedef struct bt__added {
     size_t n_tokens;
     bt_map edge; // (node << 8 | byte) + 1 -> node
     struct bt__added_node {
-        int32_t end; // index of the token that ends here; -1
+        int32_t end;   // index of the token that ends here; -1
         int32_t plain; // the same of those that are not special
-    } * node;        // owned
+    } * node;          // owned
     size_t n_nodes, cap;
     uint8_t begins[1 << 13]; // a bit for each two bytes that tokens begin with
     bool single[256];        // tokens of one byte
@@ -84,9 +84,9 @@ struct bt_tokenizer {
     int32_t byte_id[256]; // raw: the token of a single byte; else its byte token; -1 if none
     int32_t unk;
     bool fuse_unk, byte_fallback;
-    bool ignore_merges; // a word that is a token is that token
-    uint32_t *order;    // SPM, owned: [vocab] merge order of a token, 0 first (from the scores)
-    bt_map merges;      // BPE: (left + 1) << 32 | right -> rank << 32 | merged id
+    bool ignore_merges;    // a word that is a token is that token
+    uint32_t *order;       // SPM, owned: [vocab] merge order of a token, 0 first (from the scores)
+    bt_map merges;         // BPE: (left + 1) << 32 | right -> rank << 32 | merged id
     char *prefix, *suffix; // BPE, owned: of pieces inside and at the end of a word; NULL: none
     size_t n_prefix, n_suffix;
     bt_normalize *normalize; // owned
@@ -111,8 +111,9 @@ typedef struct bt__pair {
 } bt__pair;
 
 typedef struct bt__merger {
-    bt__symbol *symbol; // owned [cap]
-    bt__pair *heap;     // owned [2 * cap]: each merge takes one pair and adds at most two
+    bt__symbol *symbol;   // owned [cap]
+    bt__pair *heap_block; // owned
+    bt__pair *heap;       // in it [2 * cap]: each merge takes one pair and adds at most two
     size_t cap, n_heap;
     uint32_t first, last; // symbols of the list; UINT32_MAX: none
 } bt__merger;

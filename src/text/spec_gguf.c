@@ -451,16 +451,38 @@ static bt_status load_added(load *l)
     return BT_OK;
 }
 
-static bt_status load_template(load *l)
+static bt_status add_template(load *l, const char *key, bt_str name)
 {
     bt_str text = {0};
-    bt_status st = bt_gguf_string(l->file, "tokenizer.chat_template", &text, l->err);
+    bt_status st = bt_gguf_string(l->file, key, &text, l->err);
     if (st || !text.s) return st;
-    if (memchr(text.s, 0, text.n) || bt_utf8_valid_prefix(text.s, text.n) != text.n)
-        return bt_spec_refuse(l->s, l->err, BT_EFORMAT,
-                              "tokenizer.chat_template is not UTF-8 text");
-    return bt_spec_add_template(l->s, literal("default"), text) ? BT_OK
-                                                                : bt_spec_no_memory(l->s, l->err);
+    if (text.n > BT_SPEC_TEMPLATE_BYTES_MAX || memchr(text.s, 0, text.n) ||
+        bt_utf8_valid_prefix(text.s, text.n) != text.n)
+        return bt_spec_refuse(l->s, l->err, BT_EFORMAT, "%.60s is too long, or not UTF-8 text",
+                              key);
+    if (l->s->n_templates == BT_SPEC_TEMPLATES_MAX)
+        return bt_spec_refuse(l->s, l->err, BT_EUNSUPPORTED,
+                              "there are more than %d chat templates", BT_SPEC_TEMPLATES_MAX);
+    return bt_spec_add_template(l->s, name, text) ? BT_OK : bt_spec_no_memory(l->s, l->err);
+}
+
+/* tokenizer.chat_template, and others as tokenizer.chat_template.NAME. */
+static bt_status load_templates(load *l)
+{
+    static const char main_key[] = "tokenizer.chat_template";
+    enum { MAIN = sizeof main_key - 1 };
+    char key[128];
+    bt_status st = add_template(l, main_key, literal("default"));
+    for (size_t i = 0; !st && i < bt_gguf_n_keys(l->file); i++) {
+        bt_str k = bt_gguf_key_at(l->file, i);
+        if (k.n <= MAIN + 1 || k.n >= sizeof key || k.s[MAIN] != '.' ||
+            memcmp(k.s, main_key, MAIN) != 0)
+            continue;
+        memcpy(key, k.s, k.n);
+        key[k.n] = 0;
+        st = add_template(l, key, (bt_str){key + MAIN + 1, k.n - MAIN - 1});
+    }
+    return st;
 }
 
 bt_status bt_spec_read_gguf(bt_spec *s, const bt_gguf *file, bool vocabulary_only, bt_err *err)
@@ -484,7 +506,7 @@ bt_status bt_spec_read_gguf(bt_spec *s, const bt_gguf *file, bool vocabulary_onl
             st = steps_full(&l);
     }
     if (!st) st = load_special(&l, sentence);
-    if (!st) st = load_template(&l);
+    if (!st) st = load_templates(&l);
     if (st || vocabulary_only) return st;
     if (s->kind == BT_VOCAB_SPM || s->kind == BT_VOCAB_UNIGRAM) st = load_scores(&l);
     if (!st && s->kind == BT_VOCAB_BPE) st = load_merges(&l);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "text/spec_json.h"
+#include "base/assert.h"
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool bt__jfail(bt__jload *l, bt_status code, const char *fmt, ...)
@@ -170,4 +173,59 @@ bool bt__field_members(const bt__fields *f, const char *name, bt__member_fn fn, 
     if (bt_json_reader_why(&r, NULL)) ok = bt__jfail_reader(f->l, &r);
     bt_json_reader_release(&r);
     return ok && !f->l->status;
+}
+
+/* significand * 10^exponent. */
+static bool scaled(uint64_t significand, int64_t exponent, double *v)
+{
+    double f = (double)significand;
+    for (; exponent < -308 && f != 0; exponent += 308) f /= 1e308;
+    if (f == 0) {
+        *v = 0;
+        return true;
+    }
+    if (exponent > 308) return false;
+    static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                  1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    int power = (int)(exponent < 0 ? -exponent : exponent);
+    double ten;
+    if (power < (int)BT_COUNT(tens)) {
+        ten = tens[power];
+    } else {
+        char text[8];
+        snprintf(text, sizeof text, "1e%d", power % 1000);
+        ten = strtod(text, NULL);
+    }
+    *v = exponent < 0 ? f / ten : f * ten;
+    return isfinite(*v);
+}
+
+bool bt__json_double(const char *s, size_t n, double *v)
+{
+    uint64_t significand = 0;
+    int64_t exponent = 0, written = 0;
+    size_t i = 0;
+    bool negative = n > 0 && s[0] == '-', point = false, full = false;
+    for (i = negative; i < n && s[i] != 'e' && s[i] != 'E'; i++) {
+        if (s[i] == '.') {
+            point = true;
+            full = false;
+            continue;
+        }
+        uint64_t digit = (uint64_t)(s[i] - '0');
+        full = full || significand > (UINT64_MAX - digit) / 10;
+        if (!full) significand = significand * 10 + digit;
+        exponent += full ? !point : -(int64_t)point; // what does not fit is left out
+    }
+    if (i < n) { // at the 'e'
+        bool minus = ++i < n && s[i] == '-';
+        if (i < n && (s[i] == '-' || s[i] == '+')) i++;
+        for (; i < n; i++)
+            if (written < INT32_MAX) written = written * 10 + (s[i] - '0');
+        exponent += minus ? -written : written;
+    }
+    if (!scaled(significand, exponent, v)) return false;
+    if (negative) *v = -*v;
+    return true;
 }

@@ -52,3 +52,9 @@ bool bt__field_each(const bt__fields *f, const char *name, bt__element_fn fn, vo
 /* Calls fn for each member of an object, its name given. */
 typedef bool (*bt__member_fn)(bt__jload *l, void *ud, bt_str name, bt_str value);
 bool bt__field_members(const bt__fields *f, const char *name, bt__member_fn fn, void *ud);
+
+/* The number as Rust's serde_json reads it, which is what models of pieces with scores were used
+ * with: digits as one integer, then one multiplication or division by a power of ten. That is up to
+ * one unit in the last place from the nearest double, and decides between cuts of equal sums. The
+ * spelling is JSON's. False: too large. */
+bool bt__json_double(const char *s, size_t n, double *v);

@@ -52,15 +52,17 @@ static bool read_vocabulary(parts *p, bt_json_reader *r)
 /* [["piece", score], ...] */
 static bool read_scored(parts *p, bt_json_reader *r)
 {
-    const char *s;
-    size_t n;
+    const char *s, *number;
+    size_t n, n_number;
     double score;
     p->has_scores = true;
     if (!bt_json_enter(r, '[')) return false;
     for (int64_t id = 0; bt_json_next_item(r); id++) {
         if (!bt_json_enter(r, '[') || !bt_json_next_item(r) || !bt_json_read_string(r, &s, &n) ||
-            !bt_json_next_item(r) || !bt_json_read_double(r, &score))
+            !bt_json_next_item(r) || !bt_json_read_number(r, &number, &n_number))
             return bt_json_fail(r, "a piece is not a text and its score");
+        if (!bt__json_double(number, n_number, &score))
+            return bt_json_fail(r, "a score is too large");
         if (!store_piece(p, id, s, n, score)) return false;
         if (bt_json_next_item(r)) return bt_json_fail(r, "a piece has more than a score");
     }

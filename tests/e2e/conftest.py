@@ -262,20 +262,14 @@ class Books:
         return self
 
 
-def zero_model(path, layers, width, hidden):
-    """A model of any size, all zeros and sparse on disk: as slow as one likes. Keys and vocabulary are the small one's;
-    each token is as likely as another."""
-    source = MODEL.read_bytes()
-    at, out = 24, bytearray(source[:24])
+def gguf_string(text):
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def gguf_parse(source):
+    """Of a GGUF file's bytes: [(key, kind, value's bytes)], the tensor table's bytes, where its data begins."""
     sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-    wanted = {
-        "llama.embedding_length": width,
-        "llama.feed_forward_length": hidden,
-        "llama.block_count": layers,
-        "llama.attention.head_count": 16,
-        "llama.attention.head_count_kv": 16,
-        "llama.rope.dimension_count": width // 16,
-    }
 
     def string_end(at):
         return at + 8 + struct.unpack_from("<Q", source, at)[0]
@@ -291,14 +285,71 @@ def zero_model(path, layers, width, hidden):
             at = value_end(kind, at)
         return at
 
-    for _ in range(struct.unpack_from("<Q", source, 16)[0]):
-        start, at = at, string_end(at)
-        key = source[start + 8 : at].decode()
+    at, keys = 24, []
+    tensors, count = struct.unpack_from("<QQ", source, 8)
+    for _ in range(count):
+        start, at = at + 8, string_end(at)
         kind = struct.unpack_from("<I", source, at)[0]
         end = value_end(kind, at + 4)
-        out += source[start : at + 4]
-        out += struct.pack("<I", wanted[key]) if key in wanted else source[at + 4 : end]
+        keys.append((source[start:at].decode(), kind, source[at + 4 : end]))
         at = end
+    start = at
+    for _ in range(tensors):
+        at = string_end(at)
+        at += 4 + 8 * struct.unpack_from("<I", source, at)[0] + 12
+    return keys, source[start:at], (at + 31) // 32 * 32
+
+
+def gguf_head(keys, tensors):
+    """The head of a GGUF file up to the tensor table."""
+    body = b"".join(gguf_string(key) + struct.pack("<I", kind) + value for key, kind, value in keys)
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, len(keys)) + body
+
+
+CONTROL = {510: "<|im_start|>", 511: "<|im_end|>"}
+
+
+def with_template(path, template, **named):
+    """The bundled model with a chat template (and named ones), and two of its tokens renamed to control tokens."""
+    source = MODEL.read_bytes()
+    keys, table, data = gguf_parse(source)
+    for i, (key, kind, value) in enumerate(keys):
+        if key == "tokenizer.ggml.tokens":
+            pieces, at = [], 12
+            while at < len(value):
+                n = struct.unpack_from("<Q", value, at)[0]
+                pieces.append(value[at + 8 : at + 8 + n].decode())
+                at += 8 + n
+            for token, name in CONTROL.items():
+                pieces[token] = name
+            keys[i] = (key, kind, value[:12] + b"".join(map(gguf_string, pieces)))
+        if key == "tokenizer.ggml.token_type":
+            types = list(struct.unpack(f"<{(len(value) - 12) // 4}i", value[12:]))
+            for token in CONTROL:
+                types[token] = 3
+            keys[i] = (key, kind, value[:12] + struct.pack(f"<{len(types)}i", *types))
+    keys.append(("tokenizer.chat_template", 8, gguf_string(template)))
+    keys += [(f"tokenizer.chat_template.{name}", 8, gguf_string(text)) for name, text in named.items()]
+    head = gguf_head(keys, struct.unpack_from("<Q", source, 8)[0]) + table
+    path.write_bytes(head + bytes(-len(head) % 32) + source[data:])
+    return path
+
+
+def zero_model(path, layers, width, hidden):
+    """A model of any size, all zeros and sparse on disk: as slow as one likes. Keys and vocabulary are the small one's;
+    each token is as likely as another."""
+    wanted = {
+        "llama.embedding_length": width,
+        "llama.feed_forward_length": hidden,
+        "llama.block_count": layers,
+        "llama.attention.head_count": 16,
+        "llama.attention.head_count_kv": 16,
+        "llama.rope.dimension_count": width // 16,
+    }
+    keys = [
+        (key, kind, struct.pack("<I", wanted[key]) if key in wanted else value)
+        for key, kind, value in gguf_parse(MODEL.read_bytes())[0]
+    ]
     vocab = 512
     tensors = [
         ("token_embd.weight", (width, vocab)),
@@ -320,7 +371,7 @@ def zero_model(path, layers, width, hidden):
                 ("ffn_down", (hidden, width)),
             )
         ]
-    out[8:16] = struct.pack("<Q", len(tensors))
+    out = bytearray(gguf_head(keys, len(tensors)))
     offset = 0
     for name, dims in tensors:
         out += struct.pack("<Q", len(name)) + name.encode() + struct.pack(f"<I{len(dims)}Q", len(dims), *dims)

@@ -98,7 +98,7 @@ def test_absurd_options(tmp_path):
 def test_engine_that_cannot_load(tmp_path):
     """Found out behind the scenes, told as if it were not."""
     assert "memory" in refused("-m", MODEL, "--data", tmp_path / "d", "--kv-tokens", "200000000")
-    assert "CUDA" in refused("-m", MODEL, "--data", tmp_path / "d", "--device", "cuda")
+    assert "CUDA" in refused("-m", MODEL, "--data", tmp_path / "d", "--device", "cuda", code=3)
 
 
 def test_data_directories(tmp_path, start):

@@ -13,7 +13,7 @@ import time
 import httpx
 import pytest
 
-from conftest import SLOW, TIERS, Server, zero_model
+from conftest import SLOW, TIERS, Server, with_template, zero_model
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed; see scripts/setup.sh")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -177,6 +177,23 @@ def test_chat(chromium, server):
     p = Page(chromium, server.url, keep=True)
     assert p.one("input[value=chat]").is_selected() and p.one("#key").get_attribute("value") == "key-free"
     assert p.text("#left").startswith("free")
+
+
+def test_chat_is_first_where_the_model_has_a_format(chromium, tmp_path):
+    """... unless the visitor chose the other mode before."""
+    template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    s = Server(tmp_path / "data", model=with_template(tmp_path / "chat.gguf", template))
+    try:
+        p = Page(chromium, s.url)
+        p.until(lambda: p.one("input[value=chat]").is_selected(), "the mode")
+        p.enter("Hi").ended()
+        assert [e.text for e in p.all(".turn.user")] == ["Hi"]
+        p.one("input[value=complete]").click()
+        p = Page(chromium, s.url, keep=True)
+        p.until(lambda: p.text("#model") == "chat", "the model's name")
+        assert p.one("input[value=complete]").is_selected()
+    finally:
+        s.stop()
 
 
 def test_model_output_is_text(chromium, server):

@@ -4,12 +4,11 @@
 import json
 import os
 import shutil
-import struct
 import subprocess
 
 import openai
 import pytest
-from conftest import BIN, MODEL, ROOT, SLOW, Server
+from conftest import BIN, CONTROL, MODEL, ROOT, SLOW, Server, with_template
 
 MISTRAL = ROOT / "tests/data/mistral"
 TEMPLATES = ROOT / "tests/data/templates/templates.json"
@@ -48,67 +47,7 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
-START, END = 510, 511  # the two tokens that become <|im_start|> and <|im_end|>
-
-
-def string(text):
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def with_template(path, template, named=()):
-    """The bundled model with a chat template, and two of its tokens renamed to control tokens."""
-    source = MODEL.read_bytes()
-    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-
-    def text_at(at):
-        n = struct.unpack_from("<Q", source, at)[0]
-        return source[at + 8 : at + 8 + n].decode(), at + 8 + n
-
-    def value_end(kind, at):
-        if kind == 8:
-            return text_at(at)[1]
-        if kind != 9:
-            return at + sizes[kind]
-        kind, count = struct.unpack_from("<IQ", source, at)
-        at += 12
-        for _ in range(count):
-            at = value_end(kind, at)
-        return at
-
-    version, tensors, keys = struct.unpack_from("<IQQ", source, 4)
-    at, body = 24, b""
-    for _ in range(keys):
-        start = at
-        key, at = text_at(at)
-        kind = struct.unpack_from("<I", source, at)[0]
-        end = value_end(kind, at + 4)
-        value = source[at + 4 : end]
-        if key == "tokenizer.ggml.tokens":
-            pieces, p = [], at + 16
-            while p < end:
-                piece, p = text_at(p)
-                pieces.append(piece)
-            pieces[START], pieces[END] = "<|im_start|>", "<|im_end|>"
-            value = value[:12] + b"".join(map(string, pieces))
-        if key == "tokenizer.ggml.token_type":
-            types = list(struct.unpack(f"<{(len(value) - 12) // 4}i", value[12:]))
-            types[START] = types[END] = 3
-            value = value[:12] + struct.pack(f"<{len(types)}i", *types)
-        body += source[start : at + 4] + value
-        at = end
-    for name, text in [("tokenizer.chat_template", template), *named]:
-        body += string(name) + struct.pack("<I", 8) + string(text)
-        keys += 1
-    infos = at
-    for _ in range(tensors):
-        at = text_at(at)[1]
-        at += 4 + 8 * struct.unpack_from("<I", source, at)[0] + 12
-    body += source[infos:at]
-    out = source[:4] + struct.pack("<IQQ", version, tensors, keys) + body
-    data = source[(at + 31) // 32 * 32 :]
-    path.write_bytes(out + bytes(-len(out) % 32) + data)
-    return path
+START, END = CONTROL
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +234,15 @@ def test_unusable_template_costs_only_chats(tmp_path, models, start):
     assert post(s, "/v1/completions", prompt="Once", max_tokens=4)["choices"][0]["text"]
     with s.client() as c:
         assert c.get("/v1/models").json()["data"][0]["chat_template"] is False
+
+
+def test_named_template_for_tools(tmp_path, start):
+    """A model may bring a template of its own for tools, as transformers chooses it."""
+    named = {"tool_use": "{{ tools[0].function.name }}: {{ messages[0].content }}", "rag": "{{ nothing() }}"}
+    s = start(model=with_template(tmp_path / "named.gguf", "plain {{ messages[0].content }}", **named))
+    assert prompt(s, user("x")) == "plain x"
+    assert prompt(s, user("x"), tools=[TOOL]) == "weather: x"
+    assert prompt(s, user("x"), tools=[TOOL], tool_choice="none") == "plain x"
 
 
 def test_owners_template(tmp_path, models, start):

@@ -2,6 +2,7 @@
 /* A model's chat format: which template it is, what ends an answer, and that users' text forms no
  * control token. */
 #include "text/template_chat.h"
+#include "base/assert.h"
 #include "text_fixture.h"
 
 #define STORIES BATON_SOURCE_DIR "/models/stories260K.gguf"

@@ -104,8 +104,8 @@ def main():
     make = parity_maker()
     with open(args.text, encoding="utf-8") as f:
         docs = documents(f.read())
-    kinds = {"Llama-3": "llama-bpe", "Qwen2": "qwen2", "GPT-2": "gpt-2", "Llama-2": "llama-spm", "T5 (Unigram)": "llama-spm"}
-    kinds["BERT"] = "bert-bge"
+    kinds = {"Llama-3": "llama-bpe", "Qwen2": "qwen2", "GPT-2": "gpt-2", "Llama-2": "llama-spm"}
+    kinds.update({"T5 (Unigram)": "llama-spm", "BERT": "bert-bge"})
     print("| tokenizer | load s | load × | peak MiB | encode MB/s | encode × | decode M tokens/s | decode × |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:

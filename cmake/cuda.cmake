@@ -78,7 +78,7 @@ list(GET archs -1 newest) # newer devices compile it at their first start
 list(APPEND gencode "-gencode=arch=compute_${newest},code=compute_${newest}")
 find_library(BATON_CUDART cudart_static HINTS ${cuda_root}/lib64 ${cuda_root}/targets/x86_64-linux/lib ${cuda_root}/lib
              REQUIRED)
-set(nvcc_flags -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-Wno-unused-parameter
+set(nvcc_flags -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall
                -I${CMAKE_SOURCE_DIR} -I${CMAKE_SOURCE_DIR}/include -I${CMAKE_SOURCE_DIR}/src ${gencode})
 if(BATON_WERROR)
   list(APPEND nvcc_flags -Werror=all-warnings)

@@ -215,6 +215,7 @@ static const blas_shape *shape_find(bt_cuda_blas *b, const blas_shape *want)
     shape_clear(b, p);
     *p = *want;
     shape_prepare(b, p);
+    if (!p->usable) (void)cudaGetLastError(); // the caller's next launch must not find it
     return p;
 }
 

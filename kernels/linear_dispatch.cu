@@ -105,8 +105,8 @@ static linear_slices linear_slices_of(int format, int n, int k, int rows, bool g
     linear_slices out = {};
     out.parts = glu ? 2 : 1;
     int outputs = n / out.parts;
-    size_t sums =
-        (size_t)props->l2_bytes / 2 > SUMS_BYTES_MIN ? (size_t)props->l2_bytes / 2 : SUMS_BYTES_MIN;
+    size_t sums = (size_t)props->l2_bytes / 2;
+    if (sums < SUMS_BYTES_MIN) sums = SUMS_BYTES_MIN;
     size_t by_sums = sums / ((size_t)rows * 4 * (size_t)out.parts);
     size_t by_weights = SLICE_BYTES / ((size_t)k * 2 * (size_t)out.parts);
     if (format == BT_FORMAT_F16) by_weights = by_sums; // in place

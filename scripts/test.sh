@@ -94,7 +94,7 @@ if [ $quick = 0 ]; then
         BATON_BIN=build-emu/baton run_pytest tests/e2e/test_residency.py
         step "build: CUDA for all architectures ($nvcc)"
         build cuda-all
-        BATON_CUDA_BUILD=build-cuda run_pytest tests/cuda
+        BATON_CUDA_BUILD=$PWD/build-cuda run_pytest tests/tree/test_cuda_build.py
     else
         step "CUDA: no nvcc here, so neither its build nor the emulated device is tested"
         skipped=$((skipped + 1))

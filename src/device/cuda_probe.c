@@ -24,7 +24,8 @@ static bt_status no_cuda(cudaError_t code, bt_err *err)
     bt_cuda_versions(&runtime, &driver);
     cudaGetLastError();
     if (driver == 0)
-        return bt_err_set(err, BT_ENODEVICE, (int32_t)code, "CUDA cannot be used: no NVIDIA driver is installed");
+        return bt_err_set(err, BT_ENODEVICE, (int32_t)code,
+                          "CUDA cannot be used: no NVIDIA driver is installed");
     if (code == cudaErrorInsufficientDriver)
         return bt_err_set(err, BT_ENODEVICE, (int32_t)code,
                           "the NVIDIA driver knows CUDA %d.%d, this build needs %d.%d; update the "

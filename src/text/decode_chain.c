@@ -541,12 +541,28 @@ static bool is_ascii(const char *s, size_t n)
     return ((all | b) & UINT64_C(0x8080808080808080)) == 0;
 }
 
-static size_t copy_replaced(const bt__op *o, const char *s, size_t n, char *dst)
+static bool starts_with(const bt__op *o, const char *s, size_t n)
 {
-    size_t len = 0;
-    for (size_t i = 0; i < n;) {
-        if (s[i] != o->pattern[0] || n - i < o->n_pattern ||
-            memcmp(s + i, o->pattern, o->n_pattern) != 0) {
+    return n >= o->n_pattern && s[0] == o->pattern[0] && memcmp(s, o->pattern, o->n_pattern) == 0;
+}
+
+/* False: s is not all text. Most tokens have the pattern, if at all, in front. */
+static bool copy_replaced(const bt__op *o, const char *s, size_t n, char *dst, size_t *n_dst)
+{
+    size_t i = 0, len = 0;
+    if (starts_with(o, s, n)) {
+        memcpy(dst, o->content, o->n_content);
+        len = o->n_content;
+        i = o->n_pattern;
+    }
+    if (i == n || ((unsigned char)o->pattern[0] >= 0x80 && is_ascii(s + i, n - i))) {
+        memcpy(dst + len, s + i, n - i);
+        *n_dst = len + n - i;
+        return true;
+    }
+    if (bt_utf8_valid_prefix(s, n) != n) return false;
+    while (i < n) {
+        if (!starts_with(o, s + i, n - i)) {
             dst[len++] = s[i++];
             continue;
         }
@@ -554,27 +570,24 @@ static size_t copy_replaced(const bt__op *o, const char *s, size_t n, char *dst)
         len += o->n_content;
         i += o->n_pattern;
     }
-    return len;
+    *n_dst = len;
+    return true;
 }
 
 /* What the machines would give for the token, and they would stay quiet. False: not so sure. */
 static bool quick(const bt_decode_chain *c, const char *s, size_t n, char *dst, size_t *n_dst)
 {
     const bt__op *first = &c->op[0];
-    if (n == 0 || (c->quick_runs && s[0] == '<') ||
-        (!is_ascii(s, n) && bt_utf8_valid_prefix(s, n) != n))
-        return false;
-    switch (c->quick) {
-    case BT__QUICK_NONE: return false;
-    case BT__QUICK_COPY:
+    if (n == 0 || (c->quick_runs && s[0] == '<')) return false;
+    if (c->quick == BT__QUICK_REPLACE) return copy_replaced(&c->op[c->quick_op], s, n, dst, n_dst);
+    if (!is_ascii(s, n) && bt_utf8_valid_prefix(s, n) != n) return false;
+    if (c->quick == BT__QUICK_COPY) {
         memcpy(dst, s, n);
         *n_dst = n;
         return true;
-    case BT__QUICK_REPLACE: *n_dst = copy_replaced(&c->op[c->quick_op], s, n, dst); return true;
-    case BT__QUICK_SPACE: break;
     }
     if (memchr(s, ' ', n)) return false;
-    if (n >= first->n_pattern && memcmp(s, first->pattern, first->n_pattern) == 0) {
+    if (first->n_pattern == 0 || starts_with(first, s, n)) {
         *n_dst = n - first->n_pattern;
         memcpy(dst, s + first->n_pattern, *n_dst);
         return true;

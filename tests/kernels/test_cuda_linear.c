@@ -2,6 +2,9 @@
 /* The dispatch of linear layers, and cuBLASLt behind it. TIMEOUT 300 */
 #include "kernels/cuda_linear.h"
 #include "kernels/blas_cuda.h"
+#ifdef BT_EMULATED
+#include "emu.h"
+#endif
 
 static const int32_t formats[] = {BT_FORMAT_Q8_0,  BT_FORMAT_Q4_0, BT_FORMAT_Q4_K, BT_FORMAT_Q5_K,
                                   BT_FORMAT_Q6_K,  BT_FORMAT_F16,  BT_FORMAT_BF16, BT_FORMAT_INT8G,
@@ -204,6 +207,56 @@ static void little_scratch(void)
     bt_cuda_blas_close(blas);
 }
 
+#ifdef BT_EMULATED
+/* Each runtime call failing in turn: the error is returned, or another kernel gave a right result;
+ * nothing of it lingers. rows 9: split, two launches; rows 256: unpacked, library, second pass. */
+static void calls_fail(void)
+{
+    enum { N = 40, K = 2560, ROWS = 256 };
+    bt_cuda_blas *blas = bt_cuda_blas_open();
+    bt_cuda_props props = linear_props(100);
+    linear_matrix w = linear_matrix_open(BT_FORMAT_Q4_0, N, K);
+    float *x = random_floats((size_t)ROWS * K, 1.0f), got[N];
+    linear_act a = linear_act_open(x, ROWS, K, BT_CUDA_ACT_Q8 | BT_CUDA_ACT_F16);
+    float *y = linear_upload(x, (size_t)ROWS * N * sizeof *y);
+    props.sm = props.sm > 80 ? 80 : props.sm;
+    for (int32_t rows = 9; rows <= ROWS; rows += ROWS - 9) {
+        bt_cuda_linear_args args = {.w = &w.m,
+                                    .act = &a.device,
+                                    .rows = rows,
+                                    .y = y,
+                                    .ldy = N,
+                                    .props = &props,
+                                    .blas = blas};
+        int failures = 0;
+        args.scratch_bytes = bt_cuda_linear_scratch(BT_FORMAT_Q4_0, N, K, rows, &props);
+        REQUIRE(cudaMalloc(&args.scratch, args.scratch_bytes) == cudaSuccess);
+        for (long n = 1; n < 100; n++) {
+            bt_emu_fail_at(n);
+            cudaError_t e = bt_cuda_linear(&args, NULL);
+            bool failed = bt_emu_failed();
+            bt_emu_fail_at(0);
+            failures += e != cudaSuccess;
+            CHECK(failed || e == cudaSuccess);
+            LINEAR_OK(cudaGetLastError());
+            LINEAR_OK(cudaMemcpy(got, y, sizeof got, cudaMemcpyDeviceToHost));
+            for (int32_t j = 0; j < N && e == cudaSuccess; j++) {
+                double bound, more, want = linear_want(&w, &a, j, 0, true, &bound);
+                (void)linear_want(&w, &a, j, 0, false, &more);
+                CHECK_NEAR(got[j], want, bound + more + 0.02 * fabs(want) + 0.2);
+            }
+            if (!failed) break;
+        }
+        CHECK(failures >= 2);
+        cudaFree(args.scratch);
+    }
+    cudaFree(y);
+    linear_act_close(&a);
+    linear_matrix_close(&w);
+    bt_cuda_blas_close(blas);
+}
+#endif
+
 /* The library alone: strides, a shape seen again, more shapes than it keeps, and refusals. */
 static void blas_products(void)
 {
@@ -291,5 +344,8 @@ int main(void)
     RUN(many_rows);
     RUN(little_scratch);
     RUN(blas_products);
+#ifdef BT_EMULATED
+    RUN(calls_fail);
+#endif
     return TEST_END();
 }

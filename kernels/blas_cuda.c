@@ -224,6 +224,9 @@ cudaError_t bt_cuda_blas_gemm_f16(bt_cuda_blas *b, int32_t n, int32_t rows, int3
                                   int64_t ldy, void *workspace, size_t workspace_bytes,
                                   cudaStream_t s)
 {
+    /* Algorithms are chosen for pointers that are aligned so; others are not for this library. */
+    if (((uintptr_t)w | (uintptr_t)x | (uintptr_t)y | (uintptr_t)workspace) % 256 != 0 && b)
+        return cudaErrorNotSupported;
     if (!b || n <= 0 || rows <= 0 || k <= 0 || !w || !x || !y || ldw < k || ldx < k || ldy < n ||
         (workspace_bytes && !workspace))
         return cudaErrorInvalidValue;

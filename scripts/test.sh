@@ -68,7 +68,7 @@ scripts/setup.sh
 step "build: release, warnings are errors"
 build ci
 step "tests: unit, sim, fault, fuzz seeds"
-run_ctest ci
+run_ctest ci -E '[.]cuda' # those run on the emulated device below, or on a GPU (scripts/gpu_verify.sh)
 step "tests: the tree's shape"
 run_pytest tests/tree
 step "tests: end to end"

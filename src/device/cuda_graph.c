@@ -59,16 +59,22 @@ void bt__cuda_graph_choose(bt_device *d)
 bt_status bt__cuda_graph_begin(bt_device *d, bt_err *err)
 {
     if (d->mode != MODE_CAPTURE) return BT_OK;
-    return bt__cuda_check(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal),
+    return bt__cuda_check(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeRelaxed),
                           "capturing a graph", err);
 }
 
+/* Graphs take device memory that no plan knows: where it is short, the others go. */
 static cudaError_t instantiate(bt_device *d)
 {
     cudaGraph_t graph = NULL;
+    cudaGraphExec_t *exec = &d->graph[d->graph_bucket][d->graph_ctx];
     cudaError_t code = cudaStreamEndCapture(d->stream, &graph);
-    if (code == cudaSuccess)
-        code = cudaGraphInstantiate(&d->graph[d->graph_bucket][d->graph_ctx], graph, 0);
+    if (code == cudaSuccess) code = cudaGraphInstantiate(exec, graph, 0);
+    if (code == cudaErrorMemoryAllocation && d->n_flight == 1) {
+        cudaGetLastError();
+        bt__cuda_graphs_drop(d);
+        code = cudaGraphInstantiate(exec, graph, 0);
+    }
     if (graph) cudaGraphDestroy(graph);
     return code;
 }
@@ -77,7 +83,12 @@ bt_status bt__cuda_graph_end(bt_device *d, bt_err *err)
 {
     if (d->mode == MODE_DIRECT) return BT_OK;
     cudaError_t code = cudaSuccess;
-    if (d->mode == MODE_CAPTURE) code = instantiate(d);
+    if (d->mode == MODE_CAPTURE) {
+        code = instantiate(d);
+        /* Nobody pays for the host's work on a graph: the step begins now. */
+        cuda_flight *f = &d->flight[(d->first + d->n_flight - 1) % CUDA_STEPS];
+        if (code == cudaSuccess) code = cudaEventRecord(f->begin, d->stream);
+    }
     if (code == cudaSuccess)
         code = cudaGraphLaunch(d->graph[d->graph_bucket][d->graph_ctx], d->stream);
     return bt__cuda_check(d, code, "running a graph", err);

@@ -248,19 +248,31 @@ static void layout_ask(const bt_recipe *r, const bt_device_plan *p, cuda_layout 
     l->ask_bytes = end;
 }
 
-/* The most scratch any of the model's matrices asks for. */
+static size_t group_scratch(const bt_cuda_matrix *m, int32_t n, int32_t rows,
+                            const bt_cuda_props *props)
+{
+    size_t most = 0;
+    for (int32_t i = 0; i < n; i++)
+        most = BT_MAX(most, bt_cuda_linear_scratch(m[i].format, m[i].n, m[i].k, rows, props));
+    return most;
+}
+
+/* The most scratch that any matrix asks for as it is placed, alone or with its neighbours: a wider
+ * one may need less. */
 static size_t linear_scratch(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p,
                              const bt_cuda_props *props)
 {
+    size_t end = 0;
     size_t most =
         bt_cuda_linear_scratch(w->head.format, w->head.rows, w->head.cols, p->out_max, props);
-    for (int32_t l = 0; l < r->n_layers; l++)
-        for (int32_t i = 0; i < W_PER_LAYER; i++) {
-            const bt_weight *m = bt__cuda_weight(&w->layers[l], i);
-            int32_t rows = i == W_GATE ? 2 * m->rows : i == W_Q ? m->rows * 3 : m->rows;
-            most =
-                BT_MAX(most, bt_cuda_linear_scratch(m->format, rows, m->cols, p->rows_max, props));
-        }
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        cuda_layer l;
+        place_layer(r, &w->layers[i], &l, NULL, &end);
+        most = BT_MAX(most, group_scratch(l.qkv, l.n_qkv, p->rows_max, props));
+        most = BT_MAX(most, group_scratch(&l.o, 1, p->rows_max, props));
+        most = BT_MAX(most, group_scratch(l.gate_up, l.n_gate_up, p->rows_max, props));
+        most = BT_MAX(most, group_scratch(&l.down, 1, p->rows_max, props));
+    }
     return most;
 }
 

@@ -57,7 +57,9 @@ static bt_status choose_place(const char *device, place *out, bt_err *err)
     if (strncmp(device, "cuda", 4) == 0) return place_cuda(device, out, err);
     if (is(device, "auto")) {
         bt_err why = {0};
-        if (place_cuda(device, out, &why) == BT_OK) return BT_OK;
+        bt_status status = place_cuda(device, out, &why);
+        if (status != BT_ENODEVICE) /* there is one: not to use it is not for us to decide */
+            return status ? bt_err_set(err, status, why.sys, "%s", why.msg) : BT_OK;
         bt_log(BT_LOG_INFO, "engine.no_gpu", "reason=\"%s\"", why.msg);
     }
 #else

@@ -93,14 +93,17 @@ static bt_status process_submit(engine_process *p, bt_rd *rd, bt_err *err)
     return status;
 }
 
-/* Front asks again where that makes sense; what cannot be done now is logged, not fatal. */
-static void process_residency(engine_process *p, bool park)
+/* Front asks again where that makes sense: what cannot be done now is logged. A device that failed
+ * is the end. */
+static bt_status process_residency(engine_process *p, bool park, bt_err *err)
 {
     bt_err why = {0};
     bt_status status = park ? bt_engine_park(p->engine, &why) : bt_engine_wake(p->engine, &why);
+    if (status == BT_EDEVICE) return bt_err_set(err, status, why.sys, "%s", why.msg);
     if (status)
         bt_log(BT_LOG_WARN, park ? "engine.not_parked" : "engine.not_awake", "reason=\"%s\"",
                why.msg);
+    return BT_OK;
 }
 
 static bt_status process_command(engine_process *p, bt_frame *frame, bt_err *err)
@@ -115,8 +118,8 @@ static bt_status process_command(engine_process *p, bt_frame *frame, bt_err *err
         bt_engine_budget(p->engine, c.request, c.generation, c.budget_us, c.budget_final);
         break;
     case BT_WIRE_RELEASE: bt_engine_release(p->engine, c.request); break;
-    case BT_WIRE_PARK: process_residency(p, true); break;
-    case BT_WIRE_WAKE: process_residency(p, false); break;
+    case BT_WIRE_PARK: return process_residency(p, true, err);
+    case BT_WIRE_WAKE: return process_residency(p, false, err);
     default: p->stop = true; break;
     }
     return BT_OK;

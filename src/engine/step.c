@@ -7,6 +7,7 @@
 #include "engine/engine_internal.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "engine/forward.h"
 
 /* ---- leases ---- */
@@ -221,6 +222,26 @@ static bt_status step_finish(bt_engine *e, bt_err *err)
     return BT_OK;
 }
 
+/* Leases do not run while the device is not there. Where its memory is somebody else's, those who
+ * wait are told, and the engine stays parked: it can be tried again. */
+static bt_status wake_for_work(bt_engine *e, bt_err *err)
+{
+    int64_t begin = bt_now_ns();
+    bt_status status = bt_engine_wake(e, err);
+    int64_t took = bt_now_ns() - begin;
+    bool busy = status == BT_ENOMEM || status == BT_EBUSY;
+    for (int32_t i = 0; i < e->slots; i++) {
+        bt_live_request *r = &e->request[i];
+        if (r->id && busy) bt_request_end(e, r, BT_FINISH_DEVICE_FAULT);
+        if (r->id && !status && r->lease.deadline_ns) r->lease.deadline_ns += took;
+    }
+    if (!busy) return status ? fault(e, status) : BT_OK;
+    bt_log(BT_LOG_WARN, "engine.not_awake", "reason=\"%s\"", err ? err->msg : "");
+    e->n_rows = e->n_seqs = e->n_share = 0;
+    bt_emit_step(e, 0);
+    return BT_OK;
+}
+
 bt_status bt_engine_step(bt_engine *e, bt_err *err)
 {
     if (e->faulted)
@@ -236,8 +257,11 @@ bt_status bt_engine_step(bt_engine *e, bt_err *err)
             if (ended > 0) bt_emit_step(e, 0);
             return BT_OK;
         }
-        if (e->parked) status = bt_engine_wake(e, err);
-        if (!status) status = step_launch(e, next, err);
+        if (e->parked) {
+            status = wake_for_work(e, err);
+            if (status || e->parked) return status;
+        }
+        status = step_launch(e, next, err);
     }
     /* The host tells of this step, and prepares what comes, while the device works on the next. */
     bt_step *second = &e->step[(e->first_step + 1) % BT_ENGINE_STEPS];

@@ -78,12 +78,12 @@ typedef struct bt_book {
 typedef struct bt_link {
     pthread_t thread;
     pthread_mutex_t tx_mu;
-    bt_buf tx;   // guarded by tx_mu: what the socket has not taken yet
-    int fd;      // guarded by tx_mu; -1 while there is no engine
-    int wake_fd; // tells the link thread that tx is not empty, or to wake from sleep
+    bt_buf tx;       // guarded by tx_mu: what the socket has not taken yet
+    int fd;          // guarded by tx_mu; -1 while there is no engine
+    int wake_fd;     // tells the link thread that tx is not empty, or to wake from sleep
     int64_t busy_ns; // link thread: when there was last a request
-    pid_t pid;   // link thread
-    bool fatal;  // link thread: the engine has said why it cannot go on
+    pid_t pid;       // link thread
+    bool fatal;      // link thread: the engine has said why it cannot go on
     pthread_mutex_t usage_mu;
     bt_usage *usage;    // guarded by usage_mu; owned: the current engine's crash file
     uint64_t boot;      // guarded by usage_mu: its id
@@ -94,7 +94,7 @@ typedef struct bt_link {
 } bt_link;
 
 /* How far the engine is on its way to sleep (residency.c). */
-enum { BT_SLEEP_NO, BT_SLEEP_WANTED, BT_SLEEP_STOPPING };
+enum { BT_SLEEP_NO, BT_SLEEP_ASKED, BT_SLEEP_WANTED, BT_SLEEP_STOPPING };
 
 struct bt_front {
     bt_front_options opt; // strings owned
@@ -126,7 +126,7 @@ struct bt_front {
     bt_front_state state; // guarded by state_mu
     char state_message[248], state_model[128];
     atomic_bool draining, stopping, wake_wanted;
-    atomic_int sleep; // BT_SLEEP_*
+    atomic_int sleep;        // BT_SLEEP_*
     atomic_llong drained_ns; // when the drain began; 0 = it has not
 
     pthread_mutex_t wake_mu;
@@ -165,11 +165,12 @@ void bt__link_down_settled(bt_front *f, uint64_t boot); // a dead engine's books
 
 /* ---- residency.c */
 void bt__residency_told(bt_front *f, const bt_engine_event *ev); // Thread: link
-void bt__residency_idle(bt_front *f);     // parks after the idle time. Thread: link, each second
-void bt__residency_needed(bt_front *f);   // a request was accepted: nobody sleeps now
-void bt__residency_settled(bt_front *f);  // Thread: sched, after each round
-bool bt__residency_stopping(bt_front *f); // the engine was asked to end, for sleep
-void bt__residency_sleep(bt_front *f);    // until it is woken. Thread: link
+void bt__residency_idle(bt_front *f);   // parks after the idle time. Thread: link, each second
+void bt__residency_needed(bt_front *f); // a request was accepted: nobody sleeps now
+void bt__residency_admits_no_more(bt_front *f); // Thread: sched, after ENGINE_PARKED
+void bt__residency_settled(bt_front *f);        // Thread: sched, after each round
+bool bt__residency_stopping(bt_front *f);       // the engine was asked to end, for sleep
+void bt__residency_sleep(bt_front *f);          // until it is woken. Thread: link
 
 /* ---- books.c */
 bt_status bt__books_open(bt_front *f, bt_err *err);

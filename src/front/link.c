@@ -181,6 +181,7 @@ static void on_ready(bt_front *f, const bt_engine_event *ev)
     f->state.residency = 0;
     snprintf(f->state.device, sizeof f->state.device, "%s", ev->u.ready.device);
     pthread_mutex_unlock(&f->state_mu);
+    f->link.busy_ns = bt_now_ns(); // idle time begins now
     bt__front_event(f, &up);
     bt__front_say(f, true, "");
     bt_log(BT_LOG_INFO, "engine.ready",

@@ -190,7 +190,10 @@ void *bt__sched_main(void *front)
         if (n < 0) break;
         loop_step(f, events, (size_t)n);
         for (int i = 0; i < n; i++)
-            if (events[i].type == BT_EV_ENGINE_DOWN) loop_engine_down(f, &events[i]);
+            if (events[i].type == BT_EV_ENGINE_DOWN)
+                loop_engine_down(f, &events[i]);
+            else if (events[i].type == BT_EV_ENGINE_PARKED)
+                bt__residency_admits_no_more(f);
         bt__residency_settled(f);
         if (bt_now_ns() >= next_positions_ns) {
             next_positions_ns = bt_now_ns() + positions_ns;

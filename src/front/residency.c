@@ -70,9 +70,11 @@ bt_status bt_front_engine_park(bt_front *f, int32_t level, bt_err *err)
         bt__link_park(f);
         return BT_OK;
     }
-    int wanted = BT_SLEEP_NO;
-    if (atomic_compare_exchange_strong(&f->sleep, &wanted, BT_SLEEP_WANTED))
+    int awake = BT_SLEEP_NO;
+    if (atomic_compare_exchange_strong(&f->sleep, &awake, BT_SLEEP_ASKED)) {
+        atomic_store(&f->wake_wanted, false);
         bt__front_event_simple(f, BT_EV_ENGINE_PARKED, 0);
+    }
     return BT_OK;
 }
 
@@ -115,6 +117,12 @@ void bt__residency_idle(bt_front *f)
         bt_log(BT_LOG_WARN, "engine.not_parked", "reason=\"%s\"", err.msg);
 }
 
+void bt__residency_admits_no_more(bt_front *f)
+{
+    int asked = BT_SLEEP_ASKED;
+    atomic_compare_exchange_strong(&f->sleep, &asked, BT_SLEEP_WANTED);
+}
+
 void bt__residency_settled(bt_front *f)
 {
     int wanted = BT_SLEEP_WANTED;
@@ -133,7 +141,7 @@ void bt__residency_sleep(bt_front *f)
     set_level(f, 2);
     bt__front_say(f, true, ""); // requests are welcome: they wake it
     bt_log(BT_LOG_INFO, "engine.asleep", "until=\"a request or the owner wakes it\"");
-    while (!atomic_load(&f->stopping) && !atomic_load(&f->wake_wanted)) {
+    while (!atomic_load(&f->stopping) && !atomic_load(&f->wake_wanted) && !has_requests(f)) {
         struct pollfd p = {.fd = f->link.wake_fd, .events = POLLIN};
         if (poll(&p, 1, (int)look_ms) > 0 && read(f->link.wake_fd, &count, sizeof count) < 0) break;
     }

@@ -933,6 +933,11 @@ static void parks_when_idle_and_wakes_for_work(void)
     fake.no_room = true;
     CHECK_INT(bt_engine_wake(f->e, &err), BT_ENOMEM);
     CHECK(bt_engine_parked(f->e));
+    q.id = 99; // one who needs it is told, and it stays parked
+    CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
+    run_all(f->e);
+    CHECK(bt_engine_parked(f->e));
+    CHECK_INT(log_find(&f->log, 99)->end.u.end.finish, BT_FINISH_DEVICE_FAULT);
     fake.no_room = false;
     CHECK_INT(bt_engine_wake(f->e, &err), BT_OK);
     fake_end(f);

@@ -68,7 +68,7 @@ scripts/setup.sh
 step "build: release, warnings are errors"
 build ci
 step "tests: unit, sim, fault, fuzz seeds"
-run_ctest ci -E '[.]cuda' # those run on the emulated device below, or on a GPU (scripts/gpu_verify.sh)
+run_ctest ci -LE '^ci$' -E '[.]cuda' # those run on the emulated device below, or on a GPU (scripts/gpu_verify.sh)
 step "tests: the tree's shape"
 run_pytest tests/tree
 step "tests: end to end"
@@ -77,12 +77,12 @@ if [ $quick = 0 ]; then
     step "build: address and undefined-behaviour sanitizers"
     build asan
     step "tests: under address and undefined-behaviour sanitizers"
-    run_ctest asan -LE 'sim|slow'
+    run_ctest asan -LE 'sim|slow|^ci$'
     BATON_BIN=build-asan/baton run_pytest tests/e2e -m 'not slow and not timing'
     step "build: thread sanitizer"
     build tsan
     step "tests: front and its neighbours under the thread sanitizer"
-    run_ctest tsan -R '^(base|front|text|http|api)\.'
+    run_ctest tsan -R '^(base|front|text|http|api)\.' -LE '^ci$' -E 'parity|golden'
     BATON_BIN=build-tsan/baton run_pytest tests/e2e/test_{openai,hangup,faults}.py -m 'not slow and not timing'
     step "build: engine only, with nothing but a compiler"
     build engine-only

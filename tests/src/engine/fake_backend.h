@@ -260,7 +260,7 @@ static inline bt_status fake_step_end(bt_device *d, uint64_t *busy_us, bt_err *e
     bt_sleep_ns(fake.sleep_ns);
     struct fake_flight *f = &d->flight[d->first];
     *busy_us = fake.us_fixed + fake.us_row * (uint64_t)f->n_rows;
-    memcpy(f->dst, f->out, (size_t)f->n_out * sizeof *f->out);
+    if (f->n_out > 0) memcpy(f->dst, f->out, (size_t)f->n_out * sizeof *f->out);
     d->first = (d->first + 1) % 2;
     d->n_flight--;
     fake.busy_us += *busy_us;

@@ -14,10 +14,11 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-ins
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY CMakeLists.txt CMakePresets.json ./
+COPY cmake cmake
 COPY include include
 COPY kernels kernels
 COPY src src
-RUN cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release && cmake --build build --target baton
+RUN cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBATON_CUDA_ARCHS=all && cmake --build build --target baton
 
 FROM ${RUN_BASE}
 # Debian 12 and Ubuntu 24.04 name three of these differently; apt reads them as patterns.

@@ -12,10 +12,9 @@
 #include "baton/backend.h"
 #include "kernels/attention.h"
 #include "kernels/linear.h"
+#include "model/matrices.h"
 #include <stdatomic.h>
 
-/* A layer's matrices, in order; after the last layer's comes the head. */
-enum { M_Q, M_K, M_V, M_O, M_GATE, M_UP, M_DOWN, M_PER_LAYER };
 enum { ACT_KINDS = 2 };
 
 typedef struct cpu_layout {
@@ -43,7 +42,7 @@ struct bt_device {
     bt_device_plan plan;
     cpu_layout at;
     bt_pool *pool;               // owned
-    bt_linear *matrix;           // owned, [n_layers * M_PER_LAYER + 1]
+    bt_linear *matrix;           // owned, [n_layers * BT_MATRICES_PER_LAYER + 1]
     char *packed, *kv, *scratch; // owned
     /* The step. */
     const bt_batch *batch; // borrowed from step_begin to step_end; NULL between
@@ -62,10 +61,11 @@ struct bt_device {
 bool bt__cpu_can(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p, bt_err *err);
 void bt__cpu_layout_make(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p,
                          cpu_layout *out);
+/* The layers' matrices one after another, and the head last. */
 const bt_weight *bt__cpu_weight(const bt_recipe *r, const bt_weights *w, int32_t i);
 static inline int32_t bt__cpu_weight_count(const bt_recipe *r)
 {
-    return r->n_layers * M_PER_LAYER + 1;
+    return r->n_layers * BT_MATRICES_PER_LAYER + 1;
 }
 
 bt_status bt__cpu_step_begin(bt_device *d, const bt_batch *batch, bt_err *err);

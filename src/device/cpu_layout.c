@@ -9,20 +9,14 @@
 
 const bt_weight *bt__cpu_weight(const bt_recipe *r, const bt_weights *w, int32_t i)
 {
-    if (i == r->n_layers * M_PER_LAYER) return &w->head;
-    const bt_layer_weights *l = &w->layers[i / M_PER_LAYER];
-    const bt_weight *const by_index[M_PER_LAYER] = {&l->wq,     &l->wk,   &l->wv,    &l->wo,
-                                                    &l->w_gate, &l->w_up, &l->w_down};
-    return by_index[i % M_PER_LAYER];
+    if (i == r->n_layers * BT_MATRICES_PER_LAYER) return &w->head;
+    return bt_layer_matrix(&w->layers[i / BT_MATRICES_PER_LAYER], i % BT_MATRICES_PER_LAYER);
 }
 
 static const char *weight_name(const bt_recipe *r, int32_t i, char dst[static 64])
 {
-    static const char *const names[M_PER_LAYER] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
-                                                   "ffn_gate", "ffn_up", "ffn_down"};
-    if (i == r->n_layers * M_PER_LAYER) return r->tied_head ? "token_embd.weight" : "output.weight";
-    snprintf(dst, 64, "blk.%d.%s.weight", i / M_PER_LAYER, names[i % M_PER_LAYER]);
-    return dst;
+    if (i == r->n_layers * BT_MATRICES_PER_LAYER) return bt_head_name(r);
+    return bt_layer_matrix_name(i / BT_MATRICES_PER_LAYER, i % BT_MATRICES_PER_LAYER, dst);
 }
 
 static bool refuse(const char *name, const bt_weight *w, bt_err *err)

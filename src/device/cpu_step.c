@@ -33,7 +33,8 @@ static int64_t step_cost(const bt_device *d, const bt_batch *b)
 {
     const bt_recipe *r = d->recipe;
     int64_t layer = 0;
-    for (int32_t i = 0; i < M_PER_LAYER; i++) layer += (int64_t)d->matrix[i].n * d->matrix[i].k;
+    for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++)
+        layer += (int64_t)d->matrix[i].n * d->matrix[i].k;
     return r->n_layers * (layer * b->n_rows + 2 * d->att_cost) +
            (int64_t)b->n_out * r->vocab * r->hidden;
 }
@@ -96,7 +97,7 @@ static void apply(bt_device *d, const bt_linear *m, int32_t rows, const float *b
 
 static const bt_linear *matrix_of(const bt_device *d, int32_t index)
 {
-    return &d->matrix[d->layer * M_PER_LAYER + index];
+    return &d->matrix[d->layer * BT_MATRICES_PER_LAYER + index];
 }
 
 static int64_t matrix_cost(const bt_device *d, int32_t first, int32_t last)
@@ -170,10 +171,11 @@ static void attn_in_work(void *ud, int thread, int threads)
     const cpu_layout *l = &d->at;
     const bt_layer_weights *w = &d->weights->layers[d->layer];
     int32_t rows = d->batch->n_rows, a, b;
-    norm_and_prepare(d, w->attn_norm, M_Q, M_V, thread, threads);
+    norm_and_prepare(d, w->attn_norm, BT_MATRIX_Q, BT_MATRIX_V, thread, threads);
     bt__cpu_meet(d, threads);
 
-    const bt_linear *q = matrix_of(d, M_Q), *k = matrix_of(d, M_K), *v = matrix_of(d, M_V);
+    const bt_linear *q = matrix_of(d, BT_MATRIX_Q), *k = matrix_of(d, BT_MATRIX_K),
+                    *v = matrix_of(d, BT_MATRIX_V);
     int32_t nq = panels_of(q), nk = panels_of(k), nv = panels_of(v);
     bt__cpu_split(nq + nk + nv, thread, threads, &a, &b);
     apply(d, q, rows, w->bq, false, bt__cpu_floats(d, l->q), l->ld_q, a, b);
@@ -189,7 +191,7 @@ bt_status bt__cpu_attn_in(bt_device *d, int32_t layer, bt_err *err)
 {
     (void)err;
     d->layer = layer;
-    bt__cpu_run(d, attn_in_work, matrix_cost(d, M_Q, M_V));
+    bt__cpu_run(d, attn_in_work, matrix_cost(d, BT_MATRIX_Q, BT_MATRIX_V));
     return BT_OK;
 }
 
@@ -223,14 +225,15 @@ static void project_back(bt_device *d, const bt_linear *m, const float *in, int6
 static void attn_out_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
-    project_back(d, matrix_of(d, M_O), bt__cpu_floats(d, d->at.att), d->at.ld_q, thread, threads);
+    project_back(d, matrix_of(d, BT_MATRIX_O), bt__cpu_floats(d, d->at.att), d->at.ld_q, thread,
+                 threads);
 }
 
 bt_status bt__cpu_attn_out(bt_device *d, int32_t layer, bt_err *err)
 {
     (void)err;
     d->layer = layer;
-    bt__cpu_run(d, attn_out_work, matrix_cost(d, M_O, M_O));
+    bt__cpu_run(d, attn_out_work, matrix_cost(d, BT_MATRIX_O, BT_MATRIX_O));
     return BT_OK;
 }
 
@@ -240,11 +243,12 @@ static void mlp_work(void *ud, int thread, int threads)
     const cpu_layout *l = &d->at;
     int32_t rows = d->batch->n_rows, a, b;
     float *gate = bt__cpu_floats(d, l->gate), *up = bt__cpu_floats(d, l->up);
-    norm_and_prepare(d, d->weights->layers[d->layer].ffn_norm, M_GATE, M_UP, thread, threads);
+    norm_and_prepare(d, d->weights->layers[d->layer].ffn_norm, BT_MATRIX_GATE, BT_MATRIX_UP, thread,
+                     threads);
     bt__cpu_meet(d, threads);
 
     /* A thread makes the same columns of both halves, so it can join them without a meeting. */
-    const bt_linear *g = matrix_of(d, M_GATE), *u = matrix_of(d, M_UP);
+    const bt_linear *g = matrix_of(d, BT_MATRIX_GATE), *u = matrix_of(d, BT_MATRIX_UP);
     bt__cpu_split(panels_of(g), thread, threads, &a, &b);
     apply(d, g, rows, NULL, false, gate, l->ld_ffn, a, b);
     apply(d, u, rows, NULL, false, up, l->ld_ffn, a, b);
@@ -252,14 +256,14 @@ static void mlp_work(void *ud, int thread, int threads)
                            BT_MIN(b * BT_LINEAR_PANEL, g->n));
     bt__cpu_meet(d, threads);
 
-    project_back(d, matrix_of(d, M_DOWN), gate, l->ld_ffn, thread, threads);
+    project_back(d, matrix_of(d, BT_MATRIX_DOWN), gate, l->ld_ffn, thread, threads);
 }
 
 bt_status bt__cpu_mlp(bt_device *d, int32_t layer, bt_err *err)
 {
     (void)err;
     d->layer = layer;
-    bt__cpu_run(d, mlp_work, matrix_cost(d, M_GATE, M_DOWN));
+    bt__cpu_run(d, mlp_work, matrix_cost(d, BT_MATRIX_GATE, BT_MATRIX_DOWN));
     return BT_OK;
 }
 
@@ -268,7 +272,7 @@ static void head_work(void *ud, int thread, int threads)
     bt_device *d = ud;
     const cpu_layout *l = &d->at;
     const bt_batch *batch = d->batch;
-    const bt_linear *m = &d->matrix[d->recipe->n_layers * M_PER_LAYER];
+    const bt_linear *m = &d->matrix[d->recipe->n_layers * BT_MATRICES_PER_LAYER];
     float *x = bt__cpu_floats(d, l->x), *normed = bt__cpu_floats(d, l->normed);
     int32_t a, b;
     bt__cpu_split(batch->n_out, thread, threads, &a, &b);

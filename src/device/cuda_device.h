@@ -26,14 +26,11 @@
 #include "kernels/kv_cuda.h"
 #include "kernels/linear_cuda.h"
 #include "kernels/sample_cuda.h"
+#include "model/matrices.h"
 #include <cuda_runtime_api.h>
 
 enum { SEG_WEIGHTS, SEG_KV, SEG_SCRATCH, SEG_COUNT };
 enum { CUDA_STEPS = 2, CUDA_STAGES = 3, CUDA_BUCKETS_MAX = 32, CUDA_CTX_BUCKETS = 12 };
-
-/* A layer's matrices in their order; those that read the same input stand together and become one
- * matrix where their formats allow. */
-enum { W_Q, W_K, W_V, W_O, W_GATE, W_UP, W_DOWN, W_PER_LAYER };
 
 typedef struct cuda_layer {
     bt_cuda_matrix qkv[3]; // one, or Q, K and V apart
@@ -136,7 +133,6 @@ void bt__cuda_layout_make(const bt_recipe *r, const bt_weights *w, const bt_devi
  * go to at. base and out may be NULL, to count only. */
 void bt__cuda_place(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p, char *base,
                     cuda_weights *out, cuda_layout *at);
-const bt_weight *bt__cuda_weight(const bt_layer_weights *l, int32_t i); // W_*
 static inline bool bt__cuda_tied(const bt_weights *w)
 {
     return w->head.data == w->embed.data;

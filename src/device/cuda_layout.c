@@ -13,13 +13,6 @@ enum {
     ACT_ALL = BT_CUDA_ACT_F32 | BT_CUDA_ACT_F16 | BT_CUDA_ACT_Q8
 };
 
-const bt_weight *bt__cuda_weight(const bt_layer_weights *l, int32_t i)
-{
-    const bt_weight *const by_index[W_PER_LAYER] = {&l->wq,     &l->wk,   &l->wv,    &l->wo,
-                                                    &l->w_gate, &l->w_up, &l->w_down};
-    return by_index[i];
-}
-
 int32_t bt__cuda_bucket_rows(int32_t i)
 {
     static const int32_t rows[CUDA_BUCKETS_MAX] = {1,  2,  4,  8,  12, 16,  20,  24,  28,  32,
@@ -59,18 +52,14 @@ static bool weight_can(const bt_weight *w)
 
 static bool weights_can(const bt_recipe *r, const bt_weights *w, bt_err *err)
 {
-    static const char *const names[W_PER_LAYER] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
-                                                   "ffn_gate", "ffn_up", "ffn_down"};
     char name[64];
     for (int32_t l = 0; l < r->n_layers; l++)
-        for (int32_t i = 0; i < W_PER_LAYER; i++) {
-            const bt_weight *m = bt__cuda_weight(&w->layers[l], i);
+        for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++) {
+            const bt_weight *m = bt_layer_matrix(&w->layers[l], i);
             if (weight_can(m)) continue;
-            snprintf(name, sizeof name, "blk.%d.%s.weight", l, names[i]);
-            return refuse(name, m, err);
+            return refuse(bt_layer_matrix_name(l, i, name), m, err);
         }
-    if (!weight_can(&w->head))
-        return refuse(r->tied_head ? "token_embd.weight" : "output.weight", &w->head, err);
+    if (!weight_can(&w->head)) return refuse(bt_head_name(r), &w->head, err);
     return weight_can(&w->embed) || refuse("token_embd.weight", &w->embed, err);
 }
 
@@ -113,16 +102,16 @@ static size_t take(size_t *end, size_t bytes)
 static int32_t place_group(const bt_layer_weights *l, const int32_t *which, int32_t n,
                            bt_cuda_matrix *out, char *base, size_t *end)
 {
-    const bt_weight *first = bt__cuda_weight(l, which[0]);
+    const bt_weight *first = bt_layer_matrix(l, which[0]);
     bt_cuda_matrix all = {.format = first->format, .k = first->cols};
     bool one = true;
     for (int32_t i = 0; i < n; i++) {
-        const bt_weight *w = bt__cuda_weight(l, which[i]);
+        const bt_weight *w = bt_layer_matrix(l, which[i]);
         one = one && w->format == first->format;
         all.n += w->rows;
     }
     for (int32_t i = 0; i < (one ? 1 : n); i++) {
-        const bt_weight *w = bt__cuda_weight(l, which[i]);
+        const bt_weight *w = bt_layer_matrix(l, which[i]);
         bt_cuda_matrix m = one ? all : (bt_cuda_matrix){w->format, w->rows, w->cols, NULL};
         size_t at = take(end, bt_cuda_matrix_bytes(m.format, m.n, m.k));
         m.data = base ? base + at : NULL;
@@ -141,8 +130,8 @@ static const float *place_floats(size_t n, char *base, size_t *end)
 static void place_layer(const bt_recipe *r, const bt_layer_weights *w, cuda_layer *l, char *base,
                         size_t *end)
 {
-    static const int32_t qkv[] = {W_Q, W_K, W_V}, o[] = {W_O}, gate_up[] = {W_GATE, W_UP},
-                         down[] = {W_DOWN};
+    static const int32_t qkv[] = {BT_MATRIX_Q, BT_MATRIX_K, BT_MATRIX_V}, o[] = {BT_MATRIX_O},
+                         gate_up[] = {BT_MATRIX_GATE, BT_MATRIX_UP}, down[] = {BT_MATRIX_DOWN};
     (void)r;
     l->n_qkv = place_group(w, qkv, 3, l->qkv, base, end);
     place_group(w, o, 1, &l->o, base, end);

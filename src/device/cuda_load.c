@@ -104,7 +104,7 @@ static bt_status load_group(loader *l, const bt_layer_weights *w, const int32_t 
 {
     int32_t row = 0;
     for (int32_t i = 0; i < n; i++) {
-        const bt_weight *from = bt__cuda_weight(w, which[i]);
+        const bt_weight *from = bt_layer_matrix(w, which[i]);
         bt_status rc =
             load_matrix(l, from, n_matrices == 1 ? m : &m[i], n_matrices == 1 ? row : 0, err);
         if (rc) return rc;
@@ -115,8 +115,8 @@ static bt_status load_group(loader *l, const bt_layer_weights *w, const int32_t 
 
 static bt_status load_layer(loader *l, int32_t layer, bt_err *err)
 {
-    static const int32_t qkv[] = {W_Q, W_K, W_V}, o[] = {W_O}, gate_up[] = {W_GATE, W_UP},
-                         down[] = {W_DOWN};
+    static const int32_t qkv[] = {BT_MATRIX_Q, BT_MATRIX_K, BT_MATRIX_V}, o[] = {BT_MATRIX_O},
+                         gate_up[] = {BT_MATRIX_GATE, BT_MATRIX_UP}, down[] = {BT_MATRIX_DOWN};
     const bt_layer_weights *w = &l->d->weights->layers[layer];
     const cuda_layer *c = &l->d->w.layer[layer];
     bt_status rc = load_group(l, w, qkv, 3, c->qkv, c->n_qkv, err);
@@ -199,8 +199,8 @@ static uint64_t total_bytes(const bt_device *d)
     if (!bt__cuda_tied(w))
         total += bt_format_bytes(w->embed.format, (size_t)w->embed.rows * (size_t)w->embed.cols);
     for (int32_t l = 0; l < d->recipe->n_layers; l++)
-        for (int32_t i = 0; i < W_PER_LAYER; i++) {
-            const bt_weight *m = bt__cuda_weight(&w->layers[l], i);
+        for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++) {
+            const bt_weight *m = bt_layer_matrix(&w->layers[l], i);
             total += bt_format_bytes(m->format, (size_t)m->rows * (size_t)m->cols);
         }
     return total;

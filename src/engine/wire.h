@@ -56,9 +56,7 @@ void bt_wire_put_cancel(bt_buf *b, uint64_t request, uint32_t generation, bt_fin
 void bt_wire_put_budget(bt_buf *b, uint64_t request, uint32_t generation, int64_t budget_us,
                         bool budget_final);
 void bt_wire_put_release(bt_buf *b, uint64_t request);
-void bt_wire_put_stop(bt_buf *b);
-void bt_wire_put_park(bt_buf *b);
-void bt_wire_put_wake(bt_buf *b);
+void bt_wire_put_plain(bt_buf *b, bt_wire_type type); // STOP, PARK, WAKE
 /* CANCEL, BUDGET, RELEASE, STOP, PARK, WAKE. */
 bt_status bt_wire_get_command(uint16_t type, bt_rd *r, bt_wire_command *out, bt_err *err);
 

@@ -245,19 +245,9 @@ void bt_wire_put_release(bt_buf *b, uint64_t request)
     bt_frame_end(b, mark);
 }
 
-void bt_wire_put_stop(bt_buf *b)
+void bt_wire_put_plain(bt_buf *b, bt_wire_type type)
 {
-    bt_frame_end(b, bt_frame_begin(b, BT_WIRE_STOP));
-}
-
-void bt_wire_put_park(bt_buf *b)
-{
-    bt_frame_end(b, bt_frame_begin(b, BT_WIRE_PARK));
-}
-
-void bt_wire_put_wake(bt_buf *b)
-{
-    bt_frame_end(b, bt_frame_begin(b, BT_WIRE_WAKE));
+    bt_frame_end(b, bt_frame_begin(b, (uint16_t)type));
 }
 
 bt_status bt_wire_get_command(uint16_t type, bt_rd *r, bt_wire_command *out, bt_err *err)

@@ -127,31 +127,28 @@ void bt__link_done(bt_front *f, uint64_t request)
     pthread_mutex_unlock(&f->link.tx_mu);
 }
 
-void bt__link_stop(bt_front *f)
+static void link_plain(bt_front *f, bt_wire_type type)
 {
     pthread_mutex_lock(&f->link.tx_mu);
     size_t mark = f->link.tx.len;
-    bt_wire_put_stop(&f->link.tx);
+    bt_wire_put_plain(&f->link.tx, type);
     tx_end_must(&f->link, mark);
     pthread_mutex_unlock(&f->link.tx_mu);
+}
+
+void bt__link_stop(bt_front *f)
+{
+    link_plain(f, BT_WIRE_STOP);
 }
 
 void bt__link_park(bt_front *f)
 {
-    pthread_mutex_lock(&f->link.tx_mu);
-    size_t mark = f->link.tx.len;
-    bt_wire_put_park(&f->link.tx);
-    tx_end_must(&f->link, mark);
-    pthread_mutex_unlock(&f->link.tx_mu);
+    link_plain(f, BT_WIRE_PARK);
 }
 
 void bt__link_wake(bt_front *f)
 {
-    pthread_mutex_lock(&f->link.tx_mu);
-    size_t mark = f->link.tx.len;
-    bt_wire_put_wake(&f->link.tx);
-    tx_end_must(&f->link, mark);
-    pthread_mutex_unlock(&f->link.tx_mu);
+    link_plain(f, BT_WIRE_WAKE);
 }
 
 void bt__link_down_settled(bt_front *f, uint64_t boot)

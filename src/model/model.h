@@ -9,13 +9,13 @@
 
 typedef struct bt_model {
     bt_recipe recipe;
-    bt_weights weights; // matrices point into the mapped file; norms and biases into floats
-    const bt_gguf *gguf; // keys of the tokenizer and the template are here too
-    uint64_t n_params;     // elements of all tensors in use
+    bt_weights weights;     // matrices point into the mapped file; norms and biases into floats
+    const bt_gguf *gguf;    // keys of the tokenizer and the template are here too
+    uint64_t n_params;      // elements of all tensors in use
     uint64_t weights_bytes; // their bytes in the file
-    bt_gguf *own;  // owned; NULL if gguf is the caller's
-    void *requantized; // owned: matrices converted by bt_model_requant(), or NULL
-    float *floats; // owned: norms, biases and rope divisors as aligned F32
+    bt_gguf *own;           // owned; NULL if gguf is the caller's
+    void *requantized;      // owned: matrices converted by bt_model_requant(), or NULL
+    float *floats;          // owned: norms, biases and rope divisors as aligned F32
 } bt_model;
 
 /* The model must outlive every device that loaded it. Sentences name the file, and the key or the

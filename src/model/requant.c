@@ -4,9 +4,8 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "kernels/quant.h"
+#include "model/matrices.h"
 #include <string.h>
-
-enum { MATRICES_PER_LAYER = 7 };
 
 bt_status bt_requant_parse(const char *name, int32_t *format, bt_err *err)
 {
@@ -21,13 +20,12 @@ bt_status bt_requant_parse(const char *name, int32_t *format, bt_err *err)
     return BT_OK;
 }
 
+/* The layers' matrices one after another, and the head last. */
 static bt_weight *matrix_at(bt_model *m, int32_t i)
 {
-    if (i == m->recipe.n_layers * MATRICES_PER_LAYER) return &m->weights.head;
-    bt_layer_weights *l = &m->weights.layers[i / MATRICES_PER_LAYER];
-    bt_weight *const by_index[MATRICES_PER_LAYER] = {&l->wq,     &l->wk,   &l->wv,    &l->wo,
-                                                     &l->w_gate, &l->w_up, &l->w_down};
-    return by_index[i % MATRICES_PER_LAYER];
+    if (i == m->recipe.n_layers * BT_MATRICES_PER_LAYER) return &m->weights.head;
+    return bt_layer_matrix(&m->weights.layers[i / BT_MATRICES_PER_LAYER],
+                           i % BT_MATRICES_PER_LAYER);
 }
 
 static size_t bytes_of(int32_t format, const bt_weight *w)
@@ -64,7 +62,7 @@ bt_status bt_model_requant(bt_model *m, int32_t format, int threads,
                            void (*progress)(void *ud, uint64_t done, uint64_t total), void *ud,
                            bt_err *err)
 {
-    int32_t n = m->recipe.n_layers * MATRICES_PER_LAYER + 1;
+    int32_t n = m->recipe.n_layers * BT_MATRICES_PER_LAYER + 1;
     size_t need = 0;
     uint64_t total = 0, done = 0;
     BT_ASSERT(!m->requantized);

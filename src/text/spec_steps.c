@@ -36,6 +36,29 @@ static bool open_part(part *p, bt__fields *f, bt_str object, bt_str *type)
     return type->s ? true : unknown_type(p, *type);
 }
 
+/* A type as files spell it. */
+typedef struct named {
+    const char *name;
+    int kind;
+} named;
+
+/* -1: none of them, and that is told. */
+static int kind_of(const part *p, bt_str type, const named *known, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        if (bt_str_is(type, known[k].name)) return known[k].kind;
+    unknown_type(p, type);
+    return -1;
+}
+
+static bool read_sequence(part *p, const bt__fields *f, const char *list, bt__element_fn read)
+{
+    p->depth++;
+    bool ok = bt__field_each(f, list, read, p);
+    p->depth--;
+    return ok;
+}
+
 /* {"String": literal} or {"Regex": pattern} */
 static bool read_pattern(const bt__fields *f, const char *name, bt_str *pattern, bool *regex)
 {
@@ -88,37 +111,28 @@ static bool read_bert(const bt__fields *f, bt_normal_step *step)
 
 static bool read_normalizer(bt__jload *l, void *ud, size_t i, bt_str object)
 {
-    static const struct {
-        const char *name;
-        bt_normal_kind kind;
-    } known[] = {{"NFC", BT_NORMAL_NFC},
-                 {"NFD", BT_NORMAL_NFD},
-                 {"NFKC", BT_NORMAL_NFKC},
-                 {"NFKD", BT_NORMAL_NFKD},
-                 {"BertNormalizer", BT_NORMAL_BERT},
-                 {"Strip", BT_NORMAL_STRIP},
-                 {"StripAccents", BT_NORMAL_STRIP_ACCENTS},
-                 {"Lowercase", BT_NORMAL_LOWERCASE},
-                 {"Nmt", BT_NORMAL_NMT},
-                 {"Precompiled", BT_NORMAL_CHARSMAP},
-                 {"Replace", BT_NORMAL_REPLACE},
-                 {"Prepend", BT_NORMAL_PREPEND},
-                 {"ByteLevel", BT_NORMAL_BYTE_LEVEL}};
+    static const named known[] = {{"NFC", BT_NORMAL_NFC},
+                                  {"NFD", BT_NORMAL_NFD},
+                                  {"NFKC", BT_NORMAL_NFKC},
+                                  {"NFKD", BT_NORMAL_NFKD},
+                                  {"BertNormalizer", BT_NORMAL_BERT},
+                                  {"Strip", BT_NORMAL_STRIP},
+                                  {"StripAccents", BT_NORMAL_STRIP_ACCENTS},
+                                  {"Lowercase", BT_NORMAL_LOWERCASE},
+                                  {"Nmt", BT_NORMAL_NMT},
+                                  {"Precompiled", BT_NORMAL_CHARSMAP},
+                                  {"Replace", BT_NORMAL_REPLACE},
+                                  {"Prepend", BT_NORMAL_PREPEND},
+                                  {"ByteLevel", BT_NORMAL_BYTE_LEVEL}};
     part *p = ud;
     bt__fields f;
     bt_str type;
-    size_t k = 0;
     (void)i;
     if (!open_part(p, &f, object, &type)) return false;
-    if (bt_str_is(type, "Sequence")) {
-        p->depth++;
-        bool ok = bt__field_each(&f, "normalizers", read_normalizer, p);
-        p->depth--;
-        return ok;
-    }
-    while (k < sizeof known / sizeof *known && !bt_str_is(type, known[k].name)) k++;
-    if (k == sizeof known / sizeof *known) return unknown_type(p, type);
-    bt_normal_step *step = bt_spec_add_normal(l->s, known[k].kind);
+    if (bt_str_is(type, "Sequence")) return read_sequence(p, &f, "normalizers", read_normalizer);
+    int kind = kind_of(p, type, known, sizeof known / sizeof *known);
+    if (kind < 0) return false;
+    bt_normal_step *step = bt_spec_add_normal(l->s, (bt_normal_kind)kind);
     if (!step) return too_many(l, p->what);
     switch (step->kind) {
     case BT_NORMAL_BERT: return read_bert(&f, step);
@@ -211,30 +225,23 @@ static bool read_split_fields(const bt__fields *f, bt_split_step *step)
 
 static bool read_pre_tokenizer(bt__jload *l, void *ud, size_t i, bt_str object)
 {
-    static const struct {
-        const char *name;
-        bt_split_kind kind;
-    } known[] = {{"Split", BT_SPLIT_PATTERN},           {"ByteLevel", BT_SPLIT_BYTE_LEVEL},
-                 {"Metaspace", BT_SPLIT_METASPACE},     {"WhitespaceSplit", BT_SPLIT_WHITESPACE},
-                 {"Whitespace", BT_SPLIT_WORDS},        {"BertPreTokenizer", BT_SPLIT_BERT},
-                 {"Punctuation", BT_SPLIT_PUNCTUATION}, {"Digits", BT_SPLIT_DIGITS},
-                 {"CharDelimiterSplit", BT_SPLIT_CHAR}, {"UnicodeScripts", BT_SPLIT_SCRIPTS},
-                 {"FixedLength", BT_SPLIT_LENGTH}};
+    static const named known[] = {
+        {"Split", BT_SPLIT_PATTERN},           {"ByteLevel", BT_SPLIT_BYTE_LEVEL},
+        {"Metaspace", BT_SPLIT_METASPACE},     {"WhitespaceSplit", BT_SPLIT_WHITESPACE},
+        {"Whitespace", BT_SPLIT_WORDS},        {"BertPreTokenizer", BT_SPLIT_BERT},
+        {"Punctuation", BT_SPLIT_PUNCTUATION}, {"Digits", BT_SPLIT_DIGITS},
+        {"CharDelimiterSplit", BT_SPLIT_CHAR}, {"UnicodeScripts", BT_SPLIT_SCRIPTS},
+        {"FixedLength", BT_SPLIT_LENGTH}};
     part *p = ud;
     bt__fields f;
     bt_str type;
-    size_t k = 0;
     (void)i;
     if (!open_part(p, &f, object, &type)) return false;
-    if (bt_str_is(type, "Sequence")) {
-        p->depth++;
-        bool ok = bt__field_each(&f, "pretokenizers", read_pre_tokenizer, p);
-        p->depth--;
-        return ok;
-    }
-    while (k < sizeof known / sizeof *known && !bt_str_is(type, known[k].name)) k++;
-    if (k == sizeof known / sizeof *known) return unknown_type(p, type);
-    bt_split_step *step = bt_spec_add_split(l->s, known[k].kind);
+    if (bt_str_is(type, "Sequence"))
+        return read_sequence(p, &f, "pretokenizers", read_pre_tokenizer);
+    int kind = kind_of(p, type, known, sizeof known / sizeof *known);
+    if (kind < 0) return false;
+    bt_split_step *step = bt_spec_add_split(l->s, (bt_split_kind)kind);
     return step ? read_split_fields(&f, step) : too_many(l, p->what);
 }
 
@@ -359,11 +366,8 @@ static bool read_post_processor(bt__jload *l, void *ud, size_t i, bt_str object)
     if (bt_str_is(type, "BertProcessing") || bt_str_is(type, "RobertaProcessing"))
         return read_cls_sep(&e, &f);
     if (!bt_str_is(type, "Sequence")) return unknown_type(p, type);
-    p->depth++;
-    bool ok = bt__field_each(&f, "processors", read_post_processor, p);
-    p->depth--;
     (void)l;
-    return ok;
+    return read_sequence(p, &f, "processors", read_post_processor);
 }
 
 bool bt__read_post_processor(bt__jload *l, bt_str object)
@@ -424,36 +428,26 @@ static bool read_chain_fields(const bt__fields *f, bt_chain_step *step)
 
 static bool read_decoder(bt__jload *l, void *ud, size_t i, bt_str object)
 {
-    static const struct {
-        const char *name;
-        bt_chain_kind kind;
-    } known[] = {{"ByteLevel", BT_CHAIN_BYTE_LEVEL},
-                 {"ByteFallback", BT_CHAIN_BYTE_FALLBACK},
-                 {"WordPiece", BT_CHAIN_WORDPIECE},
-                 {"Metaspace", BT_CHAIN_METASPACE},
-                 {"Fuse", BT_CHAIN_FUSE},
-                 {"Strip", BT_CHAIN_STRIP},
-                 {"Replace", BT_CHAIN_REPLACE},
-                 {"BPEDecoder", BT_CHAIN_BPE},
-                 {"CTC", BT_CHAIN_CTC}};
+    static const named known[] = {{"ByteLevel", BT_CHAIN_BYTE_LEVEL},
+                                  {"ByteFallback", BT_CHAIN_BYTE_FALLBACK},
+                                  {"WordPiece", BT_CHAIN_WORDPIECE},
+                                  {"Metaspace", BT_CHAIN_METASPACE},
+                                  {"Fuse", BT_CHAIN_FUSE},
+                                  {"Strip", BT_CHAIN_STRIP},
+                                  {"Replace", BT_CHAIN_REPLACE},
+                                  {"BPEDecoder", BT_CHAIN_BPE},
+                                  {"CTC", BT_CHAIN_CTC}};
     part *p = ud;
     bt__fields f;
     bt_str type;
-    size_t k = 0;
     (void)i;
     if (!open_part(p, &f, object, &type)) return false;
-    if (bt_str_is(type, "Sequence")) {
-        p->depth++;
-        bool ok = bt__field_each(&f, "decoders", read_decoder, p);
-        p->depth--;
-        return ok;
-    }
-    while (k < sizeof known / sizeof *known && !bt_str_is(type, known[k].name)) k++;
-    if (k == sizeof known / sizeof *known) return unknown_type(p, type);
-    bt_chain_kind kind = known[k].kind;
+    if (bt_str_is(type, "Sequence")) return read_sequence(p, &f, "decoders", read_decoder);
+    int kind = kind_of(p, type, known, sizeof known / sizeof *known);
+    if (kind < 0) return false;
     /* Where it comes first, the vocabulary's own table of bytes is what it makes of tokens. */
     if (kind == BT_CHAIN_BYTE_LEVEL && l->s->n_chain == 0) kind = BT_CHAIN_BYTES;
-    bt_chain_step *step = bt_spec_add_chain(l->s, kind);
+    bt_chain_step *step = bt_spec_add_chain(l->s, (bt_chain_kind)kind);
     return step ? read_chain_fields(&f, step) : too_many(l, p->what);
 }
 

@@ -27,7 +27,7 @@ static sequence *sequence_new(const tiny_model *m, int32_t len, int32_t first_pa
 /* One step that takes rows[i] tokens of each sequence; logits of all rows to dst, [rows][vocab]. No
  * allocation. */
 static inline void drive_step(const bt_backend *be, bt_device *d, const tiny_model *m,
-                       sequence *const *seqs, const int32_t *rows, int n, float *dst)
+                              sequence *const *seqs, const int32_t *rows, int n, float *dst)
 {
     int32_t token[ROWS_MAX], pos[ROWS_MAX], row_seq[ROWS_MAX], out_row[ROWS_MAX];
     bt_batch_seq part[SEQS_MAX];
@@ -91,8 +91,8 @@ static inline bt_status drive_try(const bt_backend *be, bt_device *d, const tiny
 }
 
 /* A whole sequence in chunks; logits of every position, [len][vocab]. */
-static inline float *drive_alone(const bt_backend *be, bt_device *d, const tiny_model *m, sequence *s,
-                          int32_t chunk)
+static inline float *drive_alone(const bt_backend *be, bt_device *d, const tiny_model *m,
+                                 sequence *s, int32_t chunk)
 {
     float *logits = bt_must(bt_malloc((size_t)s->len * (size_t)m->recipe.vocab * sizeof *logits));
     for (s->done = 0; s->done < s->len;) {
@@ -110,4 +110,15 @@ static inline double relative_error(const float *got, const double *want, int64_
         norm += want[i] * want[i];
     }
     return sqrt(diff / norm);
+}
+
+/* The model cannot be opened so: the code, and a sentence with both words in it. */
+static inline void drive_refused(const bt_backend *be, const tiny_model *m, const bt_device_plan *p,
+                                 bt_status code, const char *a, const char *b)
+{
+    bt_device *d = NULL;
+    bt_err err = {0};
+    CHECK_INT(be->open(&m->recipe, &m->weights, p, NULL, NULL, &d, &err), code);
+    CHECK(!d);
+    if (!strstr(err.msg, a) || !strstr(err.msg, b)) CHECK_STR(err.msg, a);
 }

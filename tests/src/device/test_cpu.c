@@ -312,16 +312,6 @@ static void only_wanted_rows_get_logits(void)
     tiny_free(m);
 }
 
-static void check_refused(tiny_model *m, const bt_device_plan *p, bt_status code, const char *a,
-                          const char *b)
-{
-    bt_device *d = NULL;
-    bt_err err = {0};
-    CHECK_INT(cpu->open(&m->recipe, &m->weights, p, NULL, NULL, &d, &err), code);
-    CHECK(!d);
-    if (!strstr(err.msg, a) || !strstr(err.msg, b)) CHECK_STR(err.msg, a);
-}
-
 static void open_refuses_by_name(void)
 {
     tiny_spec s = base_spec();
@@ -330,27 +320,27 @@ static void open_refuses_by_name(void)
     bt_weight *w = &m->weights.layers[1].w_down;
     bt_weight good = *w;
     w->format = BT_FORMAT_Q3_K;
-    check_refused(m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q3_K", "Q6_K");
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q3_K", "Q6_K");
     w->format = 77;
-    check_refused(m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight", "unknown format");
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight", "unknown format");
     w->format = BT_FORMAT_Q8_0;
     w->cols = 161;
-    check_refused(m, &p, BT_EUNSUPPORTED, "rows of 161", "Q8_0");
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "rows of 161", "Q8_0");
     *w = good;
     w->data = NULL;
-    check_refused(m, &p, BT_EFORMAT, "blk.1.ffn_down.weight", "missing");
+    drive_refused(cpu, m, &p, BT_EFORMAT, "blk.1.ffn_down.weight", "missing");
     *w = good;
     m->weights.embed.format = BT_FORMAT_Q2_K;
-    check_refused(m, &p, BT_EUNSUPPORTED, "token_embd.weight is Q2_K", "F16");
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "token_embd.weight is Q2_K", "F16");
     m->weights.embed.format = BT_FORMAT_F32;
     m->weights.head.format = BT_FORMAT_Q5_0;
-    check_refused(m, &p, BT_EUNSUPPORTED, "output.weight is Q5_0", "F16");
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "output.weight is Q5_0", "F16");
     m->weights.head.format = BT_FORMAT_F32;
     p.page_tokens = 24;
-    check_refused(m, &p, BT_EINVAL, "plan", "CPU");
+    drive_refused(cpu, m, &p, BT_EINVAL, "plan", "CPU");
     p = plan_of(1, BT_KV_F16, 16);
     m->recipe.head_dim = 512;
-    check_refused(m, &p, BT_EUNSUPPORTED, "512", "256");
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "512", "256");
     tiny_free(m);
 }
 

@@ -320,16 +320,6 @@ static void fifty_parkings_leak_nothing(void)
     tiny_free(m);
 }
 
-static void check_refused(tiny_model *m, const bt_device_plan *p, bt_status code, const char *a,
-                          const char *b)
-{
-    bt_device *d = NULL;
-    bt_err err = {0};
-    CHECK_INT(cuda->open(&m->recipe, &m->weights, p, NULL, NULL, &d, &err), code);
-    CHECK(!d);
-    if (!strstr(err.msg, a) || !strstr(err.msg, b)) CHECK_STR(err.msg, a);
-}
-
 static void open_refuses_by_name(void)
 {
     tiny_spec s = base_spec();
@@ -338,19 +328,19 @@ static void open_refuses_by_name(void)
     bt_weight *w = &m->weights.layers[1].w_down;
     bt_weight good = *w;
     w->format = BT_FORMAT_Q2_K;
-    check_refused(m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q2_K", "Q8_0");
+    drive_refused(cuda, m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q2_K", "Q8_0");
     *w = good;
     w->data = NULL;
-    check_refused(m, &p, BT_EFORMAT, "blk.1.ffn_down.weight", "missing");
+    drive_refused(cuda, m, &p, BT_EFORMAT, "blk.1.ffn_down.weight", "missing");
     *w = good;
     p.ordinal = 63;
-    check_refused(m, &p, BT_ENODEVICE, "cuda:63", "there are");
+    drive_refused(cuda, m, &p, BT_ENODEVICE, "cuda:63", "there are");
     p = plan_of(BT_KV_F16, 16);
     p.n_pages = 1 << 28;
-    check_refused(m, &p, BT_ENOMEM, "missing", "--ctx");
+    drive_refused(cuda, m, &p, BT_ENOMEM, "missing", "--ctx");
     p = plan_of(BT_KV_F16, 16);
     m->recipe.head_dim = 260;
-    check_refused(m, &p, BT_EUNSUPPORTED, "260", "256");
+    drive_refused(cuda, m, &p, BT_EUNSUPPORTED, "260", "256");
     tiny_free(m);
 }
 

@@ -163,7 +163,7 @@ static void conversation(void)
     REQUIRE(take_until(&p.log.request[3]->ended, 10000));
     CHECK_INT(p.log.request[3]->end.u.end.status, BT_EINVAL);
     bt_wire_put_release(&p.out, 1);
-    bt_wire_put_stop(&p.out);
+    bt_wire_put_plain(&p.out, BT_WIRE_STOP);
     send_all();
     CHECK_INT(wait_exit(5000), BT_ENGINE_EXIT_OK);
 }
@@ -218,7 +218,7 @@ static void broken_protocol(void)
             send_options("models/stories260K.gguf");
             REQUIRE(take_until(&p.log.ready, 10000));
         }
-        if (i == 0) bt_wire_put_stop(&p.out); // options must come first
+        if (i == 0) bt_wire_put_plain(&p.out, BT_WIRE_STOP); // options must come first
         if (i == 1) bt_buf_adds(&p.out, "GET / HTTP/1.1\r\n\r\n");
         if (i == 2) bt_frame_end(&p.out, bt_frame_begin(&p.out, BT_WIRE_SUBMIT));
         send_all();

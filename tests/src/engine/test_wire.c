@@ -239,14 +239,14 @@ static void commands(void)
     CHECK(c.request == 9);
     check_truncation(&b);
     bt_buf_clear(&b);
-    bt_wire_put_stop(&b);
+    bt_wire_put_plain(&b, BT_WIRE_STOP);
     r = payload(&b, &type);
     CHECK_INT(bt_wire_get_command(type, &r, &c, NULL), BT_OK);
     CHECK_INT(type, BT_WIRE_STOP);
     check_truncation(&b);
     for (int wake = 0; wake < 2; wake++) {
         bt_buf_clear(&b);
-        (wake ? bt_wire_put_wake : bt_wire_put_park)(&b);
+        bt_wire_put_plain(&b, wake ? BT_WIRE_WAKE : BT_WIRE_PARK);
         r = payload(&b, &type);
         CHECK_INT(bt_wire_get_command(type, &r, &c, NULL), BT_OK);
         CHECK_INT(type, wake ? BT_WIRE_WAKE : BT_WIRE_PARK);

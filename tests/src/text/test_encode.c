@@ -5,21 +5,10 @@
 #include "base/rng.h"
 #include "base/utf8.h"
 #include "text_fixture.h"
-#include <pthread.h>
 #include <time.h>
 
 /* A megabyte, less where a sanitizer makes everything slow. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { HOSTILE_BYTES = 1 << 16 };
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { HOSTILE_BYTES = 1 << 16 };
-#else
-enum { HOSTILE_BYTES = 1 << 20 };
-#endif
-#else
-enum { HOSTILE_BYTES = 1 << 20 };
-#endif
+enum { HOSTILE_BYTES = TEST_SANITIZED ? 1 << 16 : 1 << 20 };
 
 static const char *const names[] = {"llama-spm", "llama-bpe",      "qwen2",   "gpt-2",
                                     "phi-3",     "deepseek-coder", "bert-bge"};
@@ -268,44 +257,13 @@ static void warm_encoder_does_not_allocate(void)
     free(text);
 }
 
-typedef struct shared_case {
-    const bt_tokenizer *tokenizer;
-    const char *text;
-    size_t n, n_ids;
-    uint64_t hash;
-    bool ok;
-} shared_case;
-
-static void *encode_shared(void *ud)
-{
-    shared_case *c = ud;
-    bt_encoder *e = NULL;
-    bt_encode_options opt = {.add_special = true};
-    const int32_t *ids;
-    c->ok = bt_encoder_open(c->tokenizer, &e, NULL) == BT_OK;
-    for (int i = 0; c->ok && i < 3; i++) {
-        c->ok = bt_encode(e, c->text, c->n, &opt, 0, &ids, &c->n_ids, NULL) == BT_OK;
-        if (c->ok) c->hash = bt_hash(ids, c->n_ids * sizeof *ids, 0);
-    }
-    bt_encoder_close(e);
-    return NULL;
-}
-
 static void threads_share_a_tokenizer(void)
 {
     size_t n;
     char *text = slurp(VOCAB_DIR "fuzz.inp", &n);
     for (int v = 0; v < N_NAMES; v++) {
         fixture f = fixture_vocab(names[v]);
-        shared_case c[2] = {{f.tokenizer, text, n, 0, 0, false},
-                            {f.tokenizer, text, n, 0, 0, false}};
-        pthread_t thread[2];
-        for (int i = 0; i < 2; i++)
-            REQUIRE(pthread_create(&thread[i], NULL, encode_shared, &c[i]) == 0);
-        for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
-        CHECK(c[0].ok && c[1].ok);
-        CHECK(c[0].n_ids > 0);
-        CHECK(c[0].hash == c[1].hash);
+        fixture_two_threads(&f, text, n, false);
         fixture_close(&f);
     }
     free(text);

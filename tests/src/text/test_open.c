@@ -6,7 +6,6 @@
 #include "base/hash.h"
 #include "text/spec_pre.h"
 #include "text_fixture.h"
-#include <pthread.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,17 +13,7 @@
 #define DATA BATON_SOURCE_DIR "/tests/data/"
 
 /* A megabyte, less where a sanitizer makes everything slow. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { HOSTILE_BYTES = 1 << 15 };
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { HOSTILE_BYTES = 1 << 15 };
-#else
-enum { HOSTILE_BYTES = 1 << 20 };
-#endif
-#else
-enum { HOSTILE_BYTES = 1 << 20 };
-#endif
+enum { HOSTILE_BYTES = TEST_SANITIZED ? 1 << 15 : 1 << 20 };
 
 static char folder[64];
 
@@ -232,29 +221,6 @@ static void hostile_texts_are_quick(void)
 
 /* ---- Threads. */
 
-typedef struct shared_case {
-    const bt_tokenizer *tokenizer;
-    const char *text;
-    size_t n, n_ids;
-    uint64_t hash;
-    bool ok;
-} shared_case;
-
-static void *encode_shared(void *ud)
-{
-    shared_case *c = ud;
-    bt_encoder *e = NULL;
-    bt_encode_options opt = {.add_special = true, .parse_special = true};
-    const int32_t *ids;
-    c->ok = bt_encoder_open(c->tokenizer, &e, NULL) == BT_OK;
-    for (int i = 0; c->ok && i < 2; i++) {
-        c->ok = bt_encode(e, c->text, c->n, &opt, 0, &ids, &c->n_ids, NULL) == BT_OK;
-        if (c->ok) c->hash = bt_hash(ids, c->n_ids * sizeof *ids, 0);
-    }
-    bt_encoder_close(e);
-    return NULL;
-}
-
 static void threads_share_any_tokenizer(void)
 {
     size_t n, n_all;
@@ -264,14 +230,7 @@ static void threads_share_any_tokenizer(void)
         if (strncmp(line, "# ", 2) != 0) continue;
         const char *end = strchr(next, '\n');
         fixture f = fixture_json(next, (size_t)(end - next));
-        shared_case c[2] = {{f.tokenizer, text, n, 0, 0, false},
-                            {f.tokenizer, text, n, 0, 0, false}};
-        pthread_t thread[2];
-        for (int i = 0; i < 2; i++)
-            REQUIRE(pthread_create(&thread[i], NULL, encode_shared, &c[i]) == 0);
-        for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
-        CHECK(c[0].ok && c[1].ok && c[0].n_ids > 0);
-        CHECK(c[0].hash == c[1].hash);
+        fixture_two_threads(&f, text, n, true);
         fixture_close(&f);
     }
     free(text);

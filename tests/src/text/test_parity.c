@@ -17,17 +17,7 @@
 enum { STRINGS = 5000, GROUP = 50, RANDOM = 500, N_SUMS = 4 };
 
 /* Sanitizers are slow: they see the first strings only. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { STRINGS_HERE = 300 };
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { STRINGS_HERE = 300 };
-#else
-enum { STRINGS_HERE = STRINGS };
-#endif
-#else
-enum { STRINGS_HERE = STRINGS };
-#endif
+enum { STRINGS_HERE = TEST_SANITIZED ? 300 : STRINGS };
 
 /* ---- Golden data. */
 

@@ -7,11 +7,7 @@
 #include "text/template.h"
 #include <pthread.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SLOW = 20 }; // a sanitizer's share of the time
-#else
-enum { SLOW = 1 };
-#endif
+enum { SLOW = TEST_SANITIZED ? 20 : 1 }; // a sanitizer's share of the time
 
 static bt_template *open_one(const char *source)
 {

@@ -4,11 +4,7 @@
 #include "base/clock.h"
 #include "text_fixture.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SLOW = 20 }; // a sanitizer's share of the time
-#else
-enum { SLOW = 1 };
-#endif
+enum { SLOW = TEST_SANITIZED ? 20 : 1 }; // a sanitizer's share of the time
 
 static void facts_of_real_files(void)
 {

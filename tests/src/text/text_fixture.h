@@ -3,12 +3,14 @@
  * src/text. */
 #pragma once
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "test.h"
 #include "text/decode.h"
 #include "text/open.h"
 #include "text/spec.h"
+#include <pthread.h>
 #include <stdbool.h>
 
 #define VOCAB_DIR BATON_SOURCE_DIR "/tests/data/vocab/"
@@ -215,4 +217,43 @@ static inline char *maker_finish(maker *m, size_t *n)
     bt_buf_release(&m->body);
     m->n_keys = 0;
     return file;
+}
+
+typedef struct fixture_thread {
+    const bt_tokenizer *tokenizer;
+    const char *text;
+    size_t n, n_ids;
+    bool parse_special, ok;
+    uint64_t hash;
+} fixture_thread;
+
+static inline void *fixture_encode_some(void *ud)
+{
+    fixture_thread *c = ud;
+    bt_encoder *e = NULL;
+    bt_encode_options opt = {.add_special = true, .parse_special = c->parse_special};
+    const int32_t *ids;
+    c->ok = bt_encoder_open(c->tokenizer, &e, NULL) == BT_OK;
+    for (int i = 0; c->ok && i < 3; i++) {
+        c->ok = bt_encode(e, c->text, c->n, &opt, 0, &ids, &c->n_ids, NULL) == BT_OK;
+        if (c->ok) c->hash = bt_hash(ids, c->n_ids * sizeof *ids, 0);
+    }
+    bt_encoder_close(e);
+    return NULL;
+}
+
+/* Two threads, each with an encoder of its own, share the tokenizer and get the same ids. */
+static inline void fixture_two_threads(const fixture *f, const char *text, size_t n,
+                                       bool parse_special)
+{
+    fixture_thread c[2];
+    pthread_t thread[2];
+    for (int i = 0; i < 2; i++) {
+        c[i] = (fixture_thread){
+            .tokenizer = f->tokenizer, .text = text, .n = n, .parse_special = parse_special};
+        REQUIRE(pthread_create(&thread[i], NULL, fixture_encode_some, &c[i]) == 0);
+    }
+    for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
+    CHECK(c[0].ok && c[1].ok && c[0].n_ids > 0);
+    CHECK(c[0].hash == c[1].hash);
 }

@@ -180,8 +180,17 @@ static bt_status whole_life(event_log *log, bt_err *err)
         if (!status && i == 0) status = bt_engine_park(e, err);
     }
     CHECK_INT(log->used_sum + e->books.bank.house_us, e->books.bank.busy_us);
-    if (!status)
-        for (int i = 0; i < 2; i++) CHECK_INT(log->request[i]->seq[0].n_tokens, 3);
+    for (int i = 0; !status && i < 2; i++) {
+        const request_log *r = log->request[i];
+        if (i == 1 && r->seq[0].finish == BT_FINISH_DEVICE_FAULT) {
+            /* No memory to wake with: the one who waits is told, and the engine stays parked. */
+            CHECK(r->ended && bt_engine_parked(e) && r->seq[0].n_tokens == 0);
+            status = BT_ENOMEM;
+        } else {
+            CHECK_INT(r->seq[0].n_tokens, 3);
+            CHECK_INT(r->seq[0].finish, BT_FINISH_LENGTH);
+        }
+    }
     bt_engine_close(e);
     return status;
 }

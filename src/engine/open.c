@@ -149,6 +149,8 @@ bt_status bt_engine_open(const bt_engine_options *opt, bt_engine_sink sink, void
     if (!status) status = bt_vocab_open(model->gguf, &vocab, err);
     if (!status && quant >= 0)
         status = bt_model_requant(model, quant, threads, on_requant, &l, err);
+    if (!status && quant >= 0) /* what the converted weights took of the host is no longer free */
+        status = choose_place(opt->device, &p, err);
     if (!status)
         status = open_at(&p, &model->recipe, &model->weights, vocab, opt, sink, ud, out, err);
     if (status) goto done;

@@ -76,6 +76,41 @@ static float *teacher_forced(const bt_backend *be, bt_device *d, const tiny_mode
     return logits;
 }
 
+static int32_t best_of(const float *logits, int32_t n, float *gap)
+{
+    int32_t best = 0;
+    float second = -INFINITY;
+    for (int32_t i = 1; i < n; i++) {
+        if (logits[i] > logits[best]) {
+            second = logits[best];
+            best = i;
+        } else {
+            second = fmaxf(second, logits[i]);
+        }
+    }
+    *gap = logits[best] - second;
+    return best;
+}
+
+/* Greedy ids are equal wherever the reference's two best are further apart than what two logits may
+ * be off, each by five times the bound on their mean; some rows must be so. */
+static void check_greedy(const float *got, const float *want, int32_t rows, int32_t vocab,
+                         double bound)
+{
+    double norm = 0;
+    int decided = 0;
+    for (int64_t i = 0; i < (int64_t)rows * vocab; i++) norm += (double)want[i] * (double)want[i];
+    double apart = 2 * 5 * bound * sqrt(norm / ((double)rows * vocab));
+    for (int32_t r = 0; r < rows; r++) {
+        float gap, other;
+        int32_t id = best_of(want + (size_t)r * (size_t)vocab, vocab, &gap);
+        if (!((double)gap > apart)) continue;
+        decided++;
+        CHECK_INT(best_of(got + (size_t)r * (size_t)vocab, vocab, &other), id);
+    }
+    CHECK(decided > rows / 8);
+}
+
 static void check_against_cpu(const tiny_spec *s, bt_kv_format kv, int32_t page_tokens,
                               double bound)
 {
@@ -86,6 +121,7 @@ static void check_against_cpu(const tiny_spec *s, bt_kv_format kv, int32_t page_
     float *want = teacher_forced(cpu, a, m, q), *got = teacher_forced(cuda, b, m, q);
     double error = error_of(got, want, (int64_t)q->len * s->vocab);
     CHECK(error < bound);
+    check_greedy(got, want, q->len, s->vocab, bound);
     if (!(error < bound))
         fprintf(stderr, "     formats %d %d %d kv %d: error %g, bound %g\n", s->format[0],
                 s->format[1], s->format[2], (int)kv, error, bound);
@@ -232,8 +268,8 @@ static void launch(bt_device *d, const tiny_model *m, const bt_batch *b, const b
     REQUIRE(cuda->step_submit(d, &err) == BT_OK);
 }
 
-/* Greedy decoding of two sequences, with the host one step behind or not: the same tokens, and the
- * CPU's wherever its two best are not too near to call. */
+/* Decoding two sequences, greedy and drawn, with the host one step behind or not: the same tokens.
+ */
 static void steps_in_flight_draw_the_same(void)
 {
     enum { N = 2, STEPS = 20 };

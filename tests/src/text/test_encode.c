@@ -4,15 +4,16 @@
  * promises beside. */
 #include "base/rng.h"
 #include "base/utf8.h"
+#include "template_fixture.h"
 #include "text_fixture.h"
 #include <time.h>
 
 /* A megabyte, less where a sanitizer makes everything slow. */
 enum { HOSTILE_BYTES = TEST_SANITIZED ? 1 << 16 : 1 << 20 };
 
-static const char *const names[] = {"llama-spm", "llama-bpe",      "qwen2",   "gpt-2",
-                                    "phi-3",     "deepseek-coder", "bert-bge"};
-enum { N_NAMES = 7, N_LOSSLESS = 6, IDS_MAX = 4096 };
+static const char *const names[] = {"llama-spm", "llama-bpe",      "qwen2",     "gpt-2",   "phi-3",
+                                    "gemma-4",   "deepseek-coder", "starcoder", "bert-bge"};
+enum { N_NAMES = 9, N_LOSSLESS = 7, IDS_MAX = 4096 };
 
 static bool ids_equal(const char *what, size_t row, const int32_t *got, size_t n_got,
                       const int32_t *want, size_t n_want)
@@ -102,9 +103,69 @@ static void special_rows(void)
         CHECK(ids_equal(name, (size_t)row, ids, n_ids, want, n_want));
         fixture_close(&f);
     }
-    CHECK_INT(rows, 4);
+    CHECK_INT(rows, 5);
     free(file);
     free(texts);
+}
+
+/* What transformers does to a decoded text, and answers must not: it closes up punctuation. */
+static void clean_up(char *s)
+{
+    static const char *const row[][2] = {
+        {" .", "."},     {" ?", "?"},   {" !", "!"},   {" ,", ","},     {" ' ", "'"},
+        {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        for (char *at = s; (at = strstr(at, row[i][0])) != NULL;) {
+            size_t from = strlen(row[i][0]), to = strlen(row[i][1]);
+            memcpy(at, row[i][1], to);
+            memmove(at + to, at + from, strlen(at + from) + 1);
+            at += to;
+        }
+}
+
+typedef struct golden_rows {
+    char vocab[16]; // of the fixture that is open
+    fixture f;
+    int n;
+} golden_rows;
+
+/* Rows of the tests of transformers.js whose vocabulary is here: ids, and the text they give. */
+static void transformers_js_row(const cJSON *row, void *ud)
+{
+    golden_rows *g = ud;
+    const char *vocab = text_of(row, "vocab"), *text = text_of(row, "text");
+    const char *decoded = text_of(row, "decoded");
+    const cJSON *ids = cJSON_GetObjectItemCaseSensitive(row, "ids"), *id;
+    REQUIRE(vocab && text && decoded && ids);
+    if (strcmp(vocab, g->vocab) != 0) {
+        char path[512];
+        bool part = strcmp(vocab, "gpt-4o") == 0;
+        snprintf(path, sizeof path, VOCAB_DIR "%s.%s", vocab, part ? "json" : "gguf");
+        fixture_close(&g->f);
+        g->f = fixture_text(path);
+        snprintf(g->vocab, sizeof g->vocab, "%s", vocab);
+    }
+    static int32_t want[IDS_MAX];
+    const int32_t *got;
+    size_t n_want = 0, n_back;
+    cJSON_ArrayForEach(id, ids) want[n_want++] = id->valueint;
+    bool special = strcmp(vocab, "bert-bge") == 0;
+    size_t n = fixture_encode(&g->f, text, strlen(text), special, true, &got);
+    CHECK(ids_equal(vocab, (size_t)g->n++, got, n, want, n_want));
+    char *back, clean[4096];
+    REQUIRE(bt_decode(g->f.vocab, want, n_want, false, &back, &n_back, NULL) == BT_OK);
+    snprintf(clean, sizeof clean, "%.*s", (int)n_back, back);
+    if (strcmp(clean, decoded) != 0) clean_up(clean);
+    CHECK_STR(clean, decoded);
+    bt_free(back);
+}
+
+static void transformers_js_rows(void)
+{
+    golden_rows g = {0};
+    each_line(VOCAB_DIR "transformers-js.jsonl", transformers_js_row, &g);
+    CHECK_INT(g.n, 102);
+    fixture_close(&g.f);
 }
 
 static void plain_text_never_becomes_control(void)
@@ -276,6 +337,7 @@ static void random_text_round_trips(void)
     for (int v = 0; v < N_LOSSLESS; v++) {
         fixture f = fixture_vocab(names[v]);
         bool ascii = strcmp(names[v], "qwen2") == 0;
+        int wrong = 0;
         for (uint64_t k = 0; k < 3000; k++) {
             char text[64];
             size_t n = 0, chars = bt_rng_u64(1, k) % 12, n_back;
@@ -291,8 +353,11 @@ static void random_text_round_trips(void)
             char *back;
             size_t n_ids = fixture_encode(&f, text, n, true, false, &ids);
             REQUIRE(bt_decode(f.vocab, ids, n_ids, true, &back, &n_back, NULL) == BT_OK);
-            CHECK_INT(n_back, n);
-            CHECK(n_back == n && memcmp(back, text, n) == 0);
+            bool same = n_back == n && memcmp(back, text, n) == 0;
+            CHECK(same);
+            if (!same && wrong++ == 0)
+                fprintf(stderr, "%s: \"%.*s\" came back as \"%.*s\"\n", names[v], (int)n, text,
+                        (int)n_back, back);
             bt_free(back);
         }
         fixture_close(&f);
@@ -304,6 +369,7 @@ int main(void)
     RUN(reference_rows);
     RUN(fuzzed_rows);
     RUN(special_rows);
+    RUN(transformers_js_rows);
     RUN(plain_text_never_becomes_control);
     RUN(special_tokens_at_the_ends);
     RUN(refusals);

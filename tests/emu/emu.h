@@ -31,8 +31,15 @@ void bt_emu_eager(bool eager);
 /* The n-th runtime or driver call from now on fails once, and does nothing (a release still
  * releases); 0: none. Queries of errors and names do not count. */
 void bt_emu_fail_at(long n);
-bool bt_emu_failed(void);             // whether that has happened
+bool bt_emu_failed(void); // whether that has happened
+/* Asked at each runtime or driver call, by its name, whether it fails, and at each kernel to run,
+ * by "kernel", whether it meets an illegal address; NULL: nobody is asked. It may fork, so that a
+ * child goes on with the failure and this process without. */
+void bt_emu_fail_if(bool (*decide)(const char *what));
 const char *bt_emu_failed_call(void); // the name of the call that failed, or ""
+/* Every call of this name (a runtime's, a driver's, or cublasLtMatmul) answers this error and does
+ * nothing; NULL: none does. The name must stay. */
+void bt_emu_answer(const char *call, int error);
 /* The n-th kernel to run from now on meets an illegal address: a sticky fault; 0: none. */
 void bt_emu_fault_at(long n);
 /* From now on every call answers that the device is gone, until bt_emu_reset().

@@ -183,6 +183,8 @@ static int lt_matmul(lt_object *h, const lt_object *desc, const float *alpha, co
     product p = {a,      b,     c, d, *la, *lb, *lc, *ld, desc->trans_a, desc->trans_b,
                  *alpha, *beta, 0, 0, 0};
     if (!shape(&p) || ld->type != TYPE_F32) return NOT_SUPPORTED;
+    int said = emu_answered("cublasLtMatmul");
+    if (said) return said;
     uint64_t blocks = (p.m * p.n + 255) / 256;
     if (!blocks || blocks > INT32_MAX) return INVALID;
     emu_kernel_known(&name, &type);

@@ -238,6 +238,7 @@ uint64_t emu_random(void); // 0 while the seed is 0
 cudaError_t emu_enter(const char *call);
 cudaError_t emu_enter_release(const char *call, cudaError_t fallback);
 cudaError_t emu_leave(cudaError_t e);
+int emu_answered(const char *call); // what bt_emu_answer() has it say, or 0
 void emu_sticky_set(cudaError_t e);
 cudaError_t emu_sticky(void);
 bool emu_kernel_should_fault(void); // counts a kernel

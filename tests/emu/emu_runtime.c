@@ -13,8 +13,10 @@ static bool ready, exit_hooked;
 static uint64_t random_state, calls, kernels;
 static long fail_in, fault_in;
 static bool failed;
+static bool (*decide)(const char *what); // or NULL
 static const char *failed_call = "";
-static cudaError_t sticky;
+static const char *answered_call; // or NULL
+static cudaError_t answer, sticky;
 static _Thread_local cudaError_t last_error;
 
 static const emu_arch archs[] = {
@@ -91,6 +93,8 @@ void bt_emu_reset(void)
     calls = kernels = 0;
     failed = false;
     failed_call = "";
+    answered_call = NULL;
+    decide = NULL;
     sticky = last_error = cudaSuccess;
     bt_emu_abort_on_bug(true);
     settings_read();
@@ -140,6 +144,12 @@ void bt_emu_fail_at(long n)
     failed_call = "";
 }
 
+void bt_emu_fail_if(bool (*ask)(const char *what))
+{
+    init();
+    decide = ask;
+}
+
 bool bt_emu_failed(void)
 {
     return failed;
@@ -148,6 +158,13 @@ bool bt_emu_failed(void)
 const char *bt_emu_failed_call(void)
 {
     return failed_call;
+}
+
+void bt_emu_answer(const char *call, int error)
+{
+    init();
+    answered_call = call;
+    answer = (cudaError_t)error;
 }
 
 void bt_emu_fault_at(long n)
@@ -188,7 +205,8 @@ uint64_t bt_emu_used_bytes(void)
 static bool counts_as_failed(const char *call)
 {
     calls++;
-    if (fail_in <= 0 || --fail_in) return false;
+    bool now = fail_in > 0 && --fail_in == 0;
+    if (!now && !(decide && decide(call))) return false;
     failed = true;
     failed_call = call;
     return true;
@@ -203,12 +221,18 @@ static cudaError_t failure_of(const char *call)
     return strstr(call, "Launch") ? cudaErrorLaunchOutOfResources : cudaErrorUnknown;
 }
 
+int emu_answered(const char *call)
+{
+    return answered_call && strcmp(call, answered_call) == 0 ? (int)answer : 0;
+}
+
 cudaError_t emu_enter(const char *call)
 {
     pthread_mutex_lock(&emu_lock);
     init();
     if (emu_in_host_fn()) return cudaErrorNotPermitted;
     if (counts_as_failed(call)) return failure_of(call);
+    if (emu_answered(call)) return answer;
     if (emu_set.devices <= 0) return cudaErrorNoDevice;
     return sticky;
 }
@@ -242,7 +266,7 @@ cudaError_t emu_sticky(void)
 bool emu_kernel_should_fault(void)
 {
     kernels++;
-    return fault_in > 0 && --fault_in == 0;
+    return (fault_in > 0 && --fault_in == 0) || (decide && decide("kernel"));
 }
 
 /* ---- Errors. */
@@ -257,6 +281,11 @@ bool emu_kernel_should_fault(void)
     X(cudaErrorInvalidDeviceFunction, "invalid device function")                                   \
     X(cudaErrorInvalidResourceHandle, "invalid resource handle")                                   \
     X(cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy")                        \
+    X(cudaErrorSystemNotReady, "system not yet initialized")                                       \
+    X(cudaErrorSystemDriverMismatch, "system has unsupported display driver / cuda driver "        \
+                                     "combination")                                                \
+    X(cudaErrorUnsupportedPtxVersion, "the provided PTX was compiled with an unsupported "         \
+                                      "toolchain")                                                 \
     X(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version") \
     X(cudaErrorNoDevice, "no CUDA-capable device is detected")                                     \
     X(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable")            \

@@ -70,27 +70,31 @@ static void cuda_close(bt_device *d)
     bt_free(d);
 }
 
-/* NULL, and nothing tried, after an earlier failure. */
-static void *pinned(size_t bytes, cudaError_t *code)
+/* Who waits for a step sleeps: the front's threads need the processor, and the wait is as long as a
+ * step while the next one is already in the device's queue. */
+static bt_status flight_events(bt_device *d, cuda_flight *f, bt_err *err)
 {
-    void *p = NULL;
-    if (*code == cudaSuccess) *code = cudaHostAlloc(&p, bytes, cudaHostAllocDefault);
-    return *code == cudaSuccess ? p : NULL;
+    cudaError_t code = cudaEventCreate(&f->begin);
+    if (code == cudaSuccess) code = cudaEventCreateWithFlags(&f->end, cudaEventBlockingSync);
+    return bt__cuda_check(d, code, "making an event", err);
 }
 
 static bt_status flight_open(bt_device *d, cuda_flight *f, bt_err *err)
 {
     size_t outs = (size_t)d->plan.out_max;
-    size_t pages = (size_t)d->plan.seqs_max * (size_t)d->at.pages_ld * sizeof *f->pages;
-    cudaError_t code = cudaSuccess;
-    f->in = pinned(d->at.in_bytes, &code);
-    f->ask = pinned(d->at.ask_bytes, &code);
-    f->pages = pinned(pages, &code);
-    f->pick = pinned(outs * sizeof *f->pick, &code);
-    f->top = pinned(outs * sizeof *f->top, &code);
-    if (code == cudaSuccess) code = cudaEventCreate(&f->begin);
-    if (code == cudaSuccess) code = cudaEventCreate(&f->end);
-    return bt__cuda_check(d, code, "taking pinned memory for steps", err);
+    const struct {
+        void *slot;
+        size_t bytes;
+    } block[] = {{&f->in, d->at.in_bytes},
+                 {&f->ask, d->at.ask_bytes},
+                 {&f->pages, (size_t)d->plan.seqs_max * (size_t)d->at.pages_ld * sizeof *f->pages},
+                 {&f->pick, outs * sizeof *f->pick},
+                 {&f->top, outs * sizeof *f->top}};
+    for (size_t i = 0; i < BT_COUNT(block); i++) {
+        bt_status rc = bt__cuda_pinned(block[i].bytes, "steps", block[i].slot, err);
+        if (rc) return rc;
+    }
+    return flight_events(d, f, err);
 }
 
 static bt_status take_tables(bt_device *d, bt_err *err)

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "device/cuda_device.h"
+#include "device/cuda_error.h"
 #include "kernels/rope.h"
 #include <string.h>
 
@@ -27,12 +28,11 @@ static char *device_stage(const bt_device *d, int32_t i)
 static bt_status stages_open(bt_device *d, bt_err *err)
 {
     for (int32_t i = 0; i < CUDA_STAGES; i++) {
-        void *p = NULL;
-        bt_status rc = bt__cuda_check(d, cudaHostAlloc(&p, d->at.stage_bytes, cudaHostAllocDefault),
-                                      "taking pinned memory to load through", err);
+        bt_status rc = bt__cuda_pinned(d->at.stage_bytes, "loading", &d->stage[i], err);
         if (rc) return rc;
-        d->stage[i] = p;
-        rc = bt__cuda_check(d, cudaEventCreateWithFlags(&d->stage_free[i], cudaEventDisableTiming),
+        rc = bt__cuda_check(d,
+                            cudaEventCreateWithFlags(&d->stage_free[i], cudaEventDisableTiming |
+                                                                            cudaEventBlockingSync),
                             "making an event", err);
         if (rc) return rc;
     }

@@ -25,14 +25,16 @@ static bt_status no_cuda(cudaError_t code, bt_err *err)
     cudaGetLastError();
     if (driver == 0)
         return bt_err_set(err, BT_ENODEVICE, (int32_t)code,
-                          "CUDA cannot be used: no NVIDIA driver is installed");
+                          "CUDA cannot be used: no NVIDIA driver is installed, or the container "
+                          "was started without it (docker run --gpus all)");
     if (code == cudaErrorInsufficientDriver)
         return bt_err_set(err, BT_ENODEVICE, (int32_t)code,
                           "the NVIDIA driver knows CUDA %d.%d, this build needs %d.%d; update the "
                           "driver, or build with an older toolkit (12.4 or later)",
                           driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-    return bt_err_set(err, BT_ENODEVICE, (int32_t)code, "the driver shows no CUDA device: %s (%s)",
-                      cudaGetErrorString(code), cudaGetErrorName(code));
+    return bt_err_set(err, BT_ENODEVICE, (int32_t)code,
+                      "the driver shows no CUDA device: %s (%s)%s", cudaGetErrorString(code),
+                      cudaGetErrorName(code), bt__cuda_advice(code));
 }
 
 static int32_t attribute(enum cudaDeviceAttr which, int32_t ordinal)
@@ -43,10 +45,11 @@ static int32_t attribute(enum cudaDeviceAttr which, int32_t ordinal)
     return 0;
 }
 
+/* A MIG slice is known by its name: "NVIDIA A100-SXM4-40GB MIG 3g.20gb". */
 static void print_uuid(const struct cudaDeviceProp *p, char dst[static 48])
 {
     const unsigned char *b = (const unsigned char *)p->uuid.bytes;
-    int n = snprintf(dst, 48, "GPU-");
+    int n = snprintf(dst, 48, strstr(p->name, " MIG ") ? "MIG-" : "GPU-");
     for (int i = 0; i < 16; i++)
         n += snprintf(dst + n, 48 - (size_t)n,
                       i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", b[i]);
@@ -114,7 +117,7 @@ static bool matches(const bt_cuda_found *f, const char *id)
     long n = strtol(id, &end, 10);
     if (*id && *end == 0) return n == f->ordinal;
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    if (strncmp(id, "MIG-", 4) == 0) return visible && strcmp(visible, id) == 0;
+    if (strncmp(id, "MIG-", 4) == 0 && visible && strcmp(visible, id) == 0) return true;
     return strlen(id) >= 8 && strncmp(f->uuid, id, strlen(id)) == 0;
 }
 

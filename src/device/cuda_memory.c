@@ -84,44 +84,6 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Some virtual GPUs refuse, and only trying tells. */
-static bool can_map(int32_t ordinal, size_t *granularity)
-{
-    const vmm_calls *v = calls();
-    CUmemAllocationProp kind = memory_kind(ordinal);
-    CUmemGenericAllocationHandle handle = 0;
-    if (!v || v->granularity(granularity, &kind, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) ||
-        *granularity == 0)
-        return false;
-    CUresult code = v->create(&handle, *granularity, &kind, 0);
-    if (code == CUDA_SUCCESS) v->release(handle);
-    return code == CUDA_SUCCESS || code == CUDA_ERROR_OUT_OF_MEMORY;
-}
-
-bt_status bt__cuda_memory_open(bt_cuda_memory *m, int32_t ordinal, const size_t *bytes, int32_t n,
-                               bt_err *err)
-{
-    BT_ASSERT(n <= BT_CUDA_SEGMENTS_MAX);
-    memset(m, 0, sizeof *m);
-    m->ordinal = ordinal;
-    m->movable = !can_map(ordinal, &m->granularity);
-    if (m->movable) m->granularity = 256;
-    for (int32_t i = 0; i < n; i++) {
-        m->segment[i].bytes = round_up(bytes[i], m->granularity);
-        m->range_bytes += m->segment[i].bytes;
-    }
-    m->n = n;
-    if (m->movable || m->range_bytes == 0) return BT_OK;
-    CUdeviceptr at = 0;
-    bt_status rc =
-        driver_status(calls()->reserve(&at, m->range_bytes, 0, 0, 0), "its addresses", err);
-    if (rc) return rc;
-    m->range = at;
-    for (int32_t i = 0; i < n; at += m->segment[i++].bytes)
-        m->segment[i].base = (char *)(uintptr_t)at;
-    return BT_OK;
-}
-
 /* Creates, maps and opens a segment's memory; on failure nothing of it stays. */
 static bt_status map_segment(bt_cuda_memory *m, bt_cuda_segment *s, const char *what, bt_err *err)
 {
@@ -145,6 +107,50 @@ static bt_status map_segment(bt_cuda_memory *m, bt_cuda_segment *s, const char *
         return rc;
     }
     s->handle = handle;
+    return BT_OK;
+}
+
+/* Some virtual GPUs and sandboxes refuse, at one call or another, and only trying tells. */
+static bool can_map(int32_t ordinal, size_t *granularity)
+{
+    const vmm_calls *v = calls();
+    bt_cuda_memory m = {.ordinal = ordinal};
+    CUmemAllocationProp kind = memory_kind(ordinal);
+    CUdeviceptr at = 0;
+    if (!v || v->granularity(granularity, &kind, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) ||
+        *granularity == 0 || v->reserve(&at, *granularity, 0, 0, 0))
+        return false;
+    bt_cuda_segment s = {.base = (char *)(uintptr_t)at, .bytes = *granularity};
+    bt_status rc = map_segment(&m, &s, "a trial", NULL);
+    if (!rc) {
+        v->unmap(at, s.bytes);
+        v->release(s.handle);
+    }
+    v->address_free(at, s.bytes);
+    return rc == BT_OK || rc == BT_ENOMEM;
+}
+
+bt_status bt__cuda_memory_open(bt_cuda_memory *m, int32_t ordinal, const size_t *bytes, int32_t n,
+                               bt_err *err)
+{
+    BT_ASSERT(n <= BT_CUDA_SEGMENTS_MAX);
+    memset(m, 0, sizeof *m);
+    m->ordinal = ordinal;
+    m->movable = !can_map(ordinal, &m->granularity);
+    if (m->movable) m->granularity = 256;
+    for (int32_t i = 0; i < n; i++) {
+        m->segment[i].bytes = round_up(bytes[i], m->granularity);
+        m->range_bytes += m->segment[i].bytes;
+    }
+    m->n = n;
+    if (m->movable || m->range_bytes == 0) return BT_OK;
+    CUdeviceptr at = 0;
+    bt_status rc =
+        driver_status(calls()->reserve(&at, m->range_bytes, 0, 0, 0), "its addresses", err);
+    if (rc) return rc;
+    m->range = at;
+    for (int32_t i = 0; i < n; at += m->segment[i++].bytes)
+        m->segment[i].base = (char *)(uintptr_t)at;
     return BT_OK;
 }
 

@@ -121,6 +121,8 @@ struct bt_device {
     int32_t *pages_shadow; // owned, [seqs_max * pages_ld]: what the device has
     cudaGraphExec_t graph[CUDA_BUCKETS_MAX][CUDA_CTX_BUCKETS];
     int32_t graph_bucket, graph_ctx;
+    bool graphless;      // the device had no memory for one: none is tried until it was parked
+    double busy_rest_us; // what step_end has yet to tell, below a microsecond
 };
 
 /* cuda_layout.c */
@@ -147,7 +149,8 @@ bt_status bt__cuda_load(bt_device *d, bt_load_progress progress, void *ud, bt_er
 bt_status bt__cuda_batch_upload(bt_device *d, cuda_flight *f, bt_err *err);
 void bt__cuda_pages_forget(bt_device *d); // what page tables the device has
 
-/* cuda_graph.c: chooses the step's mode; begins and ends a capture; replays. */
+/* cuda_graph.c: chooses the step's mode; begins and ends a capture; replays. A capture that ends in
+ * MODE_DIRECT has run nothing: there was no memory for its graph. */
 void bt__cuda_graph_choose(bt_device *d);
 bt_status bt__cuda_graph_begin(bt_device *d, bt_err *err);
 bt_status bt__cuda_graph_end(bt_device *d, bt_err *err);

@@ -5,7 +5,9 @@
  * graph of its bucket: the least bucket of rows that holds it, and the least power of two that
  * holds the longest sequence (the attention's grid grows with it). A graph is captured when its
  * bucket is first needed, and holds the forward pass from the embedding to the logits; sampling
- * follows it outside, because what a row asks of it changes. */
+ * follows it outside, because what a row asks of it changes. Graphs take device memory that no plan
+ * knows: where it is short the other buckets' go, and where that is not enough steps run without.
+ */
 #include "base/assert.h"
 #include "base/log.h"
 #include "device/cuda_device.h"
@@ -47,6 +49,7 @@ void bt__cuda_graph_choose(bt_device *d)
     d->rows = b->n_rows;
     d->seqs = b->n_seqs;
     d->outs = b->n_out;
+    if (d->graphless) return;
     int32_t bucket = bucket_of(d, b->n_rows);
     int32_t rows = BT_MIN(bt__cuda_bucket_rows(bucket), d->at.bucket_max);
     if (!only_decodes(b) || b->n_rows > rows) return;
@@ -63,33 +66,57 @@ bt_status bt__cuda_graph_begin(bt_device *d, bt_err *err)
                           "capturing a graph", err);
 }
 
-/* Graphs take device memory that no plan knows: where it is short, the others go. */
+/* Uploaded here, and not by its first launch, it takes its memory where the lack of it can be
+ * helped, and nobody pays for the time. */
+static cudaError_t make_exec(bt_device *d, cudaGraph_t graph)
+{
+    cudaGraphExec_t exec = NULL;
+    cudaError_t code = cudaGraphInstantiate(&exec, graph, 0);
+    if (code != cudaSuccess) return code;
+    code = cudaGraphUpload(exec, d->stream);
+    if (code == cudaSuccess)
+        d->graph[d->graph_bucket][d->graph_ctx] = exec;
+    else
+        cudaGraphExecDestroy(exec);
+    return code;
+}
+
 static cudaError_t instantiate(bt_device *d)
 {
     cudaGraph_t graph = NULL;
-    cudaGraphExec_t *exec = &d->graph[d->graph_bucket][d->graph_ctx];
     cudaError_t code = cudaStreamEndCapture(d->stream, &graph);
-    if (code == cudaSuccess) code = cudaGraphInstantiate(exec, graph, 0);
-    if (code == cudaErrorMemoryAllocation && d->n_flight == 1) {
+    if (code == cudaSuccess) code = make_exec(d, graph);
+    if (code == cudaErrorMemoryAllocation) {
         cudaGetLastError();
+        code = cudaStreamSynchronize(d->stream); // the step before may run as one of them
         bt__cuda_graphs_drop(d);
-        code = cudaGraphInstantiate(exec, graph, 0);
+        if (code == cudaSuccess) code = make_exec(d, graph);
     }
     if (graph) cudaGraphDestroy(graph);
     return code;
 }
 
+/* Makes the captured step's graph. Without memory for it the step is asked for again, directly. */
+static cudaError_t capture_end(bt_device *d)
+{
+    cudaError_t code = instantiate(d);
+    if (code == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        bt_log(BT_LOG_WARN, "cuda.no_graphs", "reason=\"no device memory is left for them\"");
+        d->graphless = true;
+        d->mode = MODE_DIRECT;
+        code = cudaSuccess;
+    }
+    /* Nobody pays for the host's work on a graph: the step begins now. */
+    cuda_flight *f = &d->flight[(d->first + d->n_flight - 1) % CUDA_STEPS];
+    return code == cudaSuccess ? cudaEventRecord(f->begin, d->stream) : code;
+}
+
 bt_status bt__cuda_graph_end(bt_device *d, bt_err *err)
 {
     if (d->mode == MODE_DIRECT) return BT_OK;
-    cudaError_t code = cudaSuccess;
-    if (d->mode == MODE_CAPTURE) {
-        code = instantiate(d);
-        /* Nobody pays for the host's work on a graph: the step begins now. */
-        cuda_flight *f = &d->flight[(d->first + d->n_flight - 1) % CUDA_STEPS];
-        if (code == cudaSuccess) code = cudaEventRecord(f->begin, d->stream);
-    }
-    if (code == cudaSuccess)
+    cudaError_t code = d->mode == MODE_CAPTURE ? capture_end(d) : cudaSuccess;
+    if (code == cudaSuccess && d->mode != MODE_DIRECT)
         code = cudaGraphLaunch(d->graph[d->graph_bucket][d->graph_ctx], d->stream);
     return bt__cuda_check(d, code, "running a graph", err);
 }

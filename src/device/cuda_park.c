@@ -96,7 +96,7 @@ bt_status bt__cuda_wake(bt_device *d, bt_load_progress progress, void *ud, bt_re
         park_again(d);
         return rc;
     }
-    d->parked = false;
+    d->parked = d->graphless = false;
     bt__cuda_pages_forget(d);
     return report(d, begin, out);
 }

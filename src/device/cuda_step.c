@@ -12,7 +12,6 @@
 #include "kernels/norm_cuda.h"
 #include "kernels/rope_cuda.h"
 #include "kernels/step_cuda.h"
-#include <math.h>
 #include <string.h>
 
 static cuda_flight *newest(bt_device *d)
@@ -268,23 +267,40 @@ bt_status bt__cuda_mlp(bt_device *d, int32_t layer, bt_err *err)
     return rc ? give_up(d, rc) : BT_OK;
 }
 
-bt_status bt__cuda_head(bt_device *d, bt_err *err)
+static cudaError_t head_rows(const bt_device *d)
 {
     int32_t hidden = d->recipe->hidden;
-    cudaError_t code = cudaSuccess;
-    if (d->mode != MODE_REPLAY && d->outs > 0) {
-        unsigned kinds = kinds_of(d, &d->w.head, 1, d->outs);
-        bt_cuda_act act = act_of(d, d->outs, hidden, kinds);
-        code = bt_cuda_norm_rms(bt__cuda_floats(d, d->at.x), d->at.ld_x,
-                                bt__cuda_input(d, d->at.in_out_row), d->w.out_norm, d->outs, hidden,
-                                d->recipe->norm_eps, kinds, &act, d->stream);
-        bt_cuda_linear_args a =
-            linear(d, &d->w.head, &act, d->outs, bt__cuda_floats(d, d->at.logits), d->at.ld_logits);
-        if (code == cudaSuccess) code = bt_cuda_linear(&a, d->stream);
+    if (d->mode == MODE_REPLAY || d->outs == 0) return cudaSuccess;
+    unsigned kinds = kinds_of(d, &d->w.head, 1, d->outs);
+    bt_cuda_act act = act_of(d, d->outs, hidden, kinds);
+    cudaError_t code = bt_cuda_norm_rms(bt__cuda_floats(d, d->at.x), d->at.ld_x,
+                                        bt__cuda_input(d, d->at.in_out_row), d->w.out_norm, d->outs,
+                                        hidden, d->recipe->norm_eps, kinds, &act, d->stream);
+    bt_cuda_linear_args a =
+        linear(d, &d->w.head, &act, d->outs, bt__cuda_floats(d, d->at.logits), d->at.ld_logits);
+    return code == cudaSuccess ? bt_cuda_linear(&a, d->stream) : code;
+}
+
+/* The whole forward pass of a step whose capture came to nothing. */
+static bt_status forward_directly(bt_device *d, bt_err *err)
+{
+    bt_status rc = bt__cuda_embed(d, err);
+    for (int32_t l = 0; !rc && l < d->recipe->n_layers; l++) {
+        rc = bt__cuda_attn_in(d, l, err);
+        if (!rc) rc = bt__cuda_attention(d, l, err);
+        if (!rc) rc = bt__cuda_attn_out(d, l, err);
+        if (!rc) rc = bt__cuda_mlp(d, l, err);
     }
-    bt_status rc = bt__cuda_check(d, code, "the head", err);
+    return rc ? rc : bt__cuda_head(d, err);
+}
+
+bt_status bt__cuda_head(bt_device *d, bt_err *err)
+{
+    bool captured = d->mode == MODE_CAPTURE;
+    bt_status rc = bt__cuda_check(d, head_rows(d), "the head", err);
     if (!rc) rc = bt__cuda_graph_end(d, err);
     if (rc) return give_up(d, rc);
+    if (captured && d->mode == MODE_DIRECT) return forward_directly(d, err);
     d->mode = MODE_DIRECT;
     d->n_logits = d->batch->n_out;
     return BT_OK;
@@ -422,8 +438,10 @@ bt_status bt__cuda_step_end(bt_device *d, uint64_t *busy_us, bt_err *err)
     bt_status rc = bt__cuda_check(d, code, "a step", err);
     if (rc) return rc;
     if (f->sampled) deliver(f);
-    double us = ceil((double)ms * 1000);
-    *busy_us = us > 1 ? (uint64_t)us : 1;
+    /* Whole microseconds, and the rest with the next step: the sum stays the device's own. */
+    double us = d->busy_rest_us + (double)ms * 1000;
+    *busy_us = us >= 1 ? (uint64_t)us : 1;
+    d->busy_rest_us = us - (double)*busy_us;
     return BT_OK;
 }
 

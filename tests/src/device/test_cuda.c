@@ -2,6 +2,7 @@
 /* TIMEOUT 900 */
 /* test_cuda.c - the CUDA backend against the CPU backend, on a GPU or on the emulated device: the
  * same program. */
+#include "base/assert.h"
 #include "base/log.h"
 #include "device/cuda_probe.h"
 #include "drive.h"
@@ -317,7 +318,18 @@ static void steps_in_flight_draw_the_same(void)
     tiny_free(m);
 }
 
-/* Parked, the memory is the driver's again to the byte; awake, everything is as it was. */
+/* The driver's figures: exact on the emulated device. A real driver takes some for itself when a
+ * kernel or a library is first used, and other programs come and go. */
+static bool about(uint64_t a, uint64_t b)
+{
+#ifdef BT_EMULATED
+    return a == b;
+#else
+    return (a > b ? a - b : b - a) <= (uint64_t)256 << 20;
+#endif
+}
+
+/* Parked, the memory is the driver's again; awake, everything is as it was. */
 static void fifty_parkings_leak_nothing(void)
 {
     tiny_spec s = base_spec();
@@ -337,9 +349,9 @@ static void fifty_parkings_leak_nothing(void)
             bt_residency r;
             bt_err err = {0};
             REQUIRE(cuda->park(d, &r, &err) == BT_OK);
-            CHECK_INT(r.free_bytes - open, r.bytes);
+            CHECK(about(r.free_bytes, open + r.bytes));
             REQUIRE(cuda->wake(d, NULL, NULL, &r, &err) == BT_OK);
-            CHECK_INT(r.free_bytes, open);
+            CHECK(about(r.free_bytes, open));
             CHECK_INT(r.from_host, keep);
             if (i % 10) continue;
             float *got = teacher_forced(cuda, d, m, q);
@@ -351,7 +363,7 @@ static void fifty_parkings_leak_nothing(void)
         cuda->close(d);
         uint64_t after = 0;
         REQUIRE(bt_cuda_free_bytes(gpu.ordinal, &after, &total, NULL) == BT_OK);
-        CHECK_INT(after, before);
+        CHECK(about(after, before));
     }
     tiny_free(m);
 }
@@ -398,6 +410,117 @@ static void choice_of_a_device(void)
 }
 
 #ifdef BT_EMULATED
+/* What a driver says when CUDA cannot be used, and what the owner is told to do about it. */
+static void errors_say_what_to_do(void)
+{
+    static const struct {
+        const char *call;
+        int code;
+        bt_status status;
+        const char *says;
+    } row[] = {
+        {"cudaGetDeviceCount", cudaErrorNoDevice, BT_ENODEVICE, "CUDA_VISIBLE_DEVICES"},
+        {"cudaGetDeviceCount", cudaErrorInsufficientDriver, BT_ENODEVICE, "update the driver"},
+        {"cudaGetDeviceCount", cudaErrorSystemDriverMismatch, BT_ENODEVICE, "reboot"},
+        {"cudaGetDeviceCount", cudaErrorSystemNotReady, BT_ENODEVICE, "fabricmanager"},
+        {"cudaGetDeviceCount", cudaErrorCompatNotSupportedOnDevice, BT_ENODEVICE, "cuda-compat"},
+        {"cudaGetDeviceCount", cudaErrorUnknown, BT_ENODEVICE, "nvidia-uvm"},
+        {"cudaMemGetInfo", cudaErrorDevicesUnavailable, BT_EBUSY, "exclusive mode"},
+        {"cudaHostAlloc", cudaErrorMemoryAllocation, BT_ENOMEM, "the host has no"},
+        {"cudaLaunchKernelExC", cudaErrorNoKernelImageForDevice, BT_EDEVICE, "BATON_CUDA_ARCHS"},
+        {"cudaLaunchKernelExC", cudaErrorUnsupportedPtxVersion, BT_EDEVICE, "BATON_CUDA_ARCHS"},
+    };
+    tiny_spec s = base_spec();
+    tiny_model *m = tiny_new(&s, 43);
+    bt_device_plan p = plan_of(BT_KV_F16, 16);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        bt_err err = {0};
+        bt_cuda_found f;
+        bt_device *d = NULL;
+        bt_emu_answer(row[i].call, row[i].code);
+        bt_status status = bt_cuda_choose("cuda:0", &f, &err);
+        if (!status) status = cuda->open(&m->recipe, &m->weights, &p, NULL, NULL, &d, &err);
+        bt_emu_answer(NULL, 0);
+        CHECK_INT(status, row[i].status);
+        CHECK(!d);
+        if (!strstr(err.msg, row[i].says)) CHECK_STR(err.msg, row[i].says);
+    }
+    tiny_free(m);
+}
+
+/* Where the device's driver has no calls to map memory, wherever it says so, segments are plain
+ * allocations, which move when it is parked. */
+static void without_mapping(void)
+{
+    static const char *const call[] = {"cuMemAddressReserve", "cuMemCreate", "cuMemMap",
+                                       "cuMemSetAccess", "cuMemGetAllocationGranularity"};
+    tiny_spec s = base_spec();
+    tiny_model *m = tiny_new(&s, 45);
+    bt_device_plan p = plan_of(BT_KV_F16, 16);
+    sequence *q = sequence_new(m, 20, 0, 6);
+    float *want = NULL;
+    for (size_t i = 0; i <= BT_COUNT(call); i++) {
+        if (i > 0) bt_emu_answer(call[i - 1], cudaErrorNotSupported);
+        bt_device *d = open_on(cuda, m, &p);
+        for (int round = 0; round < 2; round++) {
+            bt_residency r;
+            float *got = teacher_forced(cuda, d, m, q);
+            if (!want) want = got;
+            CHECK(memcmp(got, want, 20 * (size_t)s.vocab * sizeof *got) == 0);
+            if (got != want) bt_free(got);
+            if (round > 0) break;
+            REQUIRE(cuda->park(d, &r, NULL) == BT_OK);
+            REQUIRE(cuda->wake(d, NULL, NULL, &r, NULL) == BT_OK);
+        }
+        cuda->close(d);
+        bt_emu_answer(NULL, 0);
+    }
+    bt_free(want);
+    bt_free(q);
+    tiny_free(m);
+}
+
+/* The steps' own times add up to no more than the device's clock: they neither overlap nor are they
+ * rounded up one by one. */
+static void busy_time_is_the_device_s(void)
+{
+    enum { STEPS = 60 };
+    tiny_spec s = base_spec();
+    s.layers = 1;
+    tiny_model *m = tiny_new(&s, 51);
+    bt_device_plan p = plan_of(BT_KV_F16, 16);
+    bt_device *d = open_on(cuda, m, &p);
+    sequence *q = sequence_new(m, 1, 0, 3);
+    cudaEvent_t begin, end;
+    uint64_t sum = 0, busy = 0;
+    float ms = 0;
+    int32_t token = q->token[0], row_seq = 0, out_row = 0;
+    bt_sample_req req = {.top_p = 1, .repeat_penalty = 1, .n_logprobs = -1, .forced = -1};
+    bt_sample_out out[2];
+    REQUIRE(!cudaEventCreate(&begin) && !cudaEventCreate(&end));
+    REQUIRE(!cudaEventRecord(begin, NULL) && !cudaEventSynchronize(begin));
+    for (int32_t t = 0; t < STEPS; t++) {
+        bt_batch_seq part = {q->page, 0, 1, t + 1};
+        bt_batch b = {1, 1, 1, &token, &t, &row_seq, &part, &out_row};
+        launch(d, m, &b, &req, &out[t % 2]);
+        token = -1;
+        if (t == 0) continue;
+        REQUIRE(cuda->step_end(d, &busy, NULL) == BT_OK);
+        sum += busy;
+    }
+    REQUIRE(cuda->step_end(d, &busy, NULL) == BT_OK);
+    sum += busy;
+    REQUIRE(!cudaEventRecord(end, NULL) && !cudaEventSynchronize(end));
+    REQUIRE(!cudaEventElapsedTime(&ms, begin, end));
+    CHECK((double)sum <= (double)ms * 1000 + 1);
+    CHECK(sum > 0);
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    cuda->close(d);
+    bt_free(q);
+    tiny_free(m);
+}
+
 /* One life of a device: opened, a prompt, decodes, parked, woken, decodes, closed. */
 static bt_status whole_life(const tiny_model *m, sequence *q, float *logits, bt_err *err)
 {
@@ -473,6 +596,9 @@ int main(void)
     RUN(steps_in_flight_draw_the_same);
     RUN(fifty_parkings_leak_nothing);
 #ifdef BT_EMULATED
+    RUN(errors_say_what_to_do);
+    RUN(without_mapping);
+    RUN(busy_time_is_the_device_s);
     RUN(every_runtime_call_can_fail);
 #endif
     return TEST_END();

@@ -26,6 +26,11 @@ static_assert(sizeof(lt_result) == 96, "cublasLtMatmulHeuristicResult_t is 96 by
 
 enum {
     LT_SUCCESS = 0,
+    LT_ALLOC_FAILED = 3,
+    LT_INVALID_VALUE = 7,
+    LT_ARCH_MISMATCH = 8,
+    LT_INTERNAL_ERROR = 14, // among others: no memory to load its kernel
+    LT_NOT_SUPPORTED = 15,
     LT_R_32F = 0,
     LT_R_16F = 2,
     LT_COMPUTE_32F = 68,
@@ -201,10 +206,10 @@ static void shape_prepare(bt_cuda_blas *b, blas_shape *p)
     p->algo = result.algo;
 }
 
-static const blas_shape *shape_find(bt_cuda_blas *b, const blas_shape *want)
+static blas_shape *shape_find(bt_cuda_blas *b, const blas_shape *want)
 {
     for (int i = 0; i < SHAPES; i++) {
-        const blas_shape *p = &b->shape[i];
+        blas_shape *p = &b->shape[i];
         if (p->prepared && p->n == want->n && p->rows == want->rows && p->k == want->k &&
             p->ldw == want->ldw && p->ldx == want->ldx && p->ldy == want->ldy &&
             p->workspace_bytes == want->workspace_bytes)
@@ -217,6 +222,14 @@ static const blas_shape *shape_find(bt_cuda_blas *b, const blas_shape *want)
     shape_prepare(b, p);
     if (!p->usable) (void)cudaGetLastError(); // the caller's next launch must not find it
     return p;
+}
+
+/* The library said no before it launched anything. A device that is lost says so again at the next
+ * launch. */
+static bool refused(int status)
+{
+    return status == LT_ALLOC_FAILED || status == LT_INVALID_VALUE || status == LT_ARCH_MISMATCH ||
+           status == LT_INTERNAL_ERROR || status == LT_NOT_SUPPORTED;
 }
 
 cudaError_t bt_cuda_blas_gemm_f16(bt_cuda_blas *b, int32_t n, int32_t rows, int32_t k,
@@ -238,12 +251,17 @@ cudaError_t bt_cuda_blas_gemm_f16(bt_cuda_blas *b, int32_t n, int32_t rows, int3
                              .ldx = ldx,
                              .ldy = ldy,
                              .workspace_bytes = workspace_bytes};
-    const blas_shape *p = shape_find(b, &want);
+    blas_shape *p = shape_find(b, &want);
     const float one = 1, zero = 0;
     if (!p->usable) return cudaErrorNotSupported;
     int status = b->Matmul(b->handle, b->desc, &one, w, p->w, x, p->x, &zero, y, p->y, y, p->y,
                            &p->algo, workspace, workspace_bytes, s);
     if (status == LT_SUCCESS) return cudaSuccess;
+    if (refused(status)) {
+        p->usable = false;
+        (void)cudaGetLastError();
+        return cudaErrorNotSupported;
+    }
     cudaError_t e = cudaGetLastError();
     return e != cudaSuccess ? e : cudaErrorUnknown;
 }

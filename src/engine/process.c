@@ -170,7 +170,7 @@ static int process_serve(engine_process *p)
     for (;;) {
         if (process_drain(p, &err)) {
             process_fatal(p, &err);
-            return BT_ENGINE_EXIT_LOAD;
+            return err.code == BT_EDEVICE ? BT_ENGINE_EXIT_FAULT : BT_ENGINE_EXIT_LOAD;
         }
         if (p->stop || p->lost) return BT_ENGINE_EXIT_OK;
         if (bt_engine_has_work(p->engine)) {

@@ -49,7 +49,7 @@ static struct fake_script {
     int32_t rows_seen, steps_seen, rows_most, seqs_most;
     uint64_t busy_us;
     int32_t flights_most;
-    bool parked, no_room;
+    bool parked, no_room, park_fails;
 } fake = {.us_fixed = 100, .us_row = 10};
 
 static inline void fake_reset(void)
@@ -278,6 +278,7 @@ static inline bt_status fake_logits(bt_device *d, int32_t i, float *dst, bt_err 
 static inline bt_status fake_park(bt_device *d, bt_residency *out, bt_err *err)
 {
     bt_status status = fake_call(err, "park");
+    if (fake.park_fails) status = bt_err_set(err, BT_EDEVICE, 0, "scripted failure of parking");
     bt_must(d->n_flight == 0 && !fake.parked ? d : NULL);
     memset(d->cell, 0xAA, (size_t)d->plan.n_pages * (size_t)d->plan.page_tokens * sizeof *d->cell);
     fake.parked = !status;
@@ -305,12 +306,12 @@ static inline const char *fake_label(const bt_device *d)
 
 #define FAKE_TABLE(steps)                                                                          \
     {                                                                                              \
-        .name = "fake", .steps_in_flight = steps, .bytes_per_us = 10000, .warm_up_us = 20000,          \
-        .warm_up_rows = 16, .open = fake_open, .close = fake_close,          \
-        .bytes = fake_bytes, .step_begin = fake_step_begin, .embed = fake_embed,                   \
-        .attn_in = fake_attn_in, .attention = fake_attention, .attn_out = fake_attn_out,           \
-        .mlp = fake_mlp, .head = fake_head, .sample = fake_sample, .step_end = fake_step_end,      \
-        .park = fake_park, .wake = fake_wake, .label = fake_label, .logits = fake_logits           \
+        .name = "fake", .steps_in_flight = steps, .bytes_per_us = 10000, .warm_up_us = 20000,      \
+        .warm_up_rows = 16, .open = fake_open, .close = fake_close, .bytes = fake_bytes,           \
+        .step_begin = fake_step_begin, .embed = fake_embed, .attn_in = fake_attn_in,               \
+        .attention = fake_attention, .attn_out = fake_attn_out, .mlp = fake_mlp,                   \
+        .head = fake_head, .sample = fake_sample, .step_end = fake_step_end, .park = fake_park,    \
+        .wake = fake_wake, .label = fake_label, .logits = fake_logits                              \
     }
 /* One step at a time, like the CPU; and two in flight, like a GPU. */
 static const bt_backend fake_backends[2] = {FAKE_TABLE(1), FAKE_TABLE(2)};

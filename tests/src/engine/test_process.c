@@ -244,6 +244,22 @@ static void device_fault(void)
     fake_end(fake_child);
 }
 
+/* A device lost between two requests is a device's fault too: front starts another engine. */
+static void device_fault_while_parking(void)
+{
+    fake_child = fake_new();
+    fake.park_fails = true;
+    start(open_fake);
+    send_options("any");
+    REQUIRE(take_until(&p.log.ready, 10000));
+    bt_wire_put_plain(&p.out, BT_WIRE_PARK);
+    send_all();
+    REQUIRE(take_until(&p.fatal, 10000));
+    CHECK_INT(p.fatal_code, BT_EDEVICE);
+    CHECK_INT(wait_exit(2000), BT_ENGINE_EXIT_FAULT);
+    fake_end(fake_child);
+}
+
 static bool process_runs(pid_t pid)
 {
     char path[64], state = 0;
@@ -291,6 +307,7 @@ int main(void)
     RUN(load_failure);
     RUN(broken_protocol);
     RUN(device_fault);
+    RUN(device_fault_while_parking);
     RUN(dies_with_its_parent);
     return TEST_END();
 }

@@ -184,6 +184,7 @@ typedef struct bt_engine_options {
     const char *quant;      // "int8", "int4": matrices are converted on load; NULL = as they are
     bool deterministic;     // CUDA: the same text whatever else is in the batch (the CPU always)
     const char *usage_path; // crash file to write, NULL = none (baton run)
+    const char *cost_dir;   // where step costs are kept from start to start; NULL = nowhere
     bool share_prefix;      // one prefix cache namespace for all accounts
 } bt_engine_options;
 

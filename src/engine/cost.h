@@ -8,6 +8,7 @@
  * the ratio of measured to predicted, clipped so that one hiccup cannot spoil it, is credited to
  * each term by its part of the prediction. All terms stay positive. Thread: engine. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,11 @@ void bt_cost_learn(bt_cost *c, const bt_cost_work *w, uint64_t busy_us);
 int32_t bt_cost_chunk(const bt_cost *c, int32_t pos, int32_t max_rows, double us);
 /* Reads of n rows from position pos on: row i attends to pos + i + 1 positions. */
 int64_t bt_cost_reads(int32_t pos, int32_t n);
+
+/* cost_file.c: the terms as they were kept for this key (device, model, settings). False: there are
+ * none, or none that can be believed, or they cannot be written. */
+bool bt_cost_load(const char *path, uint64_t key, bt_cost *c);
+bool bt_cost_save(const char *path, uint64_t key, const bt_cost *c);
 
 /* Divides total among n parts by weight so that the sum is exact (largest remainder; ties go to the
  * lower index). Weights are finite and >= 0; all zero divides evenly. n is 1 to the maximum. */

@@ -133,6 +133,7 @@ static bt_status engine_open_inner(bt_engine *e, const bt_engine_parts *parts,
     if (status) return status;
     uint64_t weights = 0, kv = 0, scratch = 0;
     e->backend->bytes(e->recipe, parts->weights, &e->plan, &weights, &kv, &scratch);
+    bt_engine_cost_name(e, opt->cost_dir, parts->name, weights);
     status = bt_engine_warm_up(e, weights, err);
     if (!status) emit_ready(e, parts);
     return status;
@@ -156,6 +157,7 @@ bt_status bt_engine_open_parts(const bt_engine_parts *parts, const bt_engine_opt
 void bt_engine_close(bt_engine *e)
 {
     if (!e) return;
+    bt_engine_cost_keep(e);
     if (e->dev) e->backend->close(e->dev);
     for (int32_t i = 0; e->seat && i < e->slots; i++) {
         bt_decoder_close(e->seat[i].decoder);

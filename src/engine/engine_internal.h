@@ -104,6 +104,8 @@ struct bt_engine {
     bt_kv kv;
     bt_books books;
     bt_cost cost;
+    char cost_path[512]; // where it is kept; "" = nowhere
+    uint64_t cost_key;
     bt_seat *seat;                     // owned, [slots]
     bt_live_request *request;          // owned, [slots]
     int32_t next_decode, next_prefill; // round-robin over seats
@@ -154,6 +156,9 @@ bt_status bt_engine_settle(bt_engine *e, bt_err *err);
 
 /* warmup.c: the first measurements; the house pays. */
 bt_status bt_engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err);
+/* Where the costs of this device, model and plan are kept, and keeping them. */
+void bt_engine_cost_name(bt_engine *e, const char *dir, const char *model, uint64_t weights_bytes);
+void bt_engine_cost_keep(bt_engine *e);
 
 /* request.c */
 bool bt_request_paused(const bt_live_request *r);

@@ -4,16 +4,45 @@
  * Where it is cheap, a few small steps are measured before the engine is ready, so that the first
  * chunk and the first estimates are already about right; else they are guessed from the size of
  * the weights. The best of some rounds counts: the first pays for cold caches, untouched memory and
- * captured graphs. How far the model is off on a step it was not made from goes to the log. */
+ * captured graphs. How far the model is off on a step it was not made from goes to the log.
+ *
+ * What was measured, and learnt since, is kept in a file for the next start of the same model on
+ * the same device: then a few steps are measured, and all of them only where it shows that the file
+ * no longer holds. */
 #include "engine/engine_internal.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/forward.h"
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 enum { ROUNDS = 4 };
+#define KEPT_HOLDS 0.3 // how far a kept model may be off
+
+void bt_engine_cost_name(bt_engine *e, const char *dir, const char *model, uint64_t weights_bytes)
+{
+    char text[512];
+    const bt_device_plan *p = &e->plan;
+    if (!dir || !e->backend->label) return;
+    int n = snprintf(text, sizeof text, "%s|%s|%s|%" PRIu64 "|%d|%d|%d|%d", BATON_VERSION,
+                     e->backend->label(e->dev), model ? model : "", weights_bytes, p->threads,
+                     p->rows_max, (int)p->kv_format, p->deterministic);
+    e->cost_key = bt_hash(text, (size_t)BT_MIN(n, (int)sizeof text - 1), 1);
+    n = snprintf(e->cost_path, sizeof e->cost_path, "%s/step-cost-%016" PRIx64, dir, e->cost_key);
+    if (n >= (int)sizeof e->cost_path) e->cost_path[0] = 0;
+}
+
+void bt_engine_cost_keep(bt_engine *e)
+{
+    if (!e->cost_path[0] || e->faulted || e->cost.n_seen == 0) return;
+    if (!bt_cost_save(e->cost_path, e->cost_key, &e->cost))
+        bt_log(BT_LOG_WARN, "engine.cost_not_kept", "file=%s", e->cost_path);
+}
 
 /* One step of n rows at the start of a throw-away sequence in the given pages; *best_us keeps the
  * least of what it took. */
@@ -40,6 +69,37 @@ static bt_status warm_up_step(bt_engine *e, const int32_t *pages, int32_t n, dou
     return BT_OK;
 }
 
+/* How far the model is off on a prompt of n rows, which it was not made from: -0.2 is 20% below. */
+static double error_of(const bt_engine *e, int32_t n, double took_us)
+{
+    bt_cost_work work = {.prefill_rows = n, .kv_reads = bt_cost_reads(0, n), .n_seqs = 1};
+    return bt_cost_predict(&e->cost, &work) / took_us - 1;
+}
+
+static void tell(const bt_engine *e, int32_t n, double took_us, bool kept)
+{
+    bt_log(BT_LOG_INFO, "engine.calibrated",
+           "decode_us=%.0f prefill_us_per_token=%.2f rows=%d error_percent=%.0f kept=%d",
+           e->cost.decode_row + e->cost.fixed, e->cost.prefill_row, n,
+           100 * error_of(e, n, took_us), kept);
+}
+
+/* Whether what was kept is there and still holds, by two steps: the first pays for cold caches. One
+ * decode step comes before: a device loads its kernels when they are first used, and what memory
+ * they lack is better missed now. */
+static bt_status try_kept(bt_engine *e, const int32_t *pages, int32_t n, bool *holds, bt_err *err)
+{
+    double took_us = INFINITY, one_us = INFINITY;
+    *holds = false;
+    if (!e->cost_path[0] || !bt_cost_load(e->cost_path, e->cost_key, &e->cost)) return BT_OK;
+    bt_status status = warm_up_step(e, pages, 1, &one_us, err);
+    if (!status) status = warm_up_step(e, pages, n, &took_us, err);
+    if (!status) status = warm_up_step(e, pages, n, &took_us, err);
+    *holds = !status && fabs(error_of(e, n, took_us)) <= KEPT_HOLDS;
+    if (*holds) tell(e, n, took_us, true);
+    return status;
+}
+
 static bt_status measure(bt_engine *e, const int32_t *pages, int32_t few, int32_t more, bt_err *err)
 {
     double one_us = INFINITY, few_us = INFINITY, more_us = INFINITY, check_us = INFINITY;
@@ -53,11 +113,8 @@ static bt_status measure(bt_engine *e, const int32_t *pages, int32_t few, int32_
     }
     if (status) return status;
     bt_cost_fit(&e->cost, one_us, few, few_us, more, more_us);
-    int32_t n = (few + more) / 2;
-    bt_cost_work work = {.prefill_rows = n, .kv_reads = bt_cost_reads(0, n), .n_seqs = 1};
-    bt_log(BT_LOG_INFO, "engine.calibrated",
-           "decode_us=%.0f prefill_us_per_token=%.2f rows=%d error_percent=%.0f", one_us,
-           e->cost.prefill_row, n, 100 * (bt_cost_predict(&e->cost, &work) / check_us - 1));
+    tell(e, (few + more) / 2, check_us, false);
+    if (e->cost_path[0]) bt_cost_save(e->cost_path, e->cost_key, &e->cost);
     return BT_OK;
 }
 
@@ -68,11 +125,16 @@ bt_status bt_engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err)
     int32_t most = BT_MIN(BT_MIN(e->backend->warm_up_rows, e->plan.rows_max), e->plan.ctx);
     int32_t more = BT_MIN(most, e->plan.n_pages * tokens), n_pages = (more + tokens - 1) / tokens;
     bt_cost_init(&e->cost, guess);
-    if (guess * ROUNDS > e->backend->warm_up_us || more < 8) return BT_OK;
+    if (guess * ROUNDS > e->backend->warm_up_us || more < 8) {
+        if (e->cost_path[0]) bt_cost_load(e->cost_path, e->cost_key, &e->cost);
+        return BT_OK;
+    }
     int32_t *pages = bt_malloc((size_t)n_pages * sizeof *pages);
     if (!pages) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the engine's tables");
     for (int32_t i = 0; i < n_pages; i++) pages[i] = bt_kv_take(&e->kv);
-    bt_status status = measure(e, pages, more / 4, more, err);
+    bool holds = false;
+    bt_status status = try_kept(e, pages, (more / 4 + more) / 2, &holds, err);
+    if (!status && !holds) status = measure(e, pages, more / 4, more, err);
     for (int32_t i = 0; i < n_pages; i++) bt_kv_unref(&e->kv, pages[i]);
     bt_free(pages);
     bt_books_publish(&e->books);

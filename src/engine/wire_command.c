@@ -68,6 +68,7 @@ void bt_wire_put_options(bt_buf *b, const bt_engine_options *opt)
     put_string(b, opt->model_path);
     put_string(b, opt->device);
     put_string(b, opt->usage_path);
+    put_string(b, opt->cost_dir);
     put_string(b, opt->quant);
     bt_put_i32(b, opt->threads);
     bt_put_i32(b, opt->slots);
@@ -87,6 +88,7 @@ bt_status bt_wire_get_options(bt_rd *r, bt_arena *arena, bt_engine_options *out,
     o.model_path = get_string(r, arena, BT_WIRE_PATH_MAX);
     o.device = get_string(r, arena, BT_WIRE_NAME_MAX);
     o.usage_path = get_string(r, arena, BT_WIRE_PATH_MAX);
+    o.cost_dir = get_string(r, arena, BT_WIRE_PATH_MAX);
     o.quant = get_string(r, arena, BT_WIRE_NAME_MAX);
     o.threads = get_range(r, 0, 4096);
     o.slots = get_range(r, 0, INT32_MAX);

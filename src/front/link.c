@@ -408,6 +408,7 @@ static bt_status engine_spawn(bt_front *f, int *fd_out, bt_err *err)
     }
     bt_engine_options opt = f->opt.engine;
     opt.usage_path = bt_usage_path(usage);
+    opt.cost_dir = f->opt.data_dir;
     pthread_mutex_lock(&l->usage_mu);
     bt_usage_close(l->usage); // of an engine that could not be settled in time: the next start does
     l->usage = usage;

@@ -3,6 +3,7 @@
 #include "engine/cost.h"
 #include "base/rng.h"
 #include "test.h"
+#include <unistd.h>
 
 /* Whatever the weights, each microsecond goes to exactly one part and nobody is off by a whole one.
  */
@@ -125,6 +126,58 @@ static void chunk_fits_the_time(void)
     CHECK_INT(bt_cost_reads(10, 3), 11 + 12 + 13);
 }
 
+static bool same(const bt_cost *a, const bt_cost *b)
+{
+    return a->prefill_row == b->prefill_row && a->decode_row == b->decode_row &&
+           a->kv_read == b->kv_read && a->fixed == b->fixed;
+}
+
+/* A file that is cut short anywhere, or has any byte changed, is as good as none. */
+static void what_is_kept_is_whole(void)
+{
+    char path[] = "/tmp/baton-cost-XXXXXX", text[512];
+    const bt_cost kept = {.prefill_row = 1.0 / 3, .decode_row = 77, .kv_read = 1e-6, .fixed = 9e5};
+    bt_cost c = {.fixed = -1}, untouched = c;
+    int fd = mkstemp(path);
+    REQUIRE(fd >= 0);
+    close(fd);
+    CHECK(!bt_cost_load(path, 5, &c)); // empty
+    CHECK(bt_cost_save(path, 5, &kept));
+    CHECK(!bt_cost_load(path, 6, &c)); // another's
+    CHECK(same(&c, &untouched));
+    CHECK(bt_cost_load(path, 5, &c) && same(&c, &kept));
+    FILE *f = fopen(path, "r+");
+    REQUIRE(f);
+    size_t n = fread(text, 1, sizeof text, f);
+    CHECK(n > 60 && n < 256);
+    for (size_t i = 0; i < n; i++) {
+        text[i] ^= 1;
+        rewind(f);
+        REQUIRE(fwrite(text, 1, n, f) == n && fflush(f) == 0);
+        CHECK(!bt_cost_load(path, 5, &c));
+        text[i] ^= 1;
+    }
+    rewind(f);
+    REQUIRE(fwrite(text, 1, n, f) == n && fflush(f) == 0);
+    CHECK(bt_cost_load(path, 5, &c));
+    for (size_t i = n; i-- > 0;) {
+        REQUIRE(truncate(path, (off_t)i) == 0);
+        CHECK(!bt_cost_load(path, 5, &c));
+    }
+    fclose(f);
+    const bt_cost odd[] = {{.prefill_row = NAN, .decode_row = 1, .kv_read = 1, .fixed = 1},
+                           {.prefill_row = 1, .decode_row = -1, .kv_read = 1, .fixed = 1},
+                           {.prefill_row = 1, .decode_row = 1, .kv_read = INFINITY, .fixed = 1}};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        CHECK(bt_cost_save(path, 5, &odd[i]));
+        CHECK(!bt_cost_load(path, 5, &c));
+    }
+    CHECK(same(&c, &kept));
+    unlink(path);
+    CHECK(!bt_cost_load(path, 5, &c));
+    CHECK(!bt_cost_save("/nowhere/at/all", 5, &kept));
+}
+
 int main(void)
 {
     RUN(split_is_exact);
@@ -132,5 +185,6 @@ int main(void)
     RUN(learns);
     RUN(fit_from_measurements);
     RUN(chunk_fits_the_time);
+    RUN(what_is_kept_is_whole);
     return TEST_END();
 }

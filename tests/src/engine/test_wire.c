@@ -84,6 +84,7 @@ static void options(void)
     bt_arena arena;
     bt_engine_options o = {.model_path = "/models/x.gguf",
                            .usage_path = "/data/usage/1",
+                           .cost_dir = "/data",
                            .threads = 3,
                            .slots = 5,
                            .ctx = 777,
@@ -103,6 +104,7 @@ static void options(void)
     REQUIRE(!bt_wire_get_options(&r, &arena, &got, NULL));
     CHECK_STR(got.model_path, o.model_path);
     CHECK_STR(got.usage_path, o.usage_path);
+    CHECK_STR(got.cost_dir, o.cost_dir);
     CHECK(got.device == NULL);
     CHECK_INT(got.threads, 3);
     CHECK_INT(got.slots, 5);

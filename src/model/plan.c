@@ -7,6 +7,8 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "model/matrices.h"
+#include "model/requant.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@ enum {
     LOGITS_BYTES = 16 << 20, // rows of logits a step are bounded by this
     TEXT_MAX = 4096,         // bytes read of a file of /proc or /sys
 };
+#define BITS_LEAST 2.3 // a weight: no format that is worth loading has fewer
 #define RESERVE_MAX ((uint64_t)256 << 20)
 
 /* Memory --------------------------------------------------------------------------------------- */
@@ -225,23 +228,83 @@ static int32_t most_ctx(const bt_plan_ask *a, bt_device_plan d)
     return low * d.page_tokens;
 }
 
+/* Which of --quant's formats leaves room for the most context, the first of equals; returns that
+ * context, or 0 if none does. */
+static int32_t quant_that_fits(const bt_plan_ask *a, const bt_device_plan *d, const char **name)
+{
+    static const char *const names[] = {"int8", "int4"};
+    bt_plan_ask less = *a;
+    bt_weights w;
+    bt_layer_weights *layers =
+        a->weights ? bt_malloc((size_t)a->recipe->n_layers * sizeof *layers) : NULL;
+    int32_t most = 0;
+    less.weights = &w;
+    for (size_t i = 0; layers && i < BT_COUNT(names); i++) {
+        int32_t format = -1;
+        bt_requant_parse(names[i], &format, NULL);
+        bt_requant_preview(a->recipe, a->weights, format, layers, &w);
+        int32_t ctx = most_ctx(&less, *d);
+        if (ctx > most) *name = names[i];
+        most = BT_MAX(most, ctx);
+    }
+    bt_free(layers);
+    return most < CTX_LEAST ? 0 : most;
+}
+
+/* How many bits a weight a file of the same model may have to fit, or 0: none. */
+static double bits_that_fit(const bt_plan_ask *a, const bt_device_plan *d)
+{
+    bt_plan p;
+    bt_device_plan least = *d;
+    double weights = 0;
+    least.ctx = CTX_LEAST;
+    least.n_pages = pages_of(CTX_LEAST, d->page_tokens);
+    count(a, &least, &p);
+    uint64_t usable = p.free_bytes - p.reserve_bytes, rest = p.kv_bytes + p.scratch_bytes;
+    if (!a->weights || rest >= usable) return 0;
+    for (int32_t l = 0; l < a->recipe->n_layers; l++)
+        for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++) {
+            const bt_weight *m = bt_layer_matrix(&a->weights->layers[l], i);
+            weights += (double)m->rows * m->cols;
+        }
+    weights +=
+        (double)a->weights->head.rows * a->weights->head.cols * (a->recipe->tied_head ? 1 : 2);
+    double bits = weights > 0 ? 8 * (double)(usable - rest) / weights : 0;
+    return bits < BITS_LEAST ? 0 : bits;
+}
+
+/* What would fit: less context, fewer slots, a conversion while loading, a smaller file. */
+static void propose(const bt_plan_ask *a, const bt_device_plan *d, char *help, size_t n)
+{
+    const char *quant = "";
+    int32_t ctx = most_ctx(a, *d);
+    if (ctx >= CTX_LEAST) {
+        snprintf(help, n, "a context of %d would fit", ctx);
+        return;
+    }
+    bt_device_plan less = *d;
+    less.seqs_max = less.out_max = 1;
+    less.rows_max = BT_MIN(d->rows_max, STEP_LEAST);
+    int32_t alone = most_ctx(a, less);
+    ctx = quant_that_fits(a, d, &quant);
+    double bits = bits_that_fit(a, d);
+    if (alone >= CTX_LEAST)
+        snprintf(help, n, "1 slot, %d tokens a step and a context of %d would fit", less.rows_max,
+                 alone);
+    else if (ctx > 0)
+        snprintf(help, n, "--quant %s and a context of %d would fit", quant, ctx);
+    else if (bits > 0)
+        snprintf(help, n, "a file of at most %.1f bits a weight would fit", bits - 0.05);
+    else
+        snprintf(help, n, "use a smaller model or quantization");
+}
+
 static bt_status refuse(const bt_plan_ask *a, const bt_device_plan *d, bt_err *err)
 {
-    char text[5][16], help[96] = "use a smaller model or quantization";
+    char text[5][16], help[96];
     bt_plan p;
     count(a, d, &p);
-    bt_device_plan less = *d;
-    int32_t ctx = most_ctx(a, less);
-    if (ctx < CTX_LEAST) {
-        less.seqs_max = less.out_max = 1;
-        less.rows_max = BT_MIN(d->rows_max, STEP_LEAST);
-        ctx = most_ctx(a, less);
-        if (ctx >= CTX_LEAST)
-            snprintf(help, sizeof help, "1 slot, %d tokens a step and a context of %d would fit",
-                     less.rows_max, ctx);
-    } else {
-        snprintf(help, sizeof help, "a context of %d would fit", ctx);
-    }
+    propose(a, d, help, sizeof help);
     uint64_t usable = p.free_bytes - p.reserve_bytes;
     return bt_err_set(err, BT_ENOMEM, 0,
                       "weights take %s, KV %s and scratch %s; of the memory %s may be used, so %s "

@@ -48,7 +48,7 @@ typedef struct bt_plan {
 } bt_plan;
 
 /* BT_EINVAL: an ask out of range. BT_ENOMEM: it does not fit; the sentence says how much is
- * missing and, if there is one, which smaller ask would fit. */
+ * missing and what would fit: a smaller ask, a --quant, or a file of so many bits a weight. */
 bt_status bt_plan_make(const bt_plan_ask *ask, bt_plan *out, bt_err *err);
 /* Appends a table for people: what takes how many bytes. */
 void bt_plan_print(const bt_plan *plan, bt_buf *out);

@@ -21,11 +21,10 @@ bt_status bt_requant_parse(const char *name, int32_t *format, bt_err *err)
 }
 
 /* The layers' matrices one after another, and the head last. */
-static bt_weight *matrix_at(bt_model *m, int32_t i)
+static bt_weight *matrix_at(const bt_recipe *r, bt_weights *w, int32_t i)
 {
-    if (i == m->recipe.n_layers * BT_MATRICES_PER_LAYER) return &m->weights.head;
-    return bt_layer_matrix(&m->weights.layers[i / BT_MATRICES_PER_LAYER],
-                           i % BT_MATRICES_PER_LAYER);
+    if (i == r->n_layers * BT_MATRICES_PER_LAYER) return &w->head;
+    return bt_layer_matrix(&w->layers[i / BT_MATRICES_PER_LAYER], i % BT_MATRICES_PER_LAYER);
 }
 
 static size_t bytes_of(int32_t format, const bt_weight *w)
@@ -38,6 +37,19 @@ static bool worth_it(const bt_weight *w, int32_t format)
 {
     return bt_requant_supported(w->format, format, w->cols) &&
            bytes_of(format, w) < bytes_of(w->format, w);
+}
+
+void bt_requant_preview(const bt_recipe *r, const bt_weights *w, int32_t format,
+                        bt_layer_weights *layers, bt_weights *out)
+{
+    memcpy(layers, w->layers, (size_t)r->n_layers * sizeof *layers);
+    *out = *w;
+    out->layers = layers;
+    for (int32_t i = 0; i <= r->n_layers * BT_MATRICES_PER_LAYER; i++) {
+        bt_weight *m = matrix_at(r, out, i);
+        if (worth_it(m, format)) m->format = format;
+    }
+    if (w->head.data == w->embed.data) out->embed = out->head;
 }
 
 typedef struct requant_job {
@@ -67,7 +79,7 @@ bt_status bt_model_requant(bt_model *m, int32_t format, int threads,
     uint64_t total = 0, done = 0;
     BT_ASSERT(!m->requantized);
     for (int32_t i = 0; i < n; i++) {
-        const bt_weight *w = matrix_at(m, i);
+        const bt_weight *w = matrix_at(&m->recipe, &m->weights, i);
         if (!worth_it(w, format)) continue;
         need += (bytes_of(format, w) + 63) / 64 * 64;
         total += bytes_of(w->format, w);
@@ -87,7 +99,7 @@ bt_status bt_model_requant(bt_model *m, int32_t format, int threads,
     const bool tied = m->weights.head.data == m->weights.embed.data;
     size_t at = 0;
     for (int32_t i = 0; i < n; i++) {
-        bt_weight *w = matrix_at(m, i);
+        bt_weight *w = matrix_at(&m->recipe, &m->weights, i);
         if (!worth_it(w, format)) continue;
         requant_job job = {w, format, memory + at};
         bt_pool_run(pool, requant_rows, &job);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The planner: what fits is planned, what does not is refused with what would. */
 #include "model/plan.h"
+#include "kernels/quant.h"
+#include "model/matrices.h"
 #include "test.h"
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -20,6 +22,21 @@ static void fake_bytes(const bt_recipe *recipe, const bt_weights *weights,
     *kv_bytes = (uint64_t)plan->n_pages * (uint64_t)plan->page_tokens * 1024 *
                 (plan->kv_format == BT_KV_F32 ? 2 : 1);
     *scratch_bytes = (uint64_t)plan->rows_max * 16384 + (uint64_t)plan->seqs_max * MIB;
+}
+
+/* The same, with weights as large as their formats make them. */
+static void real_bytes(const bt_recipe *recipe, const bt_weights *weights,
+                       const bt_device_plan *plan, uint64_t *weights_bytes, uint64_t *kv_bytes,
+                       uint64_t *scratch_bytes)
+{
+    fake_bytes(recipe, weights, plan, weights_bytes, kv_bytes, scratch_bytes);
+    const bt_weight *head = &weights->head;
+    *weights_bytes = bt_format_bytes(head->format, (size_t)head->rows * (size_t)head->cols);
+    for (int32_t l = 0; l < recipe->n_layers; l++)
+        for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++) {
+            const bt_weight *m = bt_layer_matrix(&weights->layers[l], i);
+            *weights_bytes += bt_format_bytes(m->format, (size_t)m->rows * (size_t)m->cols);
+        }
 }
 
 static const bt_recipe recipe = {.vocab = 32000, .ctx_train = 8192};
@@ -100,6 +117,44 @@ static void asks_are_honoured(void)
     CHECK_INT(bt_plan_make(&a, &p, NULL), BT_OK);
     CHECK_INT(p.device.rows_max, 600);
     CHECK_INT(p.device.out_max, 600);
+}
+
+/* 2 layers of 7 matrices of 1024 x 1024 and the head: 30 MiB in f16, 15.5 in int8, 7.8 in int4. */
+static void refusals_name_the_quantization_that_fits(void)
+{
+    static const char byte = 0;
+    static const struct {
+        uint64_t usable;
+        int32_t format;
+        const char *says;
+    } row[] = {{29, BT_FORMAT_F16, "missing: --quant int8 and a context of 4096 would fit"},
+               {17, BT_FORMAT_F16, "missing: --quant int4 and a context of 4096 would fit"},
+               {10, BT_FORMAT_F16, "missing: --quant int4 and a context of 544 would fit"},
+               {8, BT_FORMAT_F16, "missing: a file of at most 3.3 bits a weight would fit"},
+               {15, BT_FORMAT_Q4_K, NULL},
+               {7, BT_FORMAT_Q4_K, "missing: a file of at most 2."},
+               {3, BT_FORMAT_F16, "missing: use a smaller model or quantization"}};
+    bt_recipe r = {.vocab = 1024, .ctx_train = 8192, .n_layers = 2, .hidden = 1024};
+    r.tied_head = true;
+    bt_layer_weights layers[2];
+    for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+        bt_weight m = {row[k].format, 1024, 1024, &byte};
+        bt_weights w = {.layers = layers, .head = m, .embed = m};
+        for (int32_t i = 0; i < 2 * BT_MATRICES_PER_LAYER; i++)
+            *bt_layer_matrix(&layers[i / BT_MATRICES_PER_LAYER], i % BT_MATRICES_PER_LAYER) = m;
+        bt_plan_ask a = ask_with(row[k].usable * MIB);
+        bt_plan p;
+        bt_err err = {0};
+        a.recipe = &r;
+        a.weights = &w;
+        a.bytes = real_bytes;
+        a.slots = 1;
+        a.step_tokens = 32;
+        bt_status status = bt_plan_make(&a, &p, &err);
+        CHECK_INT(status, row[k].says ? BT_ENOMEM : BT_OK);
+        if (row[k].says && !strstr(err.msg, row[k].says)) CHECK_STR(err.msg, row[k].says);
+        CHECK(w.head.format == row[k].format && layers[1].w_down.format == row[k].format);
+    }
 }
 
 static void refusals_say_what_is_missing(void)
@@ -313,6 +368,7 @@ int main(void)
     RUN(pages_shrink_to_what_fits);
     RUN(asks_are_honoured);
     RUN(refusals_say_what_is_missing);
+    RUN(refusals_name_the_quantization_that_fits);
     RUN(plans_are_tight);
     RUN(table_reads_well);
     RUN(bytes_are_told_in_units);

@@ -13,9 +13,11 @@ case $arch in 75 | 80 | 86 | 89 | 90) ;; *) echo "gpu_prebuilt: no such architec
 build=$out/build-sm$arch name=baton-gpu-sm$arch
 generator=()
 command -v ninja >/dev/null && generator=(-G Ninja)
-mkdir -p "$out"
+mkdir -p "$out" "$build/static"
+# Where only this one lies the linker takes it: the C++ runtime goes into the programs.
+ln -sf "$(gcc -print-file-name=libstdc++.a)" "$build/static/libstdc++.a"
 cmake "${generator[@]}" -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DBATON_ENGINE_ONLY=ON -DBATON_CUDA=on \
-    -DBATON_CUDA_ARCHS="$arch" -DCMAKE_EXE_LINKER_FLAGS="-static-libgcc -Wl,--as-needed -Wl,--gc-sections" \
+    -DBATON_CUDA_ARCHS="$arch" -DCMAKE_EXE_LINKER_FLAGS="-static-libgcc -L$(realpath "$build/static") -Wl,--as-needed -Wl,--gc-sections" \
     >"$out/configure.log" 2>&1 || { cat "$out/configure.log" >&2; exit 1; }
 targets=(bench-gpu test-device-test_cuda)
 for t in tests/kernels/test_cuda_*.c; do targets+=("test-kernels-$(basename "$t" .c)"); done
@@ -30,7 +32,7 @@ for t in "${targets[@]}"; do
     needed=$(readelf -d "$out/$name/bin/$t" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
     for lib in $needed; do
         case $lib in
-        libc.so.6 | libm.so.6 | libdl.so.2 | libpthread.so.0 | librt.so.1 | libstdc++.so.6 | ld-linux*) ;;
+        libc.so.6 | libm.so.6 | libdl.so.2 | libpthread.so.0 | librt.so.1 | ld-linux*) ;;
         *) echo "gpu_prebuilt: $t needs $lib, which a bare machine may lack" >&2; exit 1 ;;
         esac
     done

@@ -6,7 +6,6 @@
 #include "device/cuda_probe.h"
 #include "harness.h"
 #ifdef BT_EMULATED
-#include "emu.h"
 #define DEVICE "emulated"
 #else
 #define DEVICE "cuda"
@@ -165,84 +164,6 @@ static void parking_loses_nothing_but_the_cache(void)
     done(e, &log);
 }
 
-#ifdef BT_EMULATED
-/* One life of an engine; what it charged must add up however it ends. */
-static bt_status whole_life(event_log *log, bt_err *err)
-{
-    bt_engine *e = NULL;
-    bt_status status = engine_try(log, (bt_engine_options){.device = DEVICE, .slots = 2}, &e, err);
-    if (!e) return status;
-    for (uint64_t i = 0; !status && i < 2; i++) {
-        bt_engine_request q = story_request(i + 1);
-        q.params.max_tokens = 3;
-        CHECK_INT(submit(e, log, &q), BT_OK);
-        while (!status && bt_engine_has_work(e)) status = bt_engine_step(e, err);
-        if (!status && i == 0) status = bt_engine_park(e, err);
-    }
-    CHECK_INT(log->used_sum + e->books.bank.house_us, e->books.bank.busy_us);
-    for (int i = 0; !status && i < 2; i++) {
-        const request_log *r = log->request[i];
-        if (i == 1 && r->seq[0].finish == BT_FINISH_DEVICE_FAULT) {
-            /* No memory to wake with: the one who waits is told, and the engine stays parked. */
-            CHECK(r->ended && bt_engine_parked(e) && r->seq[0].n_tokens == 0);
-            status = BT_ENOMEM;
-        } else {
-            CHECK_INT(r->seq[0].n_tokens, 3);
-            CHECK_INT(r->seq[0].finish, BT_FINISH_LENGTH);
-        }
-    }
-    bt_engine_close(e);
-    return status;
-}
-
-/* Some thousand calls a life: every one is failed in some run of CI, in each run a part of them. */
-static void runtime_calls_fail_in_turn(void)
-{
-    static event_log log;
-    bt_err err = {0};
-    long calls = (long)bt_emu_calls();
-    CHECK_INT(whole_life(&log, &err), BT_OK);
-    log_release(&log);
-    calls = (long)bt_emu_calls() - calls;
-    int alive = bt_emu_alive(false);
-    long told = 0, runs = 0;
-    for (long n = 1; n <= calls; n += 1 + calls / 150, runs++) {
-        memset(&err, 0, sizeof err);
-        bt_emu_fail_at(n);
-        bt_status status = whole_life(&log, &err);
-        bt_emu_fail_at(0);
-        if (status) CHECK(err.msg[0] != 0);
-        told += status != BT_OK;
-        log_release(&log);
-        CHECK_INT(bt_emu_alive(false), alive);
-    }
-    fprintf(stderr, "     %ld of %ld runtime calls failed in turn: %ld told\n", runs, calls, told);
-    CHECK(told > runs / 2);
-    CHECK_INT(whole_life(&log, &err), BT_OK);
-    log_release(&log);
-}
-
-/* A fault that sticks, in any kernel: the step says so, the books are right, nothing hangs. */
-static void device_faults_are_told(void)
-{
-    for (long n = 1; n < 400; n += 37) {
-        static event_log log;
-        bt_err err = {0};
-        bt_emu_fault_at(n);
-        bt_status status = whole_life(&log, &err);
-        bt_emu_fault_at(0);
-        CHECK(status == BT_EDEVICE);
-        CHECK(strstr(err.msg, "cudaError") != NULL);
-        log_release(&log);
-        bt_emu_reset(); // as the next engine process would find the device
-    }
-    static event_log log;
-    bt_err err = {0};
-    CHECK_INT(whole_life(&log, &err), BT_OK);
-    log_release(&log);
-}
-#endif
-
 int main(void)
 {
     bt_cuda_found found;
@@ -256,9 +177,5 @@ int main(void)
     RUN(scores_are_the_cpu_s);
     RUN(deterministic_means_alone);
     RUN(parking_loses_nothing_but_the_cache);
-#ifdef BT_EMULATED
-    RUN(runtime_calls_fail_in_turn);
-    RUN(device_faults_are_told);
-#endif
     return TEST_END();
 }

@@ -16,9 +16,10 @@ command -v ninja >/dev/null && generator=(-G Ninja)
 mkdir -p "$out" "$build/static"
 # Where only this one lies the linker takes it: the C++ runtime goes into the programs.
 ln -sf "$(gcc -print-file-name=libstdc++.a)" "$build/static/libstdc++.a"
+link="-static-libgcc -L$(realpath "$build/static") -Wl,--as-needed -Wl,--gc-sections"
 cmake "${generator[@]}" -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DBATON_ENGINE_ONLY=ON -DBATON_CUDA=on \
-    -DBATON_CUDA_ARCHS="$arch" -DCMAKE_EXE_LINKER_FLAGS="-static-libgcc -L$(realpath "$build/static") -Wl,--as-needed -Wl,--gc-sections" \
-    >"$out/configure.log" 2>&1 || { cat "$out/configure.log" >&2; exit 1; }
+    -DBATON_CUDA_ARCHS="$arch" -DCMAKE_EXE_LINKER_FLAGS="$link" >"$out/configure.log" 2>&1 ||
+    { cat "$out/configure.log" >&2; exit 1; }
 targets=(bench-gpu test-device-test_cuda)
 for t in tests/kernels/test_cuda_*.c; do targets+=("test-kernels-$(basename "$t" .c)"); done
 for t in tests/src/device/test_cuda_*.c; do [ -e "$t" ] && targets+=("test-device-$(basename "$t" .c)"); done

@@ -53,9 +53,9 @@ command -v nvidia-smi >/dev/null && timeout 20 nvidia-smi >>"$out/device.txt" 2>
 tenths=${minutes#*.}
 [ "$tenths" != "$minutes" ] || tenths=0
 budget=$((${minutes%%.*} * 60 + ${tenths:0:1} * 6))
-end=$((begun + budget)) tests_end=$((begun + budget / 2))
+end=$((begun + budget)) tests_end=$((begun + budget / 2)) engine_end=$((end - budget / 5)) # the rest is the kernels'
 left() { local l=$((${1:-$end} - $(date +%s))); echo $((l > 1 ? l : 1)); }
-share() { local l; l=$(left "${2:-}"); echo $((l < $1 ? l : $1)); }
+share() { local l; l=$(left "$2"); echo $((l < $1 ? l : $1)); }
 summary=$out/summary.md
 failed=0
 say() { tee -a "$summary"; }
@@ -103,10 +103,10 @@ else
 fi
 
 # ---- benchmarks
-bench() { # bench SECONDS LOG ARGUMENTS...
-    local limit log=$2 rc
-    limit=$(share "$1")
-    shift 2
+bench() { # bench SECONDS UNTIL LOG ARGUMENTS...
+    local limit log=$3 rc
+    limit=$(share "$1" "$2")
+    shift 3
     [ "$limit" -gt 3 ] || { echo "(no time left for: $*)" | say; return; }
     timeout -k 5 "$limit" "$bin/bench-gpu" "$@" --device "$device" 2>"$out/$log.err" | say
     rc=${PIPESTATUS[0]}
@@ -130,20 +130,21 @@ fi
 
 printf '\n## The engine\n\n' | say
 for m in $models; do
-    bench 40 "model-${m/:/-}" model --shape "${m%:*}" --quant "${m#*:}" -p "$prompt" -n "$gen" -r 3 "${limits[@]}" \
-        --csv "$out/model.csv"
+    bench 40 "$engine_end" "model-${m/:/-}" model --shape "${m%:*}" --quant "${m#*:}" -p "$prompt" -n "$gen" -r 3 \
+        "${limits[@]}" --csv "$out/model.csv"
     echo | say
 done
 printf '\n## Many streams\n\n' | say
 m=$(echo "$models" | cut -d' ' -f2) # the second, or the only one
-bench 60 batch batch --shape "${m%:*}" --quant "${m#*:}" -p $each -n "$gen" -r 1 --streams $streams "${limits[@]}" \
-    --csv "$out/batch.csv"
+bench 60 "$engine_end" batch batch --shape "${m%:*}" --quant "${m#*:}" -p $each -n "$gen" -r 1 --streams $streams \
+    "${limits[@]}" --csv "$out/batch.csv"
 printf '\n## Residency\n\n' | say
-bench 40 residency residency --shape "${m%:*}" --quant "${m#*:}" -r 2 "${limits[@]}" --csv "$out/residency.csv"
+bench 40 "$engine_end" residency residency --shape "${m%:*}" --quant "${m#*:}" -r 2 "${limits[@]}" \
+    --csv "$out/residency.csv"
 printf '\n## Kernels\n\nThe first rows are what this device can do at most, measured in this run; ' | say
 printf 'bound us is the least time by them.\n\n' | say
 seconds=$(($(left) - 5))
-bench 600 ops ops --shape $shape $quick --seconds $((seconds > 1 ? seconds : 1)) --csv "$out/ops.csv"
+bench 600 "$end" ops ops --shape $shape $quick --seconds $((seconds > 1 ? seconds : 1)) --csv "$out/ops.csv"
 
 printf '\n%s after %d s\n' "$([ $failed = 0 ] && echo "all passed" || echo "FAILED")" $(($(date +%s) - begun)) | say
 echo "results: $out"

@@ -45,7 +45,8 @@ typedef struct table {
 static const char usage[] =
     "usage: bench-gpu info|ops|model|batch|residency [options]\n"
     "  --device auto|cpu|cuda:N      where (an emulated build: emulated)\n"
-    "  --shape NAME --quant NAME     random weights of that shape (default llama-3-8b q4_k_m)\n"
+    "  --shape NAME --quant NAME     random weights of that shape (default llama-3-8b q4_k_m);\n"
+    "                                of ops: the formats (default all)\n"
     "  --layers N                    only so many of them\n"
     "  -m FILE                       a GGUF file instead\n"
     "  --kv-type f16|bf16|f32|int8|fp8\n"
@@ -224,8 +225,9 @@ static int ops(const options *o)
 {
     bt_err err = {0};
     bt_recipe recipe;
-    int32_t skipped = 0;
+    int32_t skipped = 0, formats[3], n_formats = 0;
     table t;
+    if (o->quant && bt_quant_formats(o->quant, formats, &n_formats, &err)) return fail(&err);
     const bt_shape *shape = bt_shape_find(o->shape);
     if (!shape) {
         bt_err_set(&err, BT_EINVAL, 0, "unknown shape '%.32s'", o->shape);
@@ -233,6 +235,8 @@ static int ops(const options *o)
     }
     bt_shape_recipe(shape, &recipe);
     bt_ops_ask ask = {.recipe = &recipe,
+                      .format = n_formats ? formats : NULL,
+                      .n_formats = n_formats,
                       .only = o->only,
                       .quick = o->quick,
                       .seconds = o->seconds,
@@ -270,7 +274,8 @@ static bt_status open_session(session *s, bool batch, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0, "--kv-type must be f16, bf16, f32, int8 or fp8");
     bt_status status = table_open(&s->table, o, err);
     if (!status && !o->model)
-        status = bt_shape_model_new(o->shape, o->quant, o->layers, &s->shape, err);
+        status =
+            bt_shape_model_new(o->shape, o->quant ? o->quant : "q4_k_m", o->layers, &s->shape, err);
     if (!status) status = bt_measure_open(&eo, s->shape, &s->m, err);
     if (!status && !s->table.csv) {
         const bt_measure_info *i = bt_measure_about(s->m);
@@ -357,7 +362,6 @@ int main(int argc, char **argv)
 {
     options o = {.device = "auto",
                  .shape = "llama-3-8b",
-                 .quant = "q4_k_m",
                  .kv = "f16",
                  .prompt = "512",
                  .gen = "128",

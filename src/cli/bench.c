@@ -244,8 +244,10 @@ static bt_status ops_anywhere(bench *b, bt_ops_ask *ask, int32_t *skipped, bt_er
 #endif
     if (!cpu) {
         bt_status status = bt_cuda_choose(emulated ? "auto" : device, &found, &why);
-        ask->ordinal = found.ordinal;
-        if (!status) return bt_ops_run_cuda(ask, on_ops_row, b, skipped, err);
+        if (!status) {
+            ask->ordinal = found.ordinal;
+            return bt_ops_run_cuda(ask, on_ops_row, b, skipped, err);
+        }
         if (!any) return bt_err_set(err, why.code, why.sys, "%s", why.msg);
     }
 #else
@@ -261,7 +263,8 @@ static bt_status bench_ops(bench *b, bt_err *err)
     const char *name = b->o->shape ? b->o->shape : "llama-3-8b";
     const bt_shape *shape = bt_shape_find(name);
     bt_recipe recipe;
-    int32_t skipped = 0;
+    int32_t skipped = 0, formats[3], n_formats = 0;
+    if (b->o->quant && bt_quant_formats(b->o->quant, formats, &n_formats, err)) return BT_EINVAL;
     if (!shape) {
         bt_buf known = BT_BUF_INIT;
         bt_shape_names(&known);
@@ -271,6 +274,8 @@ static bt_status bench_ops(bench *b, bt_err *err)
     }
     bt_shape_recipe(shape, &recipe);
     bt_ops_ask ask = {.recipe = &recipe,
+                      .format = n_formats ? formats : NULL,
+                      .n_formats = n_formats,
                       .only = b->o->only,
                       .quick = b->o->quick,
                       .seconds = (double)b->o->seconds,

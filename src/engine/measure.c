@@ -6,6 +6,7 @@
 #include "base/pool.h"
 #include "base/rng.h"
 #include "engine/engine_internal.h"
+#include "model/model.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -79,7 +80,7 @@ bt_status bt_measure_open(const bt_engine_options *opt, const bt_shape_model *sh
     m->info.threads = opt->threads > 0 ? opt->threads : bt_cpu_count();
     m->info.step_tokens = m->engine->plan.rows_max;
     m->info.backend = backend_name(m->engine);
-    m->info.n_params = shape ? shape->n_params : 0;
+    m->info.n_params = shape ? shape->n_params : m->engine->own_model->n_params;
     snprintf(m->info.type, sizeof m->info.type, "%s", bt_kv_format_name(opt->kv_format));
     *out = m;
     return BT_OK;
@@ -230,13 +231,16 @@ void bt_measure_model_print(const bt_measure *m, const bt_measure_model_row *r,
         return;
     }
     if (head)
-        bt_buf_adds(out, "| model                          |       size | backend    | threads |  "
-                         "          test |                  t/s |\n"
-                         "| ------------------------------ | ---------: | ---------- | ------: | "
-                         "--------------: | -------------------: |\n");
-    bt_buf_addf(out, "| %-30.30s | %6.2f MiB | %-10s | %7d | %15s | %12.2f ± %5.2f |\n", i->model,
-                (double)i->weights_bytes / 1048576, i->backend, i->threads, test, r->avg_ts,
-                r->stddev_ts);
+        bt_buf_adds(out,
+                    "| model                          |       size |     params | backend    | "
+                    "threads |            test |                  t/s |\n"
+                    "| ------------------------------ | ---------: | ---------: | ---------- | "
+                    "------: | --------------: | -------------------: |\n");
+    bool big = i->weights_bytes >> 30 > 0, many = i->n_params >= 1000000000;
+    bt_buf_addf(out, "| %-30.30s | %6.2f %s | %8.2f %s | %-10s | %7d | %15s | %12.2f ± %5.2f |\n",
+                i->model, (double)i->weights_bytes / (big ? 1 << 30 : 1 << 20), big ? "GiB" : "MiB",
+                (double)i->n_params / (many ? 1e9 : 1e6), many ? "B" : "M", i->backend, i->threads,
+                test, r->avg_ts, r->stddev_ts);
 }
 
 void bt_measure_batch_print(const bt_measure *m, const bt_measure_batch_row *r,

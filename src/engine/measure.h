@@ -23,7 +23,7 @@ typedef struct bt_measure_info {
     char device[96];          // "cpu0", "cuda0 NVIDIA L4"
     char model[96], type[16]; // type: of the KV cache
     int32_t vocab, ctx, slots, threads, step_tokens;
-    uint64_t weights_bytes, kv_bytes, scratch_bytes, n_params; // n_params 0: not known
+    uint64_t weights_bytes, kv_bytes, scratch_bytes, n_params;
     bool can_park;
 } bt_measure_info;
 

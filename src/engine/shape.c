@@ -251,6 +251,17 @@ static bt_status unknown(const char *what, const char *name, void (*names)(bt_bu
     return status;
 }
 
+bt_status bt_quant_formats(const char *quant, int32_t out[static 3], int32_t *n, bt_err *err)
+{
+    const mixture *m = mixture_find(quant);
+    if (!m) return unknown("format", quant, bt_quant_names, err);
+    *n = 0;
+    out[(*n)++] = m->layer;
+    if (m->more) out[(*n)++] = BT_FORMAT_Q6_K;
+    if (m->ends != out[*n - 1]) out[(*n)++] = m->ends;
+    return BT_OK;
+}
+
 bt_status bt_shape_model_new(const char *shape, const char *quant, int32_t layers,
                              bt_shape_model **out, bt_err *err)
 {

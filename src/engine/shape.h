@@ -31,6 +31,8 @@ typedef struct bt_shape {
 const bt_shape *bt_shape_find(const char *name); // NULL: unknown
 void bt_shape_names(bt_buf *out);                // appends "tiny, qwen2.5-0.5b, ..."
 void bt_quant_names(bt_buf *out);                // what quant may be
+/* The formats of such a model's matrices, the layers' first. BT_EINVAL names what is known. */
+bt_status bt_quant_formats(const char *quant, int32_t out[static 3], int32_t *n, bt_err *err);
 void bt_shape_recipe(const bt_shape *s, bt_recipe *out);
 
 typedef struct bt_shape_model {

@@ -39,6 +39,9 @@ def test_kernels_beside_their_bounds():
     for x in rows:
         assert float(x["us"]) > 0 and x["result"] != "WRONG"
         assert (float(x["bound_us"]) > 0) == (x["result"] == "ok")
+    some = bench("ops", "--shape", "tiny", "--quick", "--quant", "q4_k_m", "--only", "ge", "-o", "csv")
+    rows = list(csv.DictReader(some.stdout.splitlines()))
+    assert {x["format"] for x in rows if x["kernel"] in ("gemv", "gemm")} == {"Q4_K", "Q6_K"}
     only = bench("ops", "--shape", "tiny", "--quick", "--only", "norm", "-o", "jsonl")
     assert {json.loads(line)["kernel"] for line in only.stdout.splitlines()} >= {"norm"}
     assert "gemv" not in only.stdout
@@ -48,6 +51,8 @@ def test_refusals_say_what_is_known():
     r = bench("model", "--shape", "gpt-9")
     assert r.returncode == 2 and "llama-3-8b" in r.stderr
     r = bench("model", "--shape", "tiny", "--quant", "q9")
+    assert r.returncode == 2 and "q4_k_m" in r.stderr
+    r = bench("ops", "--shape", "tiny", "--quant", "q9")
     assert r.returncode == 2 and "q4_k_m" in r.stderr
     r = bench("residency", "--shape", "tiny")
     assert r.returncode == 1 and "cannot be parked" in r.stderr

@@ -171,6 +171,8 @@ typedef struct bt_backend {
     bt_status (*wake)(bt_device *dev, bt_load_progress progress, void *ud, bt_residency *out,
                       bt_err *err);
     const char *(*label)(const bt_device *dev); // "cpu0", "cuda0 NVIDIA L4"
+    /* What its driver calls it in any process ("GPU-..."); NULL: it has none. */
+    const char *(*driver_id)(const bt_device *dev);
 
     /* Copies the logits of output row i of the last step, [recipe.vocab]; for tests and tools. */
     bt_status (*logits)(bt_device *dev, int32_t i, float *dst, bt_err *err);

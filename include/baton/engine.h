@@ -150,6 +150,7 @@ typedef struct bt_engine_event {
             uint64_t weights_bytes, kv_bytes, scratch_bytes;
             uint64_t boot;
             const char *device;                              // "cpu0"
+            const char *device_id;                           // bt_backend.driver_id, or ""
             const char *name;                                // model name
             int32_t eos;                                     // the first of the end-of-sequence set
             bool can_park;                                   // residency level 1 exists here

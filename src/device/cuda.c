@@ -21,12 +21,12 @@ bt_status bt__cuda_check(bt_device *d, cudaError_t code, const char *doing, bt_e
     return bt__cuda_status(code, doing, err);
 }
 
-/* What launchers ask of the device. The planner asks before there is one, and hundreds of times:
- * the last answer is kept. */
-static bt_status props_of(int32_t ordinal, bt_cuda_props *out, bt_err *err)
+/* What launchers ask of the device, and its name. The planner asks before there is one, and
+ * hundreds of times: the last answer is kept. */
+static bt_status found_of(int32_t ordinal, bt_cuda_found *out, bt_err *err)
 {
     static _Thread_local int32_t known = -1;
-    static _Thread_local bt_cuda_props kept;
+    static _Thread_local bt_cuda_found kept;
     if (ordinal == known) {
         *out = kept;
         return BT_OK;
@@ -41,7 +41,7 @@ static bt_status props_of(int32_t ordinal, bt_cuda_props *out, bt_err *err)
     if (!found[ordinal].usable)
         return bt_err_set(err, BT_ENODEVICE, 0, "cuda:%d cannot be used: %s", ordinal,
                           found[ordinal].why_not);
-    *out = kept = found[ordinal].props;
+    *out = kept = found[ordinal];
     known = ordinal;
     return BT_OK;
 }
@@ -136,8 +136,12 @@ bt_status bt__cuda_take_memory(bt_device *d, bt_err *err)
 
 static bt_status open_inner(bt_device *d, bt_load_progress progress, void *ud, bt_err *err)
 {
-    bt_status rc = props_of(d->plan.ordinal, &d->props, err);
-    if (!rc && !bt__cuda_can(d->recipe, d->weights, &d->plan, &d->props, err))
+    bt_cuda_found found;
+    bt_status rc = found_of(d->plan.ordinal, &found, err);
+    if (rc) return rc;
+    d->props = found.props;
+    snprintf(d->driver_id, sizeof d->driver_id, "%s", found.uuid[0] ? found.uuid : found.pci);
+    if (!bt__cuda_can(d->recipe, d->weights, &d->plan, &d->props, err))
         rc = err ? err->code : BT_EUNSUPPORTED;
     if (rc) return rc;
     snprintf(d->label, sizeof d->label, "cuda%d %s", d->plan.ordinal, d->props.name);
@@ -182,9 +186,9 @@ static void cuda_bytes(const bt_recipe *recipe, const bt_weights *weights,
                        uint64_t *scratch_bytes)
 {
     cuda_layout l;
-    bt_cuda_props props;
-    if (props_of(plan->ordinal, &props, NULL)) props = (bt_cuda_props){.sm = 80, .n_sm = 108};
-    bt__cuda_layout_make(recipe, weights, plan, &props, &l);
+    bt_cuda_found f;
+    if (found_of(plan->ordinal, &f, NULL)) f.props = (bt_cuda_props){.sm = 80, .n_sm = 108};
+    bt__cuda_layout_make(recipe, weights, plan, &f.props, &l);
     *weights_bytes = l.segment_bytes[SEG_WEIGHTS];
     *kv_bytes = l.segment_bytes[SEG_KV];
     *scratch_bytes = l.segment_bytes[SEG_SCRATCH];
@@ -193,6 +197,11 @@ static void cuda_bytes(const bt_recipe *recipe, const bt_weights *weights,
 static const char *cuda_label(const bt_device *d)
 {
     return d->label;
+}
+
+static const char *cuda_driver_id(const bt_device *d)
+{
+    return d->driver_id;
 }
 
 const bt_backend bt_backend_cuda = {
@@ -217,5 +226,6 @@ const bt_backend bt_backend_cuda = {
     .park = bt__cuda_park,
     .wake = bt__cuda_wake,
     .label = cuda_label,
+    .driver_id = cuda_driver_id,
     .logits = bt__cuda_logits,
 };

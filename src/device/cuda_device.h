@@ -94,6 +94,7 @@ struct bt_device {
     bt_device_plan plan;
     bt_cuda_props props;
     char label[96];
+    char driver_id[48];
     cuda_layout at;
     bt_cuda_memory memory;
     cuda_weights w;

@@ -91,6 +91,7 @@ static void emit_ready(bt_engine *e, const bt_engine_parts *parts)
     ev.u.ready.scratch_bytes = scratch;
     ev.u.ready.boot = e->books.boot;
     ev.u.ready.device = e->backend->label ? e->backend->label(e->dev) : e->backend->name;
+    ev.u.ready.device_id = e->backend->driver_id ? e->backend->driver_id(e->dev) : "";
     ev.u.ready.name = parts->name ? parts->name : "";
     ev.u.ready.can_park = e->backend->park != NULL;
     ev.u.ready.eos = n_eos > 0 ? eos[0] : -1;

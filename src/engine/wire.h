@@ -68,7 +68,7 @@ typedef struct bt_wire_storage {
     int32_t top_token[BT_WIRE_TOKENS_MAX][BT_TOP_LOGPROBS_MAX];
     float top_logprob[BT_WIRE_TOKENS_MAX][BT_TOP_LOGPROBS_MAX];
     bt_step_share share[BT_WIRE_SHARES_MAX];
-    char name[2][BT_WIRE_NAME_MAX + 1];
+    char name[3][BT_WIRE_NAME_MAX + 1];
     char message[512];
 } bt_wire_storage;
 

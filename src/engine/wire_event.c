@@ -162,6 +162,7 @@ static void put_ready(bt_buf *b, const bt_engine_event *ev)
     bt_put_f32(b, ev->u.ready.prefill_us_per_token);
     bt_put_f32(b, ev->u.ready.decode_us_per_token);
     put_text(b, ev->u.ready.device, BT_WIRE_NAME_MAX);
+    put_text(b, ev->u.ready.device_id, BT_WIRE_NAME_MAX);
     put_text(b, ev->u.ready.name, BT_WIRE_NAME_MAX);
 }
 
@@ -184,7 +185,8 @@ static void get_ready(bt_rd *r, bt_wire_storage *st, bt_engine_event *ev)
     if (!isfinite(ev->u.ready.prefill_us_per_token) || !isfinite(ev->u.ready.decode_us_per_token))
         r->ok = false;
     ev->u.ready.device = get_text(r, st->name[0], BT_WIRE_NAME_MAX);
-    ev->u.ready.name = get_text(r, st->name[1], BT_WIRE_NAME_MAX);
+    ev->u.ready.device_id = get_text(r, st->name[1], BT_WIRE_NAME_MAX);
+    ev->u.ready.name = get_text(r, st->name[2], BT_WIRE_NAME_MAX);
     if (ev->u.ready.eos < -1 || ev->u.ready.page_tokens < 1) r->ok = false;
 }
 

@@ -75,6 +75,13 @@ typedef struct bt_book {
 } bt_book;
 
 /* ---- the engine process and its socket */
+/* What a device's memory was when the engine was ready, so that its return can be seen. */
+typedef struct bt_held {
+    char device_id[64];
+    uint64_t used_bytes; // of the device by everybody; 0 = nobody could tell
+    uint64_t bytes;      // of that what the engine took for weights, KV and scratch
+} bt_held;
+
 typedef struct bt_link {
     pthread_t thread;
     pthread_mutex_t tx_mu;
@@ -84,6 +91,7 @@ typedef struct bt_link {
     int64_t busy_ns; // link thread: when there was last a request
     pid_t pid;       // link thread
     bool fatal;      // link thread: the engine has said why it cannot go on
+    bt_held held;    // link thread: device memory of the engine, as the driver told it
     pthread_mutex_t usage_mu;
     bt_usage *usage;    // guarded by usage_mu; owned: the current engine's crash file
     uint64_t boot;      // guarded by usage_mu: its id
@@ -164,7 +172,8 @@ void bt__link_wake(bt_front *f);                   // or to take it again
 void bt__link_down_settled(bt_front *f, uint64_t boot); // a dead engine's books are closed
 
 /* ---- residency.c */
-void bt__residency_told(bt_front *f, const bt_engine_event *ev); // Thread: link
+void bt__residency_ready(bt_front *f, const bt_engine_event *ev); // Thread: link
+void bt__residency_told(bt_front *f, const bt_engine_event *ev);  // Thread: link
 void bt__residency_idle(bt_front *f);   // parks after the idle time. Thread: link, each second
 void bt__residency_needed(bt_front *f); // a request was accepted: nobody sleeps now
 void bt__residency_admits_no_more(bt_front *f); // Thread: sched, after ENGINE_PARKED

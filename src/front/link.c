@@ -179,6 +179,7 @@ static void on_ready(bt_front *f, const bt_engine_event *ev)
     snprintf(f->state.device, sizeof f->state.device, "%s", ev->u.ready.device);
     pthread_mutex_unlock(&f->state_mu);
     f->link.busy_ns = bt_now_ns(); // idle time begins now
+    bt__residency_ready(f, ev);
     bt__front_event(f, &up);
     bt__front_say(f, true, "");
     bt_log(BT_LOG_INFO, "engine.ready",

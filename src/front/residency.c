@@ -9,15 +9,21 @@
  *
  * Going to sleep is in three steps, so that no request is lost on the way: the scheduler is told
  * to admit nothing (ENGINE_PARKED); when nothing runs any more, the scheduler's thread asks the
- * engine to end; when it has ended, the link thread sleeps instead of starting another.
+ * engine to end; when it has ended, the link thread sleeps instead of starting another. Then the
+ * driver is asked whether the memory has come back.
  * Thread: any, unless said otherwise. */
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "device/nvml.h"
 #include "front/internal.h"
+#include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <unistd.h>
 
 static const int64_t look_ms = 1000;
+static const int64_t return_ns = 3000000000, return_look_ns = 50000000;
 
 static bool has_requests(bt_front *f)
 {
@@ -95,6 +101,17 @@ bt_status bt_front_engine_wake(bt_front *f, bt_err *err)
     return BT_OK;
 }
 
+void bt__residency_ready(bt_front *f, const bt_engine_event *ev)
+{
+    bt_held *h = &f->link.held;
+    bt_nvml_memory m = {0};
+    snprintf(h->device_id, sizeof h->device_id, "%s", ev->u.ready.device_id);
+    h->bytes = ev->u.ready.weights_bytes + ev->u.ready.kv_bytes + ev->u.ready.scratch_bytes;
+    h->used_bytes = 0;
+    if (h->device_id[0] && bt_nvml_memory_read(h->device_id, &m, NULL) == BT_OK)
+        h->used_bytes = m.used_bytes;
+}
+
 void bt__residency_told(bt_front *f, const bt_engine_event *ev)
 {
     pthread_mutex_lock(&f->state_mu);
@@ -135,13 +152,47 @@ bool bt__residency_stopping(bt_front *f)
     return atomic_load(&f->sleep) == BT_SLEEP_STOPPING;
 }
 
+static bool sleeps_on(bt_front *f)
+{
+    return !atomic_load(&f->stopping) && !atomic_load(&f->wake_wanted) && !has_requests(f);
+}
+
+/* Says whether what the ended engine held is the device's again, as its driver counts. */
+static void watch_return(bt_front *f)
+{
+    const bt_held *h = &f->link.held;
+    bt_nvml_memory m;
+    int64_t until = bt_now_ns() + return_ns;
+    if (h->used_bytes == 0) return;
+    /* An eighth is left to what others on the device take meanwhile. */
+    uint64_t most = h->used_bytes - BT_MIN(h->bytes - h->bytes / 8, h->used_bytes);
+    do {
+        if (bt_nvml_memory_read(h->device_id, &m, NULL)) return;
+        pthread_mutex_lock(&f->state_mu);
+        f->state.device_free_bytes = m.free_bytes;
+        pthread_mutex_unlock(&f->state_mu);
+        if (m.used_bytes <= most) {
+            bt_log(BT_LOG_INFO, "engine.memory_returned",
+                   "used_bytes=%" PRIu64 " when_ready=%" PRIu64, m.used_bytes, h->used_bytes);
+            return;
+        }
+        bt_sleep_ns(return_look_ns);
+    } while (sleeps_on(f) && bt_now_ns() < until);
+    if (sleeps_on(f))
+        bt_log(BT_LOG_WARN, "engine.memory_not_returned",
+               "used_bytes=%" PRIu64 " when_ready=%" PRIu64 " held=%" PRIu64
+               " see=\"nvidia-smi: another process may have taken it\"",
+               m.used_bytes, h->used_bytes, h->bytes);
+}
+
 void bt__residency_sleep(bt_front *f)
 {
     uint64_t count;
     set_level(f, 2);
     bt__front_say(f, true, ""); // requests are welcome: they wake it
     bt_log(BT_LOG_INFO, "engine.asleep", "until=\"a request or the owner wakes it\"");
-    while (!atomic_load(&f->stopping) && !atomic_load(&f->wake_wanted) && !has_requests(f)) {
+    watch_return(f);
+    while (sleeps_on(f)) {
         struct pollfd p = {.fd = f->link.wake_fd, .events = POLLIN};
         if (poll(&p, 1, (int)look_ms) > 0 && read(f->link.wake_fd, &count, sizeof count) < 0) break;
     }

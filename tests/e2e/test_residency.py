@@ -3,6 +3,9 @@
 
 import concurrent.futures
 import os
+import re
+import subprocess
+import threading
 import time
 
 import httpx
@@ -103,6 +106,37 @@ def test_a_streaming_client_sees_the_wait(server):
             assert r.status_code == 200
             lines = [line for line in r.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
+
+
+@pytest.mark.skipif(not EMULATED, reason="needs a device with memory of its own")
+@pytest.mark.parametrize("returns", (True, False))
+def test_the_driver_is_asked_whether_memory_came_back(tmp_path, returns):
+    doctor = subprocess.run([BIN, "doctor"], capture_output=True, text=True, check=False)
+    device = re.search(r"GPU-[0-9a-f-]{36}", doctor.stdout + doctor.stderr).group()
+    driver = tmp_path / "nvml"
+
+    def used(gib):
+        (tmp_path / "new").write_text(f"{device} {16 << 30} {(16 - gib) << 30} {gib << 30}\n")
+        (tmp_path / "new").rename(driver)
+
+    used(5)
+    library = BIN.parent / "fake-nvml"
+    s = Server(tmp_path / "d", DEVICE, env={"LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(driver)})
+    try:
+        text_of(s.complete())
+        if returns:
+            threading.Timer(0.3, used, [4]).start()
+        ask(s, "park", level=2)
+        wait_state(s, "asleep")
+        word = "engine.memory_returned" if returns else "engine.memory_not_returned"
+        deadline = time.time() + 10 * SLOW
+        while word not in s.log and time.time() < deadline:
+            time.sleep(0.05)
+        assert word in s.log
+        assert engine(s)["device_free_bytes"] == (12 if returns else 11) << 30
+        text_of(s.complete())  # and it wakes
+    finally:
+        s.stop()
 
 
 def test_busy_is_not_parked(server):

@@ -364,6 +364,7 @@ static void life_events(void)
     ev.u.ready.scratch_bytes = 6;
     ev.u.ready.boot = 777;
     ev.u.ready.device = "cpu0";
+    ev.u.ready.device_id = "GPU-1";
     ev.u.ready.name = name; // longer than fits: cut, not refused
     ev.u.ready.eos = -1;
     ev.u.ready.prefill_us_per_token = 1.5f;
@@ -374,6 +375,7 @@ static void life_events(void)
           got.u.ready.rows_max == 512);
     CHECK(got.u.ready.weights_bytes == 1ull << 33 && got.u.ready.boot == 777);
     CHECK_STR(got.u.ready.device, "cpu0");
+    CHECK_STR(got.u.ready.device_id, "GPU-1");
     CHECK_INT(strlen(got.u.ready.name), BT_WIRE_NAME_MAX);
     CHECK(got.u.ready.eos == -1 && got.u.ready.prefill_us_per_token == 1.5f);
     ev = (bt_engine_event){.type = BT_EE_LOAD};

@@ -3,6 +3,19 @@
 #include "base/mem.h"
 #include <string.h>
 
+/* The last n < 8 bytes as a word, the first of them lowest: most keys are no longer than this. */
+static uint64_t tail_of(const unsigned char *p, size_t n)
+{
+    if (n >= 4) {
+        uint32_t first, last; // they overlap
+        memcpy(&first, p, 4);
+        memcpy(&last, p + n - 4, 4);
+        return first | (uint64_t)last << 8 * (n - 4);
+    }
+    if (n == 0) return 0;
+    return p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
+}
+
 uint64_t bt_hash(const void *data, size_t len, uint64_t seed)
 {
     const unsigned char *p = data;
@@ -13,8 +26,7 @@ uint64_t bt_hash(const void *data, size_t len, uint64_t seed)
         h = (h ^ bt_hash_u64(w)) * 0x9FB21C651E98DF25u;
         h ^= h >> 29;
     }
-    uint64_t tail = 0;
-    if (len) memcpy(&tail, p, len);
+    uint64_t tail = tail_of(p, len);
     return bt_hash_u64(h ^ (tail + 0xD6E8FEB86659FD93u));
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/json_read.h"
 #include "base/utf8.h"
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,12 +36,32 @@ bool bt_json_fail(bt_json_reader *r, const char *why)
     return false;
 }
 
+/* The index of the lowest byte of w that is not 0. */
+static size_t low_byte(uint64_t w)
+{
+    return (size_t)__builtin_ctzll(w) / 8;
+}
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is a word's lowest");
+
+/* How many spaces s begins with at least. */
+static size_t count_spaces(const char *s, size_t n)
+{
+    size_t i = 0;
+    for (uint64_t w; n - i >= 8; i += 8) {
+        memcpy(&w, s + i, 8);
+        w ^= UINT64_MAX / 255 * ' ';
+        if (w) return i + low_byte(w);
+    }
+    return i;
+}
+
+/* Files are often indented: behind a line end, spaces go eight at a time. */
 static void skip_space(bt_json_reader *r)
 {
-    while (r->at < r->n) {
+    for (; r->at < r->n; r->at++) {
         char c = r->s[r->at];
         if (c != ' ' && c != '\n' && c != '\r' && c != '\t') break;
-        r->at++;
+        if (c == '\n') r->at += count_spaces(r->s + r->at + 1, r->n - r->at - 1);
     }
 }
 
@@ -188,20 +209,31 @@ static uint64_t odd_bytes(uint64_t w)
     return odd & tops; // false alarms only above a true one, and bytes are looked at again
 }
 
+/* How many bytes from p on are plain ASCII at least. */
+static size_t plain_bytes(const unsigned char *p, size_t n)
+{
+    size_t i = 0;
+    for (uint64_t w; n - i >= 8; i += 8) {
+        memcpy(&w, p + i, 8);
+        uint64_t odd = odd_bytes(w);
+        if (odd) return i + low_byte(odd);
+    }
+    return i;
+}
+
 /* Moves over characters that stand for themselves. */
 static bool plain_run(bt_json_reader *r)
 {
     const unsigned char *p = (const unsigned char *)r->s;
     size_t from = r->at;
     bool ascii = true;
-    for (; r->at < r->n && p[r->at] != '"' && p[r->at] != '\\'; r->at++) {
-        uint64_t w;
-        if (r->n - r->at >= 8 && (memcpy(&w, p + r->at, 8), odd_bytes(w) == 0)) {
-            r->at += 7;
-            continue;
-        }
+    while (r->at < r->n) {
+        r->at += plain_bytes(p + r->at, r->n - r->at);
+        if (r->at == r->n || p[r->at] == '"' || p[r->at] == '\\') break;
         if (p[r->at] < 0x20) return bt_json_fail(r, "a string holds a raw control character");
         ascii = ascii && p[r->at] < 0x80;
+        do r->at++;
+        while (r->at < r->n && p[r->at] >= 0x80);
     }
     if (r->at >= r->n) return bt_json_fail(r, "a string does not end");
     if (ascii || bt_utf8_valid_prefix(r->s + from, r->at - from) == r->at - from) return true;

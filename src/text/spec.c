@@ -169,26 +169,30 @@ bt_str bt_spec_text(const bt_spec *s, int32_t id)
     return (bt_str){p->n ? s->text.data + p->at : "", p->n};
 }
 
-/* The slot of this spelling, or the free one where it would go. */
-static size_t slot_of(const bt_spec *s, const char *text, size_t n, uint32_t *tag)
+/* The slot of this spelling, or the free one where it would go. Most spellings are short and are
+ * in the slot itself, which saves looking elsewhere. */
+static size_t slot_of(const bt_spec *s, const char *text, size_t n, uint64_t *key)
 {
     uint64_t hash = bt_hash(text, n, 0);
-    *tag = (uint32_t)(hash >> 32);
+    bool here = n <= sizeof *key;
+    *key = here ? 0 : hash >> 32 << 32;
+    if (here) memcpy(key, text, n);
     size_t i = (size_t)hash & s->mask;
     for (; s->slot[i].id >= 0; i = (i + 1) & s->mask) {
         const struct bt_spec_slot *x = &s->slot[i];
-        if (x->tag == *tag && x->n == n && memcmp(s->text.data + x->at, text, n) == 0) break;
+        if (x->n != n || (here ? x->key : x->key >> 32 << 32) != *key) continue;
+        if (here || memcmp(s->text.data + (uint32_t)x->key, text, n) == 0) break;
     }
     return i;
 }
 
 static void index_piece(bt_spec *s, int32_t id)
 {
-    uint32_t tag;
+    uint64_t key;
     bt_str text = bt_spec_text(s, id);
-    size_t i = slot_of(s, text.s, text.n, &tag);
-    if (s->slot[i].id < 0)
-        s->slot[i] = (struct bt_spec_slot){tag, s->piece[id].at, s->piece[id].n, id};
+    size_t i = slot_of(s, text.s, text.n, &key);
+    if (text.n > sizeof key) key |= s->piece[id].at;
+    if (s->slot[i].id < 0) s->slot[i] = (struct bt_spec_slot){key, (uint32_t)text.n, id};
 }
 
 bool bt_spec_index(bt_spec *s)
@@ -216,9 +220,9 @@ bool bt_spec_index_from(bt_spec *s, size_t first)
 
 int32_t bt_spec_find(const bt_spec *s, const char *text, size_t n)
 {
-    uint32_t tag;
+    uint64_t key;
     BT_ASSERT(s->slot);
-    return s->slot[slot_of(s, text, n, &tag)].id;
+    return s->slot[slot_of(s, text, n, &key)].id;
 }
 
 static int hex_digit(char c)

@@ -49,12 +49,12 @@ typedef enum bt_split_behavior {
 } bt_split_behavior;
 
 typedef enum bt_split_kind {
-    BT_SPLIT_PATTERN,    // pattern, regex, behavior, invert
-    BT_SPLIT_BYTE_LEVEL, // add_space, use_regex; then bytes spelled as printable characters
-    BT_SPLIT_METASPACE,  // pattern: the replacement; scheme, split
-    BT_SPLIT_WHITESPACE, // white space removed
-    BT_SPLIT_WORDS,      // "Whitespace": words, and runs of what is neither word nor white space
-    BT_SPLIT_BERT,       // white space removed, punctuation alone
+    BT_SPLIT_PATTERN,     // pattern, regex, behavior, invert
+    BT_SPLIT_BYTE_LEVEL,  // add_space, use_regex; then bytes spelled as printable characters
+    BT_SPLIT_METASPACE,   // pattern: the replacement; scheme, split
+    BT_SPLIT_WHITESPACE,  // white space removed
+    BT_SPLIT_WORDS,       // "Whitespace": words, and runs of what is neither word nor white space
+    BT_SPLIT_BERT,        // white space removed, punctuation alone
     BT_SPLIT_PUNCTUATION, // behavior
     BT_SPLIT_DIGITS,      // behavior: isolated or contiguous
     BT_SPLIT_CHAR,        // pattern: one character, removed
@@ -137,8 +137,9 @@ struct bt_spec {
 
     /* Private: spelling -> id, and where strings live. */
     struct bt_spec_slot {
-        uint32_t tag, at, n; // the piece's own place and length, to save looking there
-        int32_t id;          // -1: free
+        uint64_t key; // up to 8 bytes: they themselves; else a part of the hash << 32 | place
+        uint32_t n;
+        int32_t id; // -1: free
     } * slot;
     size_t mask;
     bt_arena arena;

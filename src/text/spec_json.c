@@ -52,7 +52,7 @@ static struct bt__field *field_slot(bt__fields *f, const char *name, size_t n)
     return slot;
 }
 
-bool bt__fields_from(bt__fields *f, bt__jload *l, bt_json_reader *r)
+bool bt__fields_from(bt__fields *f, bt__jload *l, bt_json_reader *r, bt__take_fn take, void *ud)
 {
     const char *key;
     size_t n;
@@ -61,6 +61,9 @@ bool bt__fields_from(bt__fields *f, bt__jload *l, bt_json_reader *r)
     bool ok = bt_json_enter(r, '{');
     while (ok && bt_json_next_key(r, &key, &n)) {
         bt_str value = {0};
+        bool taken = false;
+        if (take) ok = take(ud, f, (bt_str){key, n}, r, &taken);
+        if (!ok || taken) continue;
         struct bt__field *slot = field_slot(f, key, n);
         ok = bt_json_span(r, &value.s, &value.n);
         if (slot) slot->value = value;
@@ -72,17 +75,27 @@ bool bt__fields_read(bt__fields *f, bt__jload *l, bt_str object)
 {
     bt_json_reader r;
     bt__jreader(l, &r, object);
-    bool ok = bt__fields_from(f, l, &r) ? true : bt__jfail_reader(l, &r);
+    bool ok = bt__fields_from(f, l, &r, NULL, NULL) ? true : bt__jfail_reader(l, &r);
     bt_json_reader_release(&r);
     return ok && !l->status;
 }
 
-const bt_str *bt__field_find(const bt__fields *f, const char *name)
+static const bt_str *field_value(const bt__fields *f, const char *name)
 {
     for (size_t i = 0; i < f->n; i++)
-        if (strcmp(f->field[i].name, name) == 0)
-            return bt_str_is(f->field[i].value, "null") ? NULL : &f->field[i].value;
+        if (strcmp(f->field[i].name, name) == 0) return &f->field[i].value;
     return NULL;
+}
+
+const bt_str *bt__field_find(const bt__fields *f, const char *name)
+{
+    const bt_str *value = field_value(f, name);
+    return value && !bt_str_is(*value, "null") ? value : NULL;
+}
+
+bool bt__field_given(const bt__fields *f, const char *name)
+{
+    return field_value(f, name) != NULL;
 }
 
 bt_json_kind bt__field_kind(const bt__fields *f, const char *name)

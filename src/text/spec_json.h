@@ -37,14 +37,18 @@ bool bt__jmemory(bt__jload *l);
 void bt__jreader(const bt__jload *l, bt_json_reader *r, bt_str span);
 
 bool bt__fields_read(bt__fields *f, bt__jload *l, bt_str object);
-/* The same from where a reader of the whole file stands; its faults are the caller's to report. */
-bool bt__fields_from(bt__fields *f, bt__jload *l, bt_json_reader *r);
+/* The same from where a reader of the whole file stands; its faults are the caller's to report.
+ * take (or NULL) is asked first about each member and may read its value from r: *taken. */
+typedef bool (*bt__take_fn)(void *ud, const bt__fields *f, bt_str name, bt_json_reader *r,
+                            bool *taken);
+bool bt__fields_from(bt__fields *f, bt__jload *l, bt_json_reader *r, bt__take_fn take, void *ud);
 /* NULL if absent or null. */
 const bt_str *bt__field_find(const bt__fields *f, const char *name);
 /* Absent or null: *out stays as it is. The text is copied into the description. */
 bool bt__field_text(const bt__fields *f, const char *name, bt_str *out);
 bool bt__field_bool(const bt__fields *f, const char *name, bool *out);
 bool bt__field_int(const bt__fields *f, const char *name, int64_t min, int64_t max, int64_t *out);
+bool bt__field_given(const bt__fields *f, const char *name);        // present, if only as null
 bt_json_kind bt__field_kind(const bt__fields *f, const char *name); // BT_JSON_NULL if absent
 /* Calls fn for each element of an array; absent or null: none. */
 typedef bool (*bt__element_fn)(bt__jload *l, void *ud, size_t i, bt_str element);

@@ -10,13 +10,16 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char affix[] = "continuing_subword_prefix";
+
 /* The parts that are read when the model is known. */
 typedef struct parts {
     bt__jload l;
     bt_str added, normalizer, pre_tokenizer, post_processor, decoder;
     bt__fields model; // n == 0: none was met
-    bt_str merges;    // of the model
-    bool has_scores, has_merges;
+    bt_str merges;    // of the model, where they are not read yet
+    int32_t merged;   // what the merge before makes
+    bool has_vocab, has_scores, has_merges;
 } parts;
 
 /* ---- Vocabulary. */
@@ -71,6 +74,18 @@ static bool read_scored(parts *p, bt_json_reader *r)
 
 /* ---- Merges. */
 
+/* The piece that a merge makes: mostly that of the merge before, or the next one. */
+static int32_t find_merged(parts *p, const char *text, size_t n)
+{
+    const bt_spec *s = p->l.s;
+    for (int32_t id = p->merged; id <= p->merged + 1; id++) {
+        if (id < 0 || (size_t)id >= s->n_pieces || !s->piece[id].kind) continue;
+        bt_str piece = bt_spec_text(s, id);
+        if (piece.n == n && memcmp(piece.s, text, n) == 0) return id;
+    }
+    return bt_spec_find(s, text, n);
+}
+
 static bool store_merge(parts *p, size_t i, bt_str left, bt_str right)
 {
     bt_spec *s = p->l.s;
@@ -81,10 +96,11 @@ static bool store_merge(parts *p, size_t i, bt_str left, bt_str right)
     memcpy(both, left.s, left.n);
     memcpy(both + left.n, right.s + skip, right.n - skip);
     int32_t a = bt_spec_find(s, left.s, left.n), b = bt_spec_find(s, right.s, right.n);
-    int32_t c = bt_spec_find(s, both, left.n + right.n - skip);
+    int32_t c = find_merged(p, both, left.n + right.n - skip);
     if (a < 0 || b < 0 || c < 0)
         return bt__jfail(&p->l, BT_EFORMAT, "merge %zu names a piece that is not in the vocabulary",
                          i);
+    p->merged = c;
     return bt_spec_add_merge(s, a, b, c) ? true : bt__jmemory(&p->l);
 }
 
@@ -108,13 +124,21 @@ static bool read_merge(parts *p, bt_json_reader *r, size_t i)
     return bt_json_next_item(r) ? bt_json_fail(r, "a merge is not of two pieces") : true;
 }
 
-static bool read_merges(parts *p)
+static bool read_merges(parts *p, bt_json_reader *r)
+{
+    p->has_merges = true;
+    if (!bt_json_enter(r, '[')) return false;
+    for (size_t i = 0; bt_json_next_item(r); i++)
+        if (!read_merge(p, r, i)) return false;
+    return true;
+}
+
+static bool read_kept_merges(parts *p)
 {
     bt_json_reader r;
-    if (!p->merges.s) return true;
+    if (p->has_merges || !p->merges.s) return true;
     bt__jreader(&p->l, &r, p->merges);
-    bool ok = bt_json_enter(&r, '[');
-    for (size_t i = 0; ok && bt_json_next_item(&r); i++) ok = read_merge(p, &r, i);
+    bool ok = read_merges(p, &r);
     if (bt_json_reader_why(&r, NULL)) ok = bt__jfail_reader(&p->l, &r);
     bt_json_reader_release(&r);
     return ok;
@@ -122,16 +146,32 @@ static bool read_merges(parts *p)
 
 /* ---- The model. */
 
-static bool read_vocab_member(parts *p, bt_str vocab)
+static bool read_vocab_member(parts *p, bt_json_reader *r)
 {
-    bt_json_reader r;
-    bt__jreader(&p->l, &r, vocab);
-    bool ok = bt_json_peek(&r) == BT_JSON_ARRAY ? read_scored(p, &r) : read_vocabulary(p, &r);
-    if (bt_json_reader_why(&r, NULL)) ok = bt__jfail_reader(&p->l, &r);
-    bt_json_reader_release(&r);
-    if (!ok || p->l.status) return false;
+    p->has_vocab = true;
+    bool ok = bt_json_peek(r) == BT_JSON_ARRAY ? read_scored(p, r) : read_vocabulary(p, r);
+    if (!ok || bt_json_reader_why(r, NULL)) return false;
     if (p->l.s->n_pieces == 0) return bt__jfail(&p->l, BT_EFORMAT, "the vocabulary is empty");
     return bt_spec_index(p->l.s) ? true : bt__jmemory(&p->l);
+}
+
+/* The large members are read where they stand. Merges only where what they need was met: as the
+ * library writes files, they come last. */
+static bool take_member(void *ud, const bt__fields *f, bt_str name, bt_json_reader *r, bool *taken)
+{
+    parts *p = ud;
+    bt_json_kind kind = bt_json_peek(r);
+    bt_str type = {0};
+    if (kind != BT_JSON_OBJECT && kind != BT_JSON_ARRAY) return true;
+    if (bt_str_is(name, "vocab")) {
+        *taken = true;
+        return read_vocab_member(p, r);
+    }
+    if (!bt_str_is(name, "merges") || !p->has_vocab || !bt__field_given(f, affix)) return true;
+    if (!bt__field_text(f, "type", &type) || !bt__field_text(f, affix, &p->l.s->subword_prefix))
+        return false;
+    *taken = bt_str_is(type, "BPE");
+    return *taken ? read_merges(p, r) : true;
 }
 
 /* What kind of model it is; old files do not say. */
@@ -143,8 +183,7 @@ static bool read_kind(parts *p, const bt__fields *f)
     if (!type.s)
         s->kind = p->has_scores ? BT_VOCAB_UNIGRAM
                   : p->merges.s ? BT_VOCAB_BPE
-                  : bt__field_find(f, "continuing_subword_prefix") ||
-                          bt__field_find(f, "max_input_chars_per_word")
+                  : bt__field_find(f, affix) || bt__field_find(f, "max_input_chars_per_word")
                       ? BT_VOCAB_WORDPIECE
                       : BT_VOCAB_WORDLEVEL;
     else if (bt_str_is(type, "BPE"))
@@ -187,13 +226,13 @@ static bool read_model(parts *p)
     bt_spec *s = p->l.s;
     int64_t max_chars = 100;
     if (f->n == 0) return bt__jfail(&p->l, BT_EFORMAT, "there is no 'model'");
-    const bt_str *vocab = bt__field_find(f, "vocab"), *merges = bt__field_find(f, "merges");
-    if (!vocab) return bt__jfail(&p->l, BT_EFORMAT, "the model has no 'vocab'");
+    const bt_str *merges = bt__field_find(f, "merges");
+    if (!p->has_vocab) return bt__jfail(&p->l, BT_EFORMAT, "the model has no 'vocab'");
     if (merges) p->merges = *merges;
-    if (!read_vocab_member(p, *vocab) || !read_kind(p, f) || !read_unk(p, f)) return false;
+    if (!read_kind(p, f) || !read_unk(p, f)) return false;
     bt_str default_prefix = {"##", 2};
     if (s->kind == BT_VOCAB_WORDPIECE) s->subword_prefix = default_prefix;
-    if (!bt__field_text(f, "continuing_subword_prefix", &s->subword_prefix) ||
+    if (!bt__field_text(f, affix, &s->subword_prefix) ||
         !bt__field_text(f, "end_of_word_suffix", &s->word_suffix) ||
         !bt__field_bool(f, "fuse_unk", &s->fuse_unk) ||
         !bt__field_bool(f, "byte_fallback", &s->byte_fallback) ||
@@ -201,7 +240,7 @@ static bool read_model(parts *p)
         !bt__field_int(f, "max_input_chars_per_word", 0, INT32_MAX, &max_chars))
         return false;
     s->max_chars = (size_t)max_chars;
-    return s->kind != BT_VOCAB_BPE || read_merges(p);
+    return s->kind != BT_VOCAB_BPE || read_kept_merges(p);
 }
 
 /* ---- Added tokens. */
@@ -269,7 +308,7 @@ static bool find_parts(parts *p)
                      : bt_str_is(name, "decoder")        ? &p->decoder
                                                          : NULL;
         if (bt_str_is(name, "model") && bt_json_peek(&r) == BT_JSON_OBJECT) {
-            ok = bt__fields_from(&p->model, &p->l, &r);
+            ok = bt__fields_from(&p->model, &p->l, &r, take_member, p);
             continue;
         }
         ok = bt_json_span(&r, &value.s, &value.n);

@@ -163,7 +163,7 @@ static int hostile(const char *path)
         size_t len = strlen(texts[i].unit), n = HOSTILE_BYTES / (2 * len) * (2 * len);
         for (size_t k = 0; k < n; k++) s[k] = texts[i].unit[k % len];
         double whole = 1e9, half = 1e9; // the best of a few, in turn
-        for (int k = 0; k < 5; k++) {
+        for (int k = 0; k < 9; k++) {
             whole = once(&x, s, n, whole);
             half = once(&x, s, n / 2, half);
         }

@@ -92,8 +92,7 @@ static void trim_scratch(bt_encoder *e)
 {
     if (e->normal) bt_normalize_state_trim(e->normal, KEEP_BYTES_MAX);
     bt_pretok_state_trim(e->split, KEEP_BYTES_MAX);
-    if (e->merger.cap * (sizeof *e->merger.symbol + 2 * sizeof *e->merger.heap) > KEEP_BYTES_MAX)
-        bt__merger_release(&e->merger);
+    if (bt__queue_bytes(&e->merger.queue) > KEEP_BYTES_MAX) bt__merger_release(&e->merger);
     if (e->unigram.cap > KEEP_BYTES_MAX / 16) bt_unigram_scratch_release(&e->unigram);
 }
 
@@ -113,7 +112,7 @@ static bt_status model_encode(bt_encoder *e, const char *s, size_t n, size_t *n_
     int32_t *ids = e->ids + e->n_ids;
     if (t->unigram) return bt_unigram_encode(t->unigram, &e->unigram, s, n, ids, n_ids, err);
     if (t->wordpiece) return bt_wordpiece_encode(t->wordpiece, s, n, ids, n_ids, err);
-    if (!bt__merger_reserve(&e->merger, n)) return no_memory(err);
+    if (!bt__merger_reserve(&e->merger, t, n)) return no_memory(err);
     *n_ids = bt__merge(&e->merger, t, s, n, ids);
     return BT_OK;
 }
@@ -122,7 +121,7 @@ static bt_status encode_part(bt_encoder *e, const char *s, size_t n, bt_err *err
 {
     word *w = NULL;
     size_t n_ids = 0;
-    if (!reserve_ids(e, n)) return no_memory(err);
+    if (!reserve_ids(e, bt__merge_room(e->t, n))) return no_memory(err);
     int32_t *ids = e->ids + e->n_ids;
     if (n <= WORD_BYTES) {
         w = &e->cache[bt_hash(s, n, 0) & (CACHE_SLOTS - 1)];

@@ -73,6 +73,7 @@ static bool forms_control(const bt_spec *s, const bt_spec_merge *m)
 
 static bt_status open_merges(bt_tokenizer *t, const bt_spec *s, bt_err *err)
 {
+    t->n_ranks = s->n_merges;
     if (!bt_map_reserve(&t->merges, s->n_merges)) return no_memory(err);
     for (size_t i = 0; i < s->n_merges; i++) {
         const bt_spec_merge *m = &s->merge[i];

@@ -86,6 +86,7 @@ struct bt_tokenizer {
     bool fuse_unk, byte_fallback;
     bool ignore_merges;    // a word that is a token is that token
     uint32_t *order;       // SPM, owned: [vocab] merge order of a token, 0 first (from the scores)
+    size_t n_ranks;        // BPE: merges
     bt_map merges;         // BPE: (left + 1) << 32 | right -> rank << 32 | merged id
     char *prefix, *suffix; // BPE, owned: of pieces inside and at the end of a word; NULL: none
     size_t n_prefix, n_suffix;
@@ -97,29 +98,64 @@ struct bt_tokenizer {
 
 enum { BT__AFFIX_BYTES_MAX = 64 };
 
-/* A symbol of the word being merged; its index is the offset of its first byte. */
+/* A symbol of the word being merged, in the first of its places. Where it has more, the second and
+ * the last one say how many, which leads to its neighbours. */
 typedef struct bt__symbol {
-    uint32_t prev, next; // UINT32_MAX: none
-    uint32_t len;        // 0: merged away
-    int32_t id;          // -1: not a token
+    int32_t id;    // -1: not a token
+    uint32_t pair; // the name of the merge with the next symbol; BT__NO_PAIR, or BT__INSIDE
 } bt__symbol;
 
+enum { BT__AHEAD = 8 }; // places of a sweep that are fetched before their turn
+#define BT__NO_PAIR UINT32_MAX
+#define BT__PAIR_TAKEN (UINT32_MAX - 1) // in the sweep
+#define BT__INSIDE (UINT32_MAX - 2)     // not the first place of a symbol; id: its places
+
+/* A merge that could be. It is stale where the symbol's pair has another name by now. */
 typedef struct bt__pair {
-    uint64_t key; // order or rank << 32 | offset: the smallest is merged first, ties leftmost
-    int32_t id;   // what they become
-    uint32_t len; // bytes of both; differs from the symbols' when one of them has changed since
+    uint64_t key;  // rank << 32 | symbol: the smallest is merged first, ties leftmost
+    int32_t id;    // what they become
+    uint32_t name; // one for each pair of tokens: the rank of merges that have ranks, else the id
 } bt__pair;
 
-typedef struct bt__merger {
-    bt__symbol *symbol;   // owned [cap]
+/* Merges in order of their keys. Of short words all are in a heap. A long word's heap would outgrow
+ * the caches, so its merges are in buckets, one a rank; the lowest one is put in order of places
+ * and swept from left to right, and only what comes up at a rank that is swept already is in the
+ * heap. */
+typedef struct bt__queue {
     bt__pair *heap_block; // owned
     bt__pair *heap;       // in it [2 * cap]: each merge takes one pair and adds at most two
     size_t cap, n_heap;
-    uint32_t first, last; // symbols of the list; UINT32_MAX: none
+    struct bt__bucket {
+        uint32_t last; // of its entries; UINT32_MAX: empty
+        int32_t id;    // what its pairs become
+    } * bucket;        // owned [n_ranks]
+    uint64_t *filled;  // owned: a bit for each bucket, set where it has entries
+    struct bt__entry {
+        uint32_t symbol, before; // before: the entry before in the bucket; UINT32_MAX: none
+    } * entry;                   // owned [3 * long_cap]
+    uint32_t *sweep;             // owned [long_cap], filled from its end; as many to sort them
+    size_t n_ranks, long_cap, n_entries, at; // at: the next place of the sweep
+    int64_t rank;                            // of the sweep; INT64_MAX: the heap takes all
+    bt__symbol *symbol;                      // owned [cap]
+} bt__queue;
+
+bool bt__queue_reserve(bt__queue *q, size_t n_symbols, size_t n_ranks);
+size_t bt__queue_bytes(const bt__queue *q);
+void bt__queue_release(bt__queue *q);
+void bt__queue_begin(bt__queue *q, size_t n_symbols, bool ranked);
+void bt__queue_add(bt__queue *q, bt__pair p); // before the first pop; order comes with start
+void bt__queue_start(bt__queue *q);
+void bt__queue_push(bt__queue *q, bt__pair p); // later
+bool bt__queue_pop(bt__queue *q, bt__pair *p); // false: empty
+
+typedef struct bt__merger {
+    bt__queue queue;
+    uint32_t n; // places: of raw words one a byte, of SPM's too, else one for each first symbol
 } bt__merger;
 
-bool bt__merger_reserve(bt__merger *m, size_t n);
+/* The most symbols and ids that a word of n bytes may have. */
+size_t bt__merge_room(const bt_tokenizer *t, size_t n);
+bool bt__merger_reserve(bt__merger *m, const bt_tokenizer *t, size_t n);
 void bt__merger_release(bt__merger *m);
-/* Merges the word (n >= 1 bytes, reserved) to ids, which has room for n; returns how many. O(n log
- * n). */
+/* Merges the word (n >= 1 bytes, reserved) to ids, which has room; returns how many. */
 size_t bt__merge(bt__merger *m, const bt_tokenizer *t, const char *word, size_t n, int32_t *ids);

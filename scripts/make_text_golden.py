@@ -8,6 +8,8 @@
 
 cases.txt: a line "# name", the tokenizer.json on one line, then a line for each text of texts.inp: ids with special
 tokens, a tab, the decoded text (special tokens left out) as JSON; "-" where the library itself panics.
+
+rare.txt and rare.inp: the same for what no known model does, found with random tokenizers; made anew each time.
 """
 
 import json
@@ -259,6 +261,80 @@ def model_cases(corpus):
     yield "added-tokens-lowercased", t
 
 
+RARE_TEXTS = [
+    "", "a", "ab abc", "abab  ab", " ", "   a", "\t\ta", "x\t\t12", "é", "aé", "éaé bé", "ÅÄÃ Ã", "5,5 ½", "A", "aAb", "日本",
+    "日a日日", "a日5日", "c", "cab", "zc z", "<0x41>A", "abcabc ccab", "a\u00a0b", "foo\t", "b5日日ab",
+]  # fmt: skip
+
+
+def rare_cases():
+    """What a part does at its edges: each is a tokenizer.json of the parts that matter."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    bytes_of = [f"<0x{i:02X}>" for i in range(256)]
+    level = list(byte_alphabet())
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    words = {"type": "WhitespaceSplit"}
+
+    def ids(pieces):
+        return {p: i for i, p in enumerate(pieces)}
+
+    def bpe(pieces, merges=(), **kw):
+        vocab = ids([*pieces, *("".join(m) for m in merges if "".join(m) not in pieces)])
+        return {"type": "BPE", "vocab": vocab, "merges": [list(m) for m in merges], **kw}
+
+    def added(*tokens):
+        return [{**flags, **t} for t in tokens]
+
+    def make(model, tokens=(), **parts):
+        none = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
+        return json.dumps({"version": "1.0", "added_tokens": list(tokens), **none, **parts, "model": model})
+
+    pieces = ["[U]", "a", "b", "##a", "##b"]
+    piece = {"type": "WordPiece", "vocab": ids(pieces), "unk_token": "[U]", "continuing_subword_prefix": "##"}
+    yield "wordpiece-no-chars", make({**piece, "max_input_chars_per_word": 0}, pre_tokenizer=words)
+    yield "wordpiece-unk-missing", make(
+        {**piece, "unk_token": "[V]", "max_input_chars_per_word": 9}, pre_tokenizer=words
+    )
+    ends = {"unk_token": "<u>", "continuing_subword_prefix": "_", "end_of_word_suffix": "</w>", "byte_fallback": True}
+    affix = bpe(["<u>", "a", "_b", "_b</w>", *bytes_of], [("a", "_b</w>")], **ends)
+    affix["vocab"]["ab</w>"] = affix["vocab"].pop("a_b</w>")
+    yield "bpe-affix-bytes", make(affix, pre_tokenizer=words)
+    merges = [("<0xC3>", "<0xA9>"), ("a", "<0xC3><0xA9>"), ("<0xC3><0xA9>", "b")]
+    yield "bpe-byte-merges", make(bpe(["<u>", "a", "b", *bytes_of], merges, unk_token="<u>", byte_fallback=True))
+    for fuse in (True, False):
+        part = bpe(["<u>", "a", "b", "<0x35>"], [("a", "b")], unk_token="<u>", byte_fallback=True, fuse_unk=fuse)
+        yield f"bpe-some-bytes-{fuse}", make(part)
+        unk = bpe([" ", "a", "b", "c"], [("a", "b")], unk_token=" ", fuse_unk=fuse)
+        yield f"bpe-unk-space-{fuse}", make(unk)
+        unk = bpe([" ", *(c for c in level if c not in "Aa"), "a"], [], unk_token="a", fuse_unk=fuse)
+        yield f"bpe-unk-byte-{fuse}", make(unk, pre_tokenizer=byte_level, decoder=byte_level)
+    stands = bpe(["<u>", "a", "b"], [("<u>", "a"), ("b", "<u>a")], unk_token="<u>")
+    yield "bpe-unk-merges", make(stands)
+    latin = bpe([" ", "日", *level], [("Ã", "ħ"), ("Ã", "©")], ignore_merges=True)
+    tokens = added(
+        {"id": latin["vocab"]["Ã"], "content": "Ã", "normalized": True},
+        {"id": len(latin["vocab"]), "content": "foo", "rstrip": True},
+        {"id": len(latin["vocab"]) + 1, "content": "\t", "lstrip": True, "rstrip": True, "special": True},
+    )
+    yield "bpe-latin", make(latin, tokens, pre_tokenizer=byte_level, decoder=byte_level)
+    both = {"type": "Sequence", "decoders": [byte_level, {"type": "ByteFallback"}]}
+    yield "decoder-bytes-twice", make(bpe(["a", "b", *bytes_of], byte_fallback=True), decoder=both)
+    scores = [["ab", -1.0], ["a", -3.0], ["b", -20.0], ["bc", -1.0], ["abc", -2.5], ["z", -4.0], [" ", -2.0]]
+    yield "unigram-no-unk", make({"type": "Unigram", "unk_id": None, "vocab": scores, "byte_fallback": False})
+    scores = [["<u>", 0.0], ["a", 2.0], ["b", 3.0], ["ab", 4.5]]
+    yield "unigram-byte-added", make(
+        {"type": "Unigram", "unk_id": 0, "vocab": scores, "byte_fallback": True},
+        added({"id": 4, "content": "<0x41>", "single_word": True}, {"id": 5, "content": "c", "lstrip": True}),
+    )
+    cls = {"type": "BertProcessing", "cls": ["a", 1], "sep": ["b", 2]}
+    item = {"SpecialToken": {"id": "a", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    around = {"type": "TemplateProcessing", "single": [item, text, item], "pair": [item, text, item, text]}
+    around["special_tokens"] = {"a": {"id": "a", "ids": [1, 3], "tokens": ["a", "##a"]}}
+    piece["max_input_chars_per_word"] = 2
+    yield "post-bert-template", make(piece, post_processor={"type": "Sequence", "processors": [cls, around]})
+
+
 def make_texts():
     random.seed(7)
     assigned = [c for c in map(chr, range(1, 0x30000)) if unicodedata.category(c) not in ("Cs", "Cn")]
@@ -283,6 +359,26 @@ def rows(tokenizer, texts):
         yield " ".join(map(str, ids)) + "\t" + json.dumps(decoded)
 
 
+def cases_text(cases, texts):
+    out = ""
+    for name, text in cases:
+        compact = json.dumps(json.loads(text), ensure_ascii=True, separators=(",", ":"))
+        out += f"# {name}\n{compact}\n" + "".join(r + "\n" for r in rows(Tokenizer.from_str(text), texts))
+    return out
+
+
+def write(name, text):
+    with open(os.path.join(DATA, name), "w", encoding="utf-8", newline="") as f:
+        f.write(text)
+
+
+def is_same(name, text):
+    with open(os.path.join(DATA, name), encoding="utf-8", newline="") as f:
+        same = f.read() == text
+    print(name, "is equal" if same else "differs")
+    return same
+
+
 def main():
     texts_path, cases_path = os.path.join(DATA, "texts.inp"), os.path.join(DATA, "cases.txt")
     if "--train" in sys.argv:
@@ -296,19 +392,16 @@ def main():
         with open(cases_path, encoding="utf-8", newline="\n") as f:
             lines = f.read().split("\n")
         cases = [(line[2:], lines[i + 1]) for i, line in enumerate(lines) if line.startswith("# ")]
-    out = ""
-    for name, text in cases:
-        compact = json.dumps(json.loads(text), ensure_ascii=True, separators=(",", ":"))
-        out += f"# {name}\n{compact}\n" + "".join(r + "\n" for r in rows(Tokenizer.from_str(text), texts))
+    out = {
+        "cases.txt": cases_text(cases, texts),
+        "texts.inp": "".join(t + MARKER for t in texts),
+        "rare.txt": cases_text(rare_cases(), RARE_TEXTS),
+        "rare.inp": "".join(t + MARKER for t in RARE_TEXTS),
+    }
     if "--check" in sys.argv:
-        with open(cases_path, encoding="utf-8", newline="\n") as f:
-            same = f.read() == out
-        print("equal" if same else "cases.txt differs")
-        return 0 if same else 1
-    with open(cases_path, "w", encoding="utf-8", newline="\n") as f:
-        f.write(out)
-    with open(texts_path, "w", encoding="utf-8", newline="") as f:
-        f.write("".join(t + MARKER for t in texts))
+        return 0 if all([is_same(name, text) for name, text in out.items()]) else 1
+    for name, text in out.items():
+        write(name, text)
     return 0
 
 

@@ -37,6 +37,21 @@ static inline bool bt__byte_level_decode(const char *s, size_t n, char *dst, siz
     return true;
 }
 
+/* Whether every character spells a byte. */
+static inline bool bt__byte_level_spells(const char *s, size_t n)
+{
+    for (size_t i = 0, step = 1; i < n; i += step) {
+        uint32_t cp = (unsigned char)s[i];
+        if (cp > ' ' && cp < 127) {
+            step = 1;
+            continue;
+        }
+        step = bt_utf8_decode(s + i, n - i, &cp);
+        if (!step || bt__byte_level_of(cp) < 0) return false;
+    }
+    return true;
+}
+
 /* The spelling of n bytes into dst (room for 2 n). */
 static inline void bt__byte_level_encode(const char *s, size_t n, char *dst, size_t *n_out)
 {

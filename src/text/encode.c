@@ -223,7 +223,8 @@ static bt_status cut_added(bt_encoder *e, const bt__added *a, bt__added_rule *ru
         if (token->rstrip) end = space_after(s, n, end);
         bt_status st = BT_OK;
         if (done < start) st = fn(e, s + done, start - done, first && done == 0, parse, err);
-        if (!st) st = push_id(e, token->id, err);
+        /* White space that the token before took whole leaves nothing of this one. */
+        if (!st && start < end) st = push_id(e, token->id, err);
         if (st) return st;
         done = end;
     }

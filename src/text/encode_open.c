@@ -7,6 +7,7 @@
  * spelled as the file spells its pieces. */
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "text/encode_parts.h"
 #include <stdio.h>
 #include <string.h>
@@ -65,10 +66,17 @@ static bt_status open_added(bt_tokenizer *t, const bt_spec *spec, bt_err *err)
 
 /* ---- Models. */
 
+enum { AHEAD = 8 }; // merges, of the one that is put
+
 static bool forms_control(const bt_spec *s, const bt_spec_merge *m)
 {
     int kind = s->piece[m->both].kind;
     return kind == BT_TOKEN_CONTROL || kind == BT_TOKEN_UNKNOWN;
+}
+
+static uint64_t merge_key(const bt_spec_merge *m)
+{
+    return ((uint64_t)m->left + 1) << 32 | (uint32_t)m->right;
 }
 
 static bt_status open_merges(bt_tokenizer *t, const bt_spec *s, bt_err *err)
@@ -77,9 +85,9 @@ static bt_status open_merges(bt_tokenizer *t, const bt_spec *s, bt_err *err)
     if (!bt_map_reserve(&t->merges, s->n_merges)) return no_memory(err);
     for (size_t i = 0; i < s->n_merges; i++) {
         const bt_spec_merge *m = &s->merge[i];
+        if (i + AHEAD < s->n_merges) bt_map_prefetch(&t->merges, merge_key(m + AHEAD));
         if (forms_control(s, m)) continue;
-        uint64_t key = ((uint64_t)m->left + 1) << 32 | (uint32_t)m->right;
-        if (!bt_map_put(&t->merges, key, (uint64_t)i << 32 | (uint32_t)m->both))
+        if (!bt_map_put(&t->merges, merge_key(m), (uint64_t)i << 32 | (uint32_t)m->both))
             return no_memory(err);
     }
     return BT_OK;
@@ -98,10 +106,30 @@ static bt_status open_affix(char **out, size_t *n_out, bt_str affix, bt_err *err
     return *out ? BT_OK : no_memory(err);
 }
 
-static bool all_byte_tokens(const bt_tokenizer *t)
+/* A byte token or the unknown token: they stand for other characters than their spelling has. */
+static bool is_stand_in(const bt_tokenizer *t, const bt_spec *s, int32_t id)
 {
-    for (int byte = 0; byte < 256; byte++)
-        if (t->byte_id[byte] < 0) return false;
+    int byte = t->byte_fallback ? bt_spec_byte_of(bt_spec_text(s, id)) : -1;
+    return id == t->unk || (byte >= 0 && t->byte_id[byte] == id);
+}
+
+/* Whether words may be merged in parts, see bt__pairs. Not where characters are left out, which
+ * brings together what was apart; nor where merges join or make stand-ins; nor where some bytes are
+ * tokens and others unknown: the library lets bytes overtake an unknown character before them. */
+static bool parts_apart(const bt_tokenizer *t, const bt_spec *s)
+{
+    int n_bytes = 0;
+    if (t->raw || t->prefix || t->suffix) return false;
+    for (int byte = 0; t->byte_fallback && byte < 256; byte++) n_bytes += t->byte_id[byte] >= 0;
+    if (n_bytes < 256 && (n_bytes > 0 || t->unk < 0)) return false;
+    bt_str unk = t->unk >= 0 ? bt_spec_text(s, t->unk) : (bt_str){0};
+    uint32_t cp;
+    if (unk.n && bt_utf8_decode(unk.s, unk.n, &cp) == unk.n) return false; // a plain character too
+    for (size_t i = 0; i < s->n_merges; i++) {
+        const bt_spec_merge *m = &s->merge[i];
+        if (m->both == t->unk || is_stand_in(t, s, m->left) || is_stand_in(t, s, m->right))
+            return false;
+    }
     return true;
 }
 
@@ -116,10 +144,7 @@ static bt_status open_bpe(bt_tokenizer *t, const bt_spec *s, bt_err *err)
         int32_t id = t->raw ? bt__pieces_find(&t->pieces, &c, 1) : bt_spec_find(s, name, 6);
         t->byte_id[byte] = !t->raw && id >= 0 && !s->piece[id].in_model ? -1 : id;
     }
-    /* Characters that are left out bring together what was apart. */
-    bool kept = t->unk >= 0 || (t->byte_fallback && all_byte_tokens(t));
-    if (!st && kept && !t->raw && !t->prefix && !t->suffix) st = bt__pairs_init(&t->pairs, s, err);
-    return st;
+    return !st && parts_apart(t, s) ? bt__pairs_init(&t->pairs, s, err) : st;
 }
 
 /* Scores order the merges, the highest first: their bits as integers, turned around. */
@@ -162,7 +187,7 @@ static bt_status open_unigram(bt_tokenizer *t, const bt_spec *s, bt_err *err)
     if (!piece) return no_memory(err);
     for (size_t i = 0; i < s->n_pieces; i++) {
         const bt_spec_piece *p = &s->piece[i];
-        bt_str text = bt_spec_text(s, (int32_t)i);
+        bt_str text = p->in_model ? bt_spec_text(s, (int32_t)i) : (bt_str){0};
         bool plain = p->kind == BT_TOKEN_NORMAL || p->kind == BT_TOKEN_USER;
         piece[i] = (bt_unigram_piece){.s = text.s,
                                       .n = (uint32_t)text.n,

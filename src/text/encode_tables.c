@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/byte_level.h"
 #include "text/encode_parts.h"
 #include <string.h>
 
@@ -54,6 +55,13 @@ static void piece_add(bt__pieces *p, int32_t id)
     p->slot[i] = (struct bt__piece_slot){piece_tag(hash), id};
 }
 
+/* Keys of raw bytes are of pieces that spell bytes: the others the model never meets. */
+static bool piece_fits(const bt__pieces *p, const bt_spec *spec, size_t id)
+{
+    bt_str s = bt_spec_text(spec, (int32_t)id);
+    return !p->raw || bt__byte_level_spells(s.s, s.n);
+}
+
 /* Whether plain text may become it: 1, 2 if only where no other token is spelled alike, else 0. */
 static int piece_rank(const bt_spec *spec, size_t id)
 {
@@ -78,7 +86,7 @@ bt_status bt__pieces_init(bt__pieces *p, const bt_spec *spec, const bt_vocab *vo
     for (size_t i = 0; i < cap; i++) p->slot[i].id = -1;
     for (int rank = 1; rank <= 2; rank++)
         for (size_t i = 0; i < spec->n_pieces; i++)
-            if (piece_rank(spec, i) == rank) piece_add(p, (int32_t)i);
+            if (piece_rank(spec, i) == rank && piece_fits(p, spec, i)) piece_add(p, (int32_t)i);
     return BT_OK;
 }
 

@@ -13,6 +13,7 @@ typedef struct part {
     bt__jload *l;
     const char *what; // "normalizer"
     int depth;
+    bool parted; // a post-processor has made several parts of the text
 } part;
 
 static bool too_many(const bt__jload *l, const char *what)
@@ -151,7 +152,7 @@ static bool read_normalizer(bt__jload *l, void *ud, size_t i, bt_str object)
 
 bool bt__read_normalizer(bt__jload *l, bt_str object)
 {
-    part p = {l, "normalizer", 0};
+    part p = {l, "normalizer", 0, false};
     return !object.s || read_normalizer(l, &p, 0, object);
 }
 
@@ -247,7 +248,7 @@ static bool read_pre_tokenizer(bt__jload *l, void *ud, size_t i, bt_str object)
 
 bool bt__read_pre_tokenizer(bt__jload *l, bt_str object)
 {
-    part p = {l, "pre-tokenizer", 0};
+    part p = {l, "pre-tokenizer", 0, false};
     return !object.s || read_pre_tokenizer(l, &p, 0, object);
 }
 
@@ -362,17 +363,23 @@ static bool read_post_processor(bt__jload *l, void *ud, size_t i, bt_str object)
     (void)i;
     if (!open_part(p, &f, object, &type)) return false;
     if (bt_str_is(type, "ByteLevel")) return true; // only about offsets
-    if (bt_str_is(type, "TemplateProcessing")) return read_template(&e, &f);
-    if (bt_str_is(type, "BertProcessing") || bt_str_is(type, "RobertaProcessing"))
-        return read_cls_sep(&e, &f);
-    if (!bt_str_is(type, "Sequence")) return unknown_type(p, type);
-    (void)l;
-    return read_sequence(p, &f, "processors", read_post_processor);
+    if (bt_str_is(type, "Sequence")) return read_sequence(p, &f, "processors", read_post_processor);
+    bool template = bt_str_is(type, "TemplateProcessing");
+    if (!template && !bt_str_is(type, "BertProcessing") && !bt_str_is(type, "RobertaProcessing"))
+        return unknown_type(p, type);
+    /* The library would put its tokens around each token of the template, or give up. */
+    if (p->parted)
+        return bt__jfail(l, BT_EUNSUPPORTED,
+                         "post-processor '%.40s' behind TemplateProcessing is not supported",
+                         bt_str_shown(type).s);
+    if (!template) return read_cls_sep(&e, &f);
+    p->parted = read_template(&e, &f) && e.n_before + e.n_after > 0;
+    return !l->status;
 }
 
 bool bt__read_post_processor(bt__jload *l, bt_str object)
 {
-    part p = {l, "post-processor", 0};
+    part p = {l, "post-processor", 0, false};
     return !object.s || read_post_processor(l, &p, 0, object);
 }
 
@@ -453,7 +460,7 @@ static bool read_decoder(bt__jload *l, void *ud, size_t i, bt_str object)
 
 bool bt__read_decoder(bt__jload *l, bt_str object)
 {
-    part p = {l, "decoder", 0};
+    part p = {l, "decoder", 0, false};
     if (object.s) return read_decoder(l, &p, 0, object);
     return bt_spec_add_chain(l->s, BT_CHAIN_JOIN) ? true : too_many(l, p.what);
 }

@@ -6,6 +6,7 @@
  * "a b" instead of ["a", "b"], and may miss flags. Truncation and padding are for training and
  * are not applied. */
 #include "base/assert.h"
+#include "text/byte_level.h"
 #include "text/spec_steps.h"
 #include <stdio.h>
 #include <string.h>
@@ -212,9 +213,6 @@ static bool read_unk(parts *p, const bt__fields *f)
     } else {
         if (!bt__field_text(f, "unk_token", &name)) return false;
         if (name.s) id = bt_spec_find(s, name.s, name.n);
-        if (name.s && id < 0 && s->kind != BT_VOCAB_BPE)
-            return bt__jfail(&p->l, BT_EFORMAT, "unk_token '%.40s' is not in the vocabulary",
-                             bt_str_shown(name).s);
     }
     s->unk = (int32_t)id;
     return true;
@@ -271,9 +269,12 @@ static bool read_added(bt__jload *l, void *ud, size_t i, bt_str object)
     if (known < 0 && (size_t)id < s->n_pieces && s->piece[id].kind)
         return bt__jfail(l, BT_EFORMAT, "added token '%.40s' has id %lld, which is another token's",
                          bt_str_shown(t.content).s, (long long)id);
-    if (known >= 0)
+    /* A piece of a byte-level model stays one: other pieces are made of it. */
+    bool stays = !t.special && bt__byte_level_spells(t.content.s, t.content.n);
+    if (known >= 0 && !stays)
         s->piece[id].kind = (uint8_t)kind;
-    else if (!bt_spec_set_piece(s, (int32_t)id, t.content.s, t.content.n, 0, kind, false))
+    else if (known < 0 &&
+             !bt_spec_set_piece(s, (int32_t)id, t.content.s, t.content.n, 0, kind, false))
         return bt__jmemory(l);
     t.id = (int32_t)id;
     return bt_spec_add_token(s, &t) ? true : bt__jmemory(l);
@@ -322,8 +323,9 @@ static bool find_parts(parts *p)
 
 static void finish(bt_spec *s)
 {
-    bool bytes = false;
-    for (size_t i = 0; i < s->n_chain; i++) bytes |= s->chain[i].kind == BT_CHAIN_BYTE_FALLBACK;
+    bool bytes = false; // behind ByteLevel they stay as they are spelled
+    for (size_t i = 0; i < s->n_chain && s->chain[0].kind != BT_CHAIN_BYTES; i++)
+        bytes |= s->chain[i].kind == BT_CHAIN_BYTE_FALLBACK;
     for (size_t i = 0; bytes && i < s->n_pieces; i++)
         if (s->piece[i].kind == BT_TOKEN_NORMAL &&
             bt_spec_byte_of(bt_spec_text(s, (int32_t)i)) >= 0)

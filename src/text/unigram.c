@@ -58,7 +58,7 @@ static void set_range(bt_unigram *u, const bt_unigram_piece *piece)
     double low = INFINITY;
     u->max_score = FLT_MIN; // what SentencePiece starts from
     for (size_t i = 0; i < u->n_pieces; i++) {
-        if (u->single && (piece[i].absent || piece[i].user)) continue;
+        if (!piece[i].s || (u->single && (piece[i].absent || piece[i].user))) continue;
         low = fmin(low, piece[i].score);
         u->max_score = fmax(u->max_score, piece[i].score);
     }
@@ -67,25 +67,18 @@ static void set_range(bt_unigram *u, const bt_unigram_piece *piece)
 }
 
 /* The pieces of bytes; of equal ones the last, as everywhere. */
-static bt_status find_bytes(bt_unigram *u, const bt_unigram_piece *piece, bt_err *err)
+static void find_bytes(bt_unigram *u, const bt_unigram_piece *piece)
 {
-    int found = 0;
     for (size_t k = 0; k < BT_COUNT(u->byte_id); k++) u->byte_id[k] = -1;
-    if (!u->byte_fallback) return BT_OK;
-    for (size_t i = 0; i < u->n_pieces; i++) {
+    for (size_t i = 0; u->byte_fallback && i < u->n_pieces; i++) {
         if (piece[i].n != 6 || memcmp(piece[i].s, "<0x", 3) != 0 || piece[i].s[5] != '>') continue;
         for (int k = 0; k < 256; k++) {
             char hex[3];
             snprintf(hex, sizeof hex, "%02X", (unsigned)k & 0xFF);
             if (memcmp(hex, piece[i].s + 3, 2) != 0) continue;
             u->byte_id[k] = (int32_t)i;
-            found++;
         }
     }
-    if (found == 0)
-        return bt_err_set(err, BT_EFORMAT, 0,
-                          "the Unigram model wants byte fallback and has no byte piece <0x00>");
-    return BT_OK;
 }
 
 bt_status bt_unigram_open(const bt_unigram_piece *piece, size_t n, const bt_unigram_options *opt,
@@ -114,8 +107,8 @@ bt_status bt_unigram_open(const bt_unigram_piece *piece, size_t n, const bt_unig
         if (!piece[i].absent) key[n_keys++] = (bt__trie_key){piece[i].s, piece[i].n, (int32_t)i};
     }
     set_range(u, piece);
-    st = find_bytes(u, piece, err);
-    if (!st) st = bt__trie_open(key, n_keys, &u->trie, err);
+    find_bytes(u, piece);
+    st = bt__trie_open(key, n_keys, &u->trie, err);
 done:
     bt_free(key);
     if (st)
@@ -165,10 +158,15 @@ static size_t char_bytes(char first)
     return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
 }
 
+static bool improves(const struct bt__unigram_node *to, double sum)
+{
+    return to->start == NO_START || sum > to->sum;
+}
+
 static void relax(const bt_unigram *u, struct bt__unigram_node *to, double sum, size_t start,
                   int32_t id)
 {
-    if (to->start != NO_START && !(sum > to->sum)) return;
+    if (!improves(to, sum)) return;
     *to = (struct bt__unigram_node){u->single ? (double)(float)sum : sum, (uint32_t)start, id};
 }
 
@@ -193,8 +191,8 @@ static bool forward(const bt_unigram *u, struct bt__unigram_node *node, const ch
             single_char = single_char || len == step;
         }
         if (single_char) continue;
-        if (u->unk < 0) return false;
         double unk = u->unk_score + sum;
+        if (u->unk < 0 && improves(&node[i + step], unk)) return false;
         relax(u, &node[i + step], u->single ? (double)(float)unk : unk, i, u->unk);
     }
     return true;

@@ -15,7 +15,7 @@ typedef struct bt_unigram bt_unigram;
 
 /* The id of a piece is its index. */
 typedef struct bt_unigram_piece {
-    const char *s; // UTF-8; borrowed until open returns
+    const char *s; // UTF-8; borrowed until open returns; NULL: the model does not have this id
     uint32_t n;
     double score;
     bool absent; // takes no part in plain text: SentencePiece's control, byte and unknown pieces
@@ -31,8 +31,8 @@ typedef struct bt_unigram_options {
     bool sentencepiece;
 } bt_unigram_options;
 
-/* Refuses: no pieces, scores that are not finite, an unk out of range, byte_fallback without any
- * byte piece. Of equal pieces the last one counts. Copies what it needs. */
+/* Refuses: no pieces, scores that are not finite, an unk out of range. Of equal pieces
+ * the last one counts. Copies what it needs. */
 bt_status bt_unigram_open(const bt_unigram_piece *piece, size_t n, const bt_unigram_options *opt,
                           bt_unigram **out, bt_err *err);
 void bt_unigram_close(bt_unigram *u); // NULL is fine

@@ -65,7 +65,7 @@ size_t bt_wordpiece_bytes(const bt_wordpiece *w)
 
 static bool too_long(const bt_wordpiece *w, const char *word, size_t n)
 {
-    if (w->max_chars == 0 || n <= w->max_chars) return false;
+    if (n <= w->max_chars) return false;
     size_t chars = 0;
     for (size_t i = 0; i < n; i++) chars += ((unsigned char)word[i] & 0xC0) != 0x80;
     return chars > w->max_chars;

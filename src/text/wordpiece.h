@@ -20,7 +20,7 @@ typedef struct bt_wordpiece_piece {
 typedef struct bt_wordpiece_options {
     const char *prefix; // of pieces that continue a word ("##"); n_prefix may be 0
     size_t n_prefix;
-    size_t max_chars; // code points; a longer word is unknown (100 in BERT). 0: no bound
+    size_t max_chars; // code points; a longer word is unknown (100 in BERT)
     int32_t unk;      // id of the unknown token; -1: none
     bool whole;       // WordLevel: prefix and max_chars are not used
 } bt_wordpiece_options;

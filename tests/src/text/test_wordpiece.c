@@ -66,7 +66,7 @@ static void as_tokenizers(void)
 static void edges(void)
 {
     static const bt_wordpiece_piece few[] = {{"a", 1, 5}, {"ab", 2, 6}, {"##b", 3, 7}, {"a", 1, 8}};
-    bt_wordpiece_options o = {.prefix = "##", .n_prefix = 2, .unk = -1};
+    bt_wordpiece_options o = {.prefix = "##", .n_prefix = 2, .max_chars = 100, .unk = -1};
     bt_wordpiece *w = NULL;
     bt_err err = {0};
     int32_t ids[8];

@@ -80,7 +80,6 @@ static bt_status tokenize_lines(bt_encoder *enc, const bt_encode_options *opt, c
 
 int bt_cmd_tokenize(const bt_options *o, int argc, char **argv)
 {
-    (void)argc, (void)argv;
     bt_vocab *vocab = NULL;
     bt_tokenizer *tok = NULL;
     bt_encoder *enc = NULL;
@@ -91,6 +90,11 @@ int bt_cmd_tokenize(const bt_options *o, int argc, char **argv)
     bt_encode_options opt = {.add_special = !o->no_special, .parse_special = o->parse_special};
     bt_status st =
         o->model ? BT_OK : bt_err_set(&err, BT_EINVAL, 0, "no model was given: use --model PATH");
+    if (st == BT_OK && argc > 0)
+        st = bt_err_set(&err, BT_EINVAL, 0,
+                        "'%.60s' is one too many: the text comes from standard "
+                        "input",
+                        argv[0]);
     if (st == BT_OK) st = bt_text_open(o->model, NULL, &vocab, &tok, &err);
     if (st == BT_OK) st = bt_encoder_open(tok, &enc, &err);
     if (st == BT_OK) st = bt_cli_read_stdin(&text, TEXT_MAX, &err);

@@ -115,12 +115,36 @@ static bt_status look_inside(const char *path, source *out, bt_err *err)
 static bool find_in_folder(const char *folder, char dst[static PATH_BYTES_MAX])
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model", "spiece.model",
-                                        "sentencepiece.bpe.model"};
+                                        "sentencepiece.bpe.model", "tiktoken.model"};
     if (join_path(dst, folder, names[0]) && is_file(dst)) return true;
     if (find_ending(folder, ".gguf", dst)) return true;
     for (size_t i = 1; i < BT_COUNT(names); i++)
         if (join_path(dst, folder, names[i]) && is_file(dst)) return true;
     return find_ending(folder, ".tiktoken", dst);
+}
+
+/* Why a folder without any of these cannot be read, by what else models' folders hold. */
+static bt_status no_tokenizer(const char *folder, bt_err *err)
+{
+    static const struct {
+        const char *name, *why;
+    } others[] = {
+        {"tekken.json", "tekken.json is Mistral's own format and is not read"},
+        {"vocab.json", "vocab.json and merges.txt do not say how text is split"},
+        {"encoder.json", "encoder.json does not say how text is split"},
+        {"vocab.txt", "vocab.txt does not say how text is normalized"},
+    };
+    char path[PATH_BYTES_MAX];
+    for (size_t i = 0; i < BT_COUNT(others); i++)
+        if (join_path(path, folder, others[i].name) && is_file(path))
+            return bt_err_set(err, BT_EUNSUPPORTED, 0,
+                              "%.100s: %s; put the model's tokenizer.json beside it, which "
+                              "transformers' save_pretrained writes",
+                              folder, others[i].why);
+    return bt_err_set(err, BT_ENOTFOUND, 0,
+                      "%.120s holds no tokenizer (tokenizer.json, *.gguf, tokenizer.model or "
+                      "*.tiktoken)",
+                      folder);
 }
 
 /* The folder that a file lies in. */
@@ -148,11 +172,7 @@ static bt_status find_source(const char *path, char file[static PATH_BYTES_MAX],
         snprintf(folder, sizeof folder, "%s", path);
     else if (weights)
         folder_of(path, folder);
-    if (folder[0] && !find_in_folder(folder, file))
-        return bt_err_set(err, BT_ENOTFOUND, 0,
-                          "%.120s holds no tokenizer (tokenizer.json, *.gguf, tokenizer.model or "
-                          "*.tiktoken)",
-                          folder);
+    if (folder[0] && !find_in_folder(folder, file)) return no_tokenizer(folder, err);
     return look_inside(file, kind, err);
 }
 

@@ -5,7 +5,7 @@
  *   tokenizer.json              with the files beside it
  *   *.model                     SentencePiece, or tiktoken ranks as Llama 3 has them
  *   *.tiktoken                  tiktoken ranks
- *   folder, or a file of        its tokenizer.json, else its *.gguf, tokenizer.model or *.tiktoken
+ *   folder, or a file of        its tokenizer.json, else its *.gguf, *.model or *.tiktoken
  *   weights or config in one
  *
  * Beside tokenizer.json and *.model files, tokenizer_config.json, special_tokens_map.json,

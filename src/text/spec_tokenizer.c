@@ -223,7 +223,10 @@ static bool read_model(parts *p)
     const bt__fields *f = &p->model;
     bt_spec *s = p->l.s;
     int64_t max_chars = 100;
-    if (f->n == 0) return bt__jfail(&p->l, BT_EFORMAT, "there is no 'model'");
+    if (f->n == 0)
+        return bt__jfail(&p->l, BT_EFORMAT,
+                         "there is no 'model', so this is no tokenizer.json (of a folder, give the "
+                         "folder)");
     const bt_str *merges = bt__field_find(f, "merges");
     if (!p->has_vocab) return bt__jfail(&p->l, BT_EFORMAT, "the model has no 'vocab'");
     if (merges) p->merges = *merges;

@@ -86,25 +86,37 @@ static void refusals_say_what(void)
     mkdir(path, 0700);
     expect_refusal(path, NULL, BT_ENOTFOUND, "holds no tokenizer");
     rmdir(path);
+    static const char *const others[][2] = {{"tekken.json", "Mistral's own format"},
+                                            {"vocab.json", "how text is split"},
+                                            {"encoder.json", "how text is split"},
+                                            {"vocab.txt", "how text is normalized"}};
+    for (size_t i = 0; i < BT_COUNT(others); i++) {
+        write_file(others[i][0], "{}", 2);
+        expect_refusal(folder, NULL, BT_EUNSUPPORTED, others[i][1]);
+        remove_file(others[i][0]);
+    }
 }
 
 /* The bytes and four tokens more. */
-static void write_ranks(char path[static 128])
+static void write_ranks(const char *name, char path[static 128])
 {
     bt_buf b = BT_BUF_INIT;
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (unsigned byte = 0; byte < 256; byte++)
         bt_buf_addf(&b, "%c%c== %u\n", digits[byte >> 2], digits[(byte & 3) << 4], byte);
     bt_buf_adds(&b, "aGU= 256\nbGw= 257\naGVsbA== 258\nIHg= 259\n"); // he, ll, hell, " x"
-    write_file("small.tiktoken", b.data, b.len);
+    write_file(name, b.data, b.len);
     bt_buf_release(&b);
-    snprintf(path, 128, "%s/small.tiktoken", folder);
+    snprintf(path, 128, "%s/%s", folder, name);
 }
 
 static void ranks_with_a_pattern(void)
 {
     char path[128];
-    write_ranks(path);
+    write_ranks("tiktoken.model", path); // as Kimi's folders call it
+    expect_refusal(folder, NULL, BT_EUNSUPPORTED, "260 ranks is not known");
+    remove_file("tiktoken.model");
+    write_ranks("small.tiktoken", path);
     expect_refusal(path, NULL, BT_EUNSUPPORTED, "260 ranks is not known");
     bt_text_options opt = {.tiktoken_pattern = "\\p{L}+|\\s\\p{L}+|."};
     fixture f = {0};
@@ -177,7 +189,7 @@ static void published_patterns_are_quick(void)
     static const char *const pattern[] = {bt__pattern_gpt2,  bt__pattern_llama3, bt__pattern_qwen2,
                                           bt__pattern_o200k, bt__pattern_tekken, bt__pattern_kimi};
     char path[128], name[16];
-    write_ranks(path);
+    write_ranks("small.tiktoken", path);
     for (size_t i = 0; i < sizeof pattern / sizeof *pattern; i++) {
         fixture f = {0};
         bt_text_options opt = {.tiktoken_pattern = pattern[i]};

@@ -244,6 +244,7 @@ static bt_status normalize_piece(bt_encoder *e, const char *s, size_t n, bool fi
     const bt_tokenizer *t = e->t;
     bt_status st = t->normalize ? bt_normalize_run(t->normalize, e->normal, &s, &n, err) : BT_OK;
     if (st || n == 0) return st;
+    first = first && !(t->normalize && bt_normalize_moved(e->normal));
     if (t->added_normal.n_tokens == 0) return split_piece(e, s, n, first, parse, err);
     bt__added_rule rule = {.parse = parse};
     return cut_added(e, &t->added_normal, &rule, s, n, first, split_piece, err);

@@ -33,6 +33,7 @@ struct bt_normalize {
 
 struct bt_normalize_state {
     bt_buf text[2];
+    bool moved; // the text that ran last lost its beginning
     bt__regex_match *match[BT_SPEC_STEPS_MAX];
     size_t n;
     bt__nf_scratch nf;
@@ -150,9 +151,17 @@ static void strip(const step *x, const char **s, size_t *n)
     }
 }
 
-/* True if nothing was found, so that s stays as it is. */
+/* Bytes of the first character. */
+static size_t first_bytes(const char *s, size_t n)
+{
+    uint32_t cp;
+    return bt_utf8_decode(s, n, &cp);
+}
+
+/* *same: nothing was found, so that s stays as it is. The library takes what stands for several
+ * characters to be in the place of the last of them. */
 static bt_status replace(const step *x, bt__regex_match *m, const char *s, size_t n, bt_buf *out,
-                         bool *same, bt_err *err)
+                         bool *same, bool *moved, bt_err *err)
 {
     bt__regex_walk walk = {0, SIZE_MAX};
     size_t done = 0, start, end;
@@ -163,6 +172,7 @@ static bt_status replace(const step *x, bt__regex_match *m, const char *s, size_
         if (st) return st;
         if (start == SIZE_MAX) break;
         *same = false;
+        if (start == 0 && end > 0) *moved |= !x->n_content || end > first_bytes(s, n);
         bt_buf_add(out, s + done, start - done);
         bt_buf_add(out, x->content, x->n_content);
         done = end;
@@ -177,6 +187,16 @@ static void spell_bytes(const char *s, size_t n, bt_buf *out)
     if (!bt_buf_reserve(out, 2 * n)) return;
     bt__byte_level_encode(s, n, out->data, &len);
     out->len = len;
+}
+
+static void filter(const step *x, bt_normalize_state *st, const char *s, size_t n, bt_buf *out)
+{
+    if (x->kind == BT_NORMAL_BERT)
+        bt_normalize_bert(&x->bert, &st->bert, s, n, out);
+    else if (x->kind == BT_NORMAL_NMT)
+        bt_normalize_nmt(s, n, out);
+    else
+        bt_normalize_strip_accents(s, n, out);
 }
 
 /* One step from s to out; *same: s stays (perhaps a part of it). */
@@ -194,16 +214,24 @@ static bt_status run_step(const bt_normalize *p, bt_normalize_state *st, size_t 
         *same = bt__nf_quick(form, *s, *n);
         if (!*same && !bt__nf_append(form, &st->nf, *s, *n, out)) return no_memory(err);
         break;
-    case BT_NORMAL_BERT: bt_normalize_bert(&x->bert, &st->bert, *s, *n, out); break;
-    case BT_NORMAL_STRIP:
+    case BT_NORMAL_BERT:
+    case BT_NORMAL_NMT:
+    case BT_NORMAL_STRIP_ACCENTS:
+        filter(x, st, *s, first_bytes(*s, *n), out);
+        st->moved |= *n > 0 && out->len == 0;
+        bt_buf_clear(out);
+        filter(x, st, *s, *n, out);
+        break;
+    case BT_NORMAL_STRIP: {
+        const char *before = *s;
         *same = true;
         strip(x, s, n);
+        st->moved |= *s != before;
         break;
-    case BT_NORMAL_STRIP_ACCENTS: bt_normalize_strip_accents(*s, *n, out); break;
+    }
     case BT_NORMAL_LOWERCASE: bt_normalize_lowercase(*s, *n, out); break;
-    case BT_NORMAL_NMT: bt_normalize_nmt(*s, *n, out); break;
     case BT_NORMAL_CHARSMAP: bt_charsmap_apply(x->map, x->rule, *s, *n, out); break;
-    case BT_NORMAL_REPLACE: return replace(x, st->match[i], *s, *n, out, same, err);
+    case BT_NORMAL_REPLACE: return replace(x, st->match[i], *s, *n, out, same, &st->moved, err);
     case BT_NORMAL_PREPEND:
         *same = *n == 0;
         if (*same) break;
@@ -219,6 +247,7 @@ bt_status bt_normalize_run(const bt_normalize *p, bt_normalize_state *s, const c
                            size_t *n, bt_err *err)
 {
     int turn = 0;
+    s->moved = false;
     for (size_t i = 0; i < p->n; i++) {
         bool same;
         bt_buf *out = &s->text[turn];
@@ -232,4 +261,9 @@ bt_status bt_normalize_run(const bt_normalize *p, bt_normalize_state *s, const c
         turn = !turn;
     }
     return BT_OK;
+}
+
+bool bt_normalize_moved(const bt_normalize_state *s)
+{
+    return s->moved;
 }

@@ -19,3 +19,6 @@ void bt_normalize_state_trim(bt_normalize_state *s, size_t keep_bytes);
  * stays where it is if no step changes it. */
 bt_status bt_normalize_run(const bt_normalize *p, bt_normalize_state *s, const char **text,
                            size_t *n, bt_err *err);
+/* Whether the text that ran last lost its beginning, and what it begins with now stood further
+ * behind. */
+bool bt_normalize_moved(const bt_normalize_state *s);

@@ -15,14 +15,14 @@ typedef struct bt__jload {
     int flags; // of the reader
 } bt__jload;
 
-enum { BT__FIELDS_MAX = 64 };
+enum { BT__FIELDS_MAX = 64, BT__NAME_BYTES = 128 }; // names with their NUL
 
 /* The members of an object; of equal names the last one counts. Names longer than any that matter
  * are left out. */
 typedef struct bt__fields {
     bt__jload *l;
     struct bt__field {
-        char name[40];
+        char name[BT__NAME_BYTES];
         bt_str value; // its JSON text
     } field[BT__FIELDS_MAX];
     size_t n;

@@ -317,7 +317,7 @@ static bool read_template_item(bt__jload *l, void *ud, size_t i, bt_str element)
     if (text) return e->text = true;
     if (!token || !bt__fields_read(&in, l, *token) || !bt__field_text(&in, "id", &name) || !name.s)
         return bt__jfail(l, BT_EFORMAT, "an item of the post-processor is not understood");
-    char key[40];
+    char key[BT__NAME_BYTES];
     if (name.n >= sizeof key)
         return bt__jfail(l, BT_EUNSUPPORTED, "a special token's name is too long");
     memcpy(key, name.s, name.n);

@@ -205,6 +205,13 @@ static __device__ __forceinline__ void bt_cp_async4(void *smem, const void *glob
 #endif
 }
 
+/* A barrier of some warps of a block: all lanes of `threads` / 32 warps come to barrier
+ * `id`, 1..15; it orders their memory accesses as __syncthreads() does a whole block's. */
+static __device__ __forceinline__ void bt_barrier_of(int id, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 /* Whether the copies above are asynchronous here; kernels that can hide loads another way ask. */
 static __device__ __forceinline__ constexpr bool bt_has_cp_async()
 {

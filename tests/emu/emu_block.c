@@ -19,7 +19,7 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-enum { THREADS_MAX = 1024, WARPS_MAX = 32, SLOTS_MAX = 64, RED_ZONE = 32 };
+enum { THREADS_MAX = 1024, WARPS_MAX = 32, TEAMS_MAX = 16, SLOTS_MAX = 64, RED_ZONE = 32 };
 enum { STATIC_BYTES = 128 * 1024, DYNAMIC_BYTES = 256 * 1024, PAGE = 4096 };
 enum pick_policy { PICK_LOW, PICK_HIGH, PICK_RANDOM };
 
@@ -29,6 +29,12 @@ typedef struct shared_slot {
     char *base;
     size_t bytes;
 } shared_slot;
+
+/* A barrier of some warps: the lanes that wait in it. */
+typedef struct team_barrier {
+    emu_site site;
+    uint32_t want, came, lanes[WARPS_MAX];
+} team_barrier;
 
 static struct {
     const emu_launch_args *l;
@@ -45,6 +51,7 @@ static struct {
     /* the barrier */
     emu_site barrier_site;
     int barrier_op, barrier_sum, barrier_result;
+    team_barrier teams[TEAMS_MAX];
     /* shared memory */
     char *statics, *dynamic_end;
     size_t static_used;
@@ -125,6 +132,11 @@ static const char *const op_names[EMU_OPS] = {
     "bt_mma_e4m3",         "bt_ldmatrix_x2",    "bt_ldmatrix_x2_trans", "bt_ldmatrix_x4",
     "bt_ldmatrix_x4_trans"};
 
+static bool waits(const emu_thread *t)
+{
+    return t->state == EMU_AT_BARRIER || t->state == EMU_AT_TEAM || t->state == EMU_AT_WARP;
+}
+
 static void deadlock(void)
 {
     emu_note("threads that can never go on (%u of the block's %u have exited):\n",
@@ -133,17 +145,18 @@ static void deadlock(void)
     for (uint32_t i = 0; i < k.n_threads; i++) {
         const emu_thread *t = &k.threads[i];
         const emu_thread *before = i ? t - 1 : NULL;
-        if (t->state != EMU_AT_BARRIER && t->state != EMU_AT_WARP) continue;
+        if (!waits(t)) continue;
         if (before && before->state == t->state && before->site.line == t->site.line) continue;
         if (shown++ == 16) break;
         emu_note("  thread %u.. waits in %s at %s:%d\n", i,
-                 t->state == EMU_AT_BARRIER ? "__syncthreads" : op_names[t->op], t->site.file,
-                 t->site.line);
+                 t->state == EMU_AT_BARRIER ? "__syncthreads"
+                 : t->state == EMU_AT_TEAM  ? "bt_barrier_of"
+                                            : op_names[t->op],
+                 t->site.file, t->site.line);
     }
     emu_site site = {"", 0};
     for (uint32_t i = 0; i < k.n_threads && !site.line; i++)
-        if (k.threads[i].state == EMU_AT_BARRIER || k.threads[i].state == EMU_AT_WARP)
-            site = k.threads[i].site;
+        if (waits(&k.threads[i])) site = k.threads[i].site;
     emu_bug(cudaErrorLaunchTimeout, site, "deadlock: not all live threads reach this collective");
 }
 
@@ -225,6 +238,52 @@ int emu_barrier(int op, int value, const char *file, int line)
         if (k.roam) emu_yield();
     }
     return k.barrier_result;
+}
+
+static void team_release(team_barrier *b, int id, const emu_thread *last)
+{
+    for (uint32_t w = 0; w < k.n_warps; w++) {
+        if (!b->lanes[w]) continue;
+        if (b->lanes[w] != UINT32_MAX)
+            emu_bug(cudaErrorLaunchFailure, last->site,
+                    "bt_barrier_of(%d): of warp %u only lanes %08x are here", id, w, b->lanes[w]);
+        k.warps[w].team = (uint32_t)id;
+        k.warps[w].team_epoch++;
+        k.warps[w].epoch++; // it is a __syncwarp too
+        emu_lanes_ready(&k.warps[w], b->lanes[w] & ~(w == last->warp ? 1u << last->lane : 0));
+        b->lanes[w] = 0;
+    }
+    b->came = 0;
+}
+
+void emu_barrier_of(int id, int threads, const char *file, int line)
+{
+    emu_thread *t = emu_thread_running();
+    t->site = (emu_site){file, line};
+    if (id < 1 || id >= TEAMS_MAX || threads < 32 || threads % 32 ||
+        (uint32_t)threads > k.n_threads) {
+        emu_bug(cudaErrorLaunchFailure, t->site,
+                "bt_barrier_of(%d, %d): there are barriers 1 to %d, for whole warps of the block",
+                id, threads, TEAMS_MAX - 1);
+        return;
+    }
+    team_barrier *b = &k.teams[id];
+    if (b->came == 0) {
+        b->site = t->site;
+        b->want = (uint32_t)threads;
+    } else if (!same_site(b->site, t->site) || b->want != (uint32_t)threads) {
+        emu_bug(cudaErrorLaunchFailure, t->site,
+                "divergent bt_barrier_of(%d): %u threads are awaited in the one at %s:%d", id,
+                b->want, b->site.file, b->site.line);
+    }
+    b->lanes[t->warp] |= 1u << t->lane;
+    k.work++;
+    if (++b->came < b->want) {
+        emu_thread_block(EMU_AT_TEAM);
+    } else {
+        team_release(b, id, t);
+        if (k.roam) emu_yield();
+    }
 }
 
 static void finish(emu_thread *t)
@@ -399,14 +458,18 @@ bool emu_in_arguments(const void *p)
     return (const char *)p >= (const char *)k.l->args && (const char *)p < k.l->blob + k.l->bytes;
 }
 
-void emu_race_position(uint32_t *block, uint32_t *thread, uint32_t *epoch, uint32_t *warp_epoch)
+emu_position emu_race_position(void)
 {
     const emu_thread *t = emu_thread_running();
+    const emu_warp *w = &k.warps[t->warp];
     uint3 b = emu_launch.block;
-    *block = (b.z * emu_launch.grid_dim.y + b.y) * emu_launch.grid_dim.x + b.x;
-    *thread = t->id;
-    *epoch = k.epoch;
-    *warp_epoch = k.warps[t->warp].epoch;
+    return (emu_position){(b.z * emu_launch.grid_dim.y + b.y) * emu_launch.grid_dim.x + b.x, t->id,
+                          k.epoch, w->epoch, w->team_epoch};
+}
+
+uint32_t emu_race_team(uint32_t thread)
+{
+    return k.warps[thread / 32].team;
 }
 
 static bool still_poison(const char *from, const char *to)
@@ -449,7 +512,9 @@ static bool run_block(uint3 at)
     for (uint32_t w = 0; w < k.n_warps; w++) {
         k.warps[w].live = k.warps[w].ready = UINT32_MAX;
         k.warps[w].waiting = k.warps[w].epoch = 0;
+        k.warps[w].team = k.warps[w].team_epoch = 0;
     }
+    memset(k.teams, 0, sizeof k.teams);
     k.ready_warps = (uint32_t)((1ull << k.n_warps) - 1);
     for (uint32_t i = 0; i < k.n_threads; i++) k.threads[i].state = EMU_NEW;
     k.live = k.n_threads;

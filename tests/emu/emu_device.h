@@ -53,13 +53,17 @@ enum emu_barrier_op { EMU_BARRIER, EMU_BARRIER_OR, EMU_BARRIER_AND, EMU_BARRIER_
 
 /* __syncthreads and its reducing forms. */
 int emu_barrier(int op, int value, const char *file, int line);
+/* bar.sync id, threads: of whole warps. */
+void emu_barrier_of(int id, int threads, const char *file, int line);
 
 /* A warp collective among the lanes of `mask`; returns this lane's result. */
 uint64_t emu_collective(int op, uint32_t mask, uint64_t value, int arg, int width, const char *file,
                         int line);
 void emu_mma(int op, void *d, const uint32_t *a, const uint32_t *b, const char *file, int line);
 void emu_ldmatrix(int op, uint32_t *r, const void *row, const char *file, int line);
-void emu_cp_async16(void *smem, const void *global, bool valid, const char *file, int line);
+/* bytes: 4 or 16. */
+void emu_cp_async(void *smem, const void *global, int bytes, bool valid, const char *file,
+                  int line);
 void emu_cp_async_commit(void);
 void emu_cp_async_wait(int groups);
 

@@ -54,10 +54,19 @@ void emu_fiber_switch(emu_fiber *from, emu_fiber *to);
 void emu_fiber_started(void); // first thing in entry()
 
 /* ---- emu_block.c: a kernel's threads */
-enum emu_thread_state { EMU_NEW, EMU_READY, EMU_RUNNING, EMU_AT_BARRIER, EMU_AT_WARP, EMU_DONE };
+enum emu_thread_state {
+    EMU_NEW,
+    EMU_READY,
+    EMU_RUNNING,
+    EMU_AT_BARRIER,
+    EMU_AT_TEAM, // bt_barrier_of
+    EMU_AT_WARP,
+    EMU_DONE
+};
 typedef struct emu_copy {
     void *to;
     const void *from; // NULL: zeros
+    size_t bytes;
     uint32_t group;
     uintptr_t pc;
 } emu_copy;
@@ -78,7 +87,8 @@ typedef struct emu_thread {
 typedef struct emu_warp {
     emu_thread *lane; // 32
     uint32_t live, ready, waiting;
-    uint32_t epoch; // __syncwarps since the last barrier
+    uint32_t epoch;            // __syncwarps since the last barrier
+    uint32_t team, team_epoch; // bt_barrier_of: the last id, how many it has passed
 } emu_warp;
 static inline emu_thread *emu_thread_running(void)
 {

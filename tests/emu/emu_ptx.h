@@ -36,7 +36,11 @@ static inline void bt_ldmatrix_x2_trans(uint32_t r[2], const void *row, EMU_SITE
 }
 static inline void bt_cp_async16(void *smem, const void *global, bool valid, EMU_SITE)
 {
-    emu_cp_async16(smem, global, valid, file, line);
+    emu_cp_async(smem, global, 16, valid, file, line);
+}
+static inline void bt_cp_async4(void *smem, const void *global, bool valid, EMU_SITE)
+{
+    emu_cp_async(smem, global, 4, valid, file, line);
 }
 static inline void bt_cp_async_commit()
 {
@@ -45,6 +49,10 @@ static inline void bt_cp_async_commit()
 template <int N> static inline void bt_cp_async_wait()
 {
     emu_cp_async_wait(N);
+}
+static inline void bt_barrier_of(int id, int threads, EMU_SITE)
+{
+    emu_barrier_of(id, threads, file, line);
 }
 static inline uint4 bt_load16_once(const void *p, EMU_SITE)
 {
@@ -56,10 +64,4 @@ static inline void bt_mma_s8_k16(int32_t d[4], const uint32_t a[2], uint32_t b, 
 {
     const uint32_t whole[4] = {a[0], a[1], 0, 0}, column[2] = {b, 0};
     emu_mma(EMU_MMA_S8, d, whole, column, file, line);
-}
-/* Visible at once, unlike the 16-byte form, whose wait and barrier a kernel needs anyway. */
-static inline void bt_cp_async4(void *smem, const void *global, bool valid, EMU_SITE)
-{
-    uint32_t v = valid ? emu_load<4, uint32_t>(global, file, line) : 0;
-    emu_store<4>(smem, v, file, line);
 }

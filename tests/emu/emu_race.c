@@ -5,9 +5,10 @@
  * compiler then calls __tsan_read4(address) and its like before each access, and these are ours.
  *
  * ORDER    Two accesses of one byte, one of them a write, need an order: the same thread, another
- *          launch, a __syncthreads between them in one block, or a __syncwarp between them in one
- *          warp. Anything else is a race, whatever order the threads happened to run in. Atomics do
- *          not race with atomics; two writes of the same value are let pass. Blocks are never
+ *          launch, a __syncthreads between them in one block, a __syncwarp between them in one
+ *          warp, or a bt_barrier_of between them in one team (the warps that came to the same
+ *          barrier last). Anything else is a race, whatever order the threads happened to run in.
+ * Atomics do not race with atomics; two writes of the same value are let pass. Blocks are never
  *          ordered.
  * SHADOW   Each byte has a cell: who wrote it last, who read it last and whether others did too.
  *          Cells of device memory are made when a region is first touched.
@@ -21,16 +22,18 @@
 #include <sys/mman.h>
 
 typedef struct access {
-    uint64_t launch : 8, block : 20, thread : 10, epoch : 13, warp_epoch : 10;
-    uint64_t flags : 3;
+    uint32_t launch : 8, thread : 10, epoch : 14;
+    uint32_t block : 20, warp_epoch : 12;
+    uint32_t team_epoch : 28, flags : 4;
 } access;
-enum { LANES = 1, WARPS = 2, BLOCKS = 4 }; // of a read: others read too, in this one's epoch
-enum { ATOMIC = 1 };                       // of a write
+/* Of a read: others read too, in this one's epoch. */
+enum { LANES = 1, TEAM = 2, WARPS = 4, BLOCKS = 8 };
+enum { ATOMIC = 1 }; // of a write
 typedef struct cell {
     access write, read;
     uint32_t write_at, read_at; // offsets in the program
 } cell;
-_Static_assert(sizeof(access) == 8 && sizeof(cell) == EMU_CELL_BYTES, "no padding");
+_Static_assert(sizeof(access) == 12 && sizeof(cell) == EMU_CELL_BYTES, "no padding");
 
 bool emu_race_on;
 static _Thread_local bool watching;
@@ -86,13 +89,25 @@ void emu_race_end(void)
     watching = false;
 }
 
+static bool same_warp(access a, access b)
+{
+    return a.thread / 32 == b.thread / 32;
+}
+static bool same_team(access a, access b)
+{
+    uint32_t team = emu_race_team(a.thread);
+    return team && team == emu_race_team(b.thread);
+}
+
 /* Whether `before` happened before `now` for certain. */
 static bool ordered(access before, access now)
 {
     if (before.launch != now.launch) return true;
     if (before.block != now.block) return false;
     if (before.thread == now.thread || before.epoch != now.epoch) return true;
-    return before.thread / 32 == now.thread / 32 && before.warp_epoch != now.warp_epoch;
+    return same_warp(before, now)   ? before.warp_epoch != now.warp_epoch
+           : same_team(before, now) ? before.team_epoch < now.team_epoch
+                                    : false;
 }
 
 /* Whether all readers the cell knows of happened before `now`. */
@@ -103,7 +118,8 @@ static bool reads_ordered(access read, access now)
     if (read.flags & BLOCKS) return false;
     if (read.epoch != now.epoch) return true;
     if (read.flags & WARPS) return false;
-    return !(read.flags & LANES) || read.warp_epoch != now.warp_epoch;
+    if (read.flags & TEAM) return same_team(read, now) && read.team_epoch < now.team_epoch;
+    return !(read.flags & LANES) || !same_warp(read, now) || read.warp_epoch != now.warp_epoch;
 }
 
 static access with_reader(access old, access now)
@@ -114,13 +130,15 @@ static access with_reader(access old, access now)
         flags = BLOCKS;
     else if (old.epoch != now.epoch)
         flags &= BLOCKS;
-    else if (old.thread / 32 != now.thread / 32)
-        flags = (flags & BLOCKS) | WARPS;
-    else if (old.warp_epoch != now.warp_epoch)
+    else if (old.team_epoch < now.team_epoch && same_team(old, now))
         flags &= BLOCKS | WARPS;
+    else if (!same_warp(old, now))
+        flags |= same_team(old, now) ? TEAM : WARPS;
+    else if (old.warp_epoch != now.warp_epoch)
+        flags &= BLOCKS | WARPS | TEAM;
     else if (old.thread != now.thread)
         flags |= LANES;
-    now.flags = flags & 7;
+    now.flags = flags & 15;
     return now;
 }
 
@@ -226,13 +244,13 @@ void emu_race_access(const void *p, size_t bytes, size_t align, bool write, bool
         emu_bug(cudaErrorMisalignedAddress, (emu_site){NULL, 0},
                 "%p is not aligned to %zu bytes (program offset 0x%zx)", p, align,
                 (size_t)(pc - image_low));
-    uint32_t block, thread, epoch, warp_epoch;
-    emu_race_position(&block, &thread, &epoch, &warp_epoch);
+    emu_position here = emu_race_position();
     access now = {.launch = launch & 0xff,
-                  .block = block & 0xfffff,
-                  .thread = thread & 0x3ff,
-                  .epoch = epoch & 0x1fff,
-                  .warp_epoch = warp_epoch & 0x3ff};
+                  .block = here.block & 0xfffff,
+                  .thread = here.thread & 0x3ff,
+                  .epoch = here.epoch & 0x3fff,
+                  .warp_epoch = here.warp_epoch & 0xfff,
+                  .team_epoch = here.team_epoch & 0xfffffff};
     for (size_t i = 0; i < bytes; i++) {
         cell *e = &cells[i];
         if (at >= 0 && (e->write.launch != now.launch || e->write.block != now.block))

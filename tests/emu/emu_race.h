@@ -18,9 +18,15 @@ long emu_shared_offset(const void *p); // in that window; negative: not in it
 bool emu_on_own_stack(const void *p);  // of the running thread
 bool emu_on_a_stack(const void *p);    // of any thread
 bool emu_in_arguments(const void *p);  // of the running launch
-void emu_race_position(uint32_t *block, uint32_t *thread, uint32_t *epoch, uint32_t *warp_epoch);
+/* Where the running thread is, and what it has passed: barriers, its warp's __syncwarps, and the
+ * barriers of its team. */
+typedef struct emu_position {
+    uint32_t block, thread, epoch, warp_epoch, team_epoch;
+} emu_position;
+emu_position emu_race_position(void);
+uint32_t emu_race_team(uint32_t thread); // the last such barrier of its warp; 0: none yet
 
 /* emu_memory.c: the shadow of device memory */
-enum { EMU_CELL_BYTES = 24 };      // for each byte
+enum { EMU_CELL_BYTES = 32 };      // for each byte
 void *emu_cells_of(const void *p); // p is in a live region
 void emu_cells_forget(void);

@@ -303,33 +303,34 @@ void emu_ldmatrix(int op, uint32_t *r, const void *row, const char *file, int li
 }
 
 /* cp.async: the bytes come at the wait, not before; until then their place holds poison. */
-void emu_cp_async16(void *smem, const void *global, bool valid, const char *file, int line)
+void emu_cp_async(void *smem, const void *global, int bytes, bool valid, const char *file, int line)
 {
     emu_thread *t = emu_thread_running();
     emu_site site = {file, line};
-    if ((uintptr_t)smem % 16) emu_misaligned(smem, 16, file, line);
-    if (valid && (uintptr_t)global % 16) emu_misaligned(global, 16, file, line);
-    if (!emu_in_shared(smem, 16))
+    size_t size = (size_t)bytes;
+    if ((uintptr_t)smem % size) emu_misaligned(smem, size, file, line);
+    if (valid && (uintptr_t)global % size) emu_misaligned(global, size, file, line);
+    if (!emu_in_shared(smem, size))
         emu_bug(cudaErrorIllegalAddress, site,
-                "cp.async: %p is not 16 bytes of the block's shared memory", smem);
-    const char *wrong = valid ? emu_memory_check(global, 16) : NULL;
+                "cp.async: %p is not %d bytes of the block's shared memory", smem, bytes);
+    const char *wrong = valid ? emu_memory_check(global, size) : NULL;
     if (wrong) emu_bug(cudaErrorIllegalAddress, site, "cp.async from %p: %s", global, wrong);
     uintptr_t pc = (uintptr_t)__builtin_return_address(0);
-    emu_race_access(smem, 16, 16, true, false, pc);
-    if (valid) emu_race_access(global, 16, 16, false, false, pc);
+    emu_race_access(smem, size, size, true, false, pc);
+    if (valid) emu_race_access(global, size, size, false, false, pc);
     if (emu_arch_now()->sm == 75) {
         if (valid)
-            memcpy(smem, global, 16);
+            memcpy(smem, global, size);
         else
-            memset(smem, 0, 16);
+            memset(smem, 0, size);
         return;
     }
     if (t->n_copies == t->copies_max) {
         t->copies_max = t->copies_max ? 2 * t->copies_max : 16;
         t->copies = emu_must(realloc(t->copies, t->copies_max * sizeof *t->copies));
     }
-    t->copies[t->n_copies++] = (emu_copy){smem, valid ? global : NULL, t->group, pc};
-    emu_poison(smem, 16);
+    t->copies[t->n_copies++] = (emu_copy){smem, valid ? global : NULL, size, t->group, pc};
+    emu_poison(smem, size);
 }
 
 void emu_cp_async_commit(void)
@@ -347,12 +348,12 @@ static void copies_finish(emu_thread *t, uint32_t upto)
             t->copies[kept++] = *c;
             continue;
         }
-        emu_race_access(c->to, 16, 16, true, false,
+        emu_race_access(c->to, c->bytes, c->bytes, true, false,
                         c->pc); // written now, not when it was asked for
         if (c->from)
-            memcpy(c->to, c->from, 16);
+            memcpy(c->to, c->from, c->bytes);
         else
-            memset(c->to, 0, 16);
+            memset(c->to, 0, c->bytes);
     }
     t->n_copies = kept;
 }

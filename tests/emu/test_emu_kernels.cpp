@@ -322,6 +322,61 @@ static void async_copies_come_at_the_wait(void)
     cuda_clear();
 }
 
+static __global__ void copy4_k(const int *in, int *out, int wait)
+{
+    BT_SHARED(int, tile, 32);
+    bt_cp_async4(&tile[threadIdx.x], in + threadIdx.x, threadIdx.x < 30);
+    bt_cp_async_commit();
+    if (wait) bt_cp_async_wait<0>();
+    __syncthreads();
+    out[threadIdx.x] = tile[31 - threadIdx.x];
+}
+
+static void short_async_copies_come_at_the_wait_too(void)
+{
+    int in[32], out[32];
+    for (int i = 0; i < 32; i++) in[i] = i + 100;
+    int *din = (int *)cuda_put(in, sizeof in), *dout = (int *)cuda_new(sizeof out);
+    for (int wait = 0; wait < 2; wait++) {
+        CHECK_CUDA(bt_launch(copy4_k, one, dim3(32), 0, nullptr, din, dout, wait));
+        cuda_get(out, dout, sizeof out);
+        CHECK_INT(out[31], wait ? 100 : 0x7fff7fff);
+        CHECK_INT(out[0], wait ? 0 : 0x7fff7fff);
+    }
+    cuda_clear();
+}
+
+/* ---- Barriers of some warps. */
+
+/* Pairs of warps hand a value to and fro, each pair as often as its number says. */
+static __global__ void pairs_k(int *out)
+{
+    typedef int two_warps[64];
+    BT_SHARED(two_warps, tile, 3);
+    int pair = (int)threadIdx.x / 64, i = (int)threadIdx.x % 64, v = (int)threadIdx.x;
+    for (int round = 0; round <= pair; round++) {
+        tile[pair][i] = v;
+        bt_barrier_of(1 + pair, 64);
+        v = tile[pair][(i + 32) % 64] + 1;
+        bt_barrier_of(1 + pair, 64);
+    }
+    out[threadIdx.x] = v;
+}
+
+static void pairs_of_warps_meet_in_every_order(void)
+{
+    int out[192], *d = (int *)cuda_new(sizeof out);
+    for (int i = 0; cuda_order_next(&i);) {
+        CHECK_CUDA(bt_launch(pairs_k, one, dim3(192), 0, nullptr, d));
+        cuda_get(out, d, sizeof out);
+        for (int t = 0; t < 192; t++) {
+            int rounds = t / 64 + 1, from = rounds % 2 ? t / 64 * 64 + (t + 32) % 64 : t;
+            CHECK_INT(out[t], from + rounds);
+        }
+    }
+    cuda_clear();
+}
+
 /* ---- Wrong kernels. */
 
 static __global__ void no_barrier_k(float *x)
@@ -533,8 +588,24 @@ template <int KIND> static void wrong_mask(void)
     CHECK_CUDA(bt_launch(wrong_mask_k, one, dim3(32), 0, nullptr, KIND));
 }
 
+static __global__ void wrong_team_k(int kind)
+{
+    if (kind == 0 && threadIdx.x % 32 < 16) bt_barrier_of(1, 32); // 32 threads, but no whole warp
+    if (kind == 1 && threadIdx.x < 32) bt_barrier_of(1, 64);
+    if (kind == 2) bt_barrier_of(16, 64);
+    if (kind == 3) bt_barrier_of(1, threadIdx.x < 32 ? 64 : 32);
+}
+template <int KIND> static void wrong_team(void)
+{
+    CHECK_CUDA(bt_launch(wrong_team_k, one, dim3(64), 0, nullptr, KIND));
+}
+
 static void divergence_is_reported(void)
 {
+    check_faults(wrong_team<0>, cudaErrorLaunchFailure, "only lanes 0000ffff");
+    check_faults(wrong_team<1>, cudaErrorLaunchTimeout, "deadlock");
+    check_faults(wrong_team<2>, cudaErrorLaunchFailure, "there are barriers 1 to 15");
+    check_faults(wrong_team<3>, cudaErrorLaunchFailure, "divergent bt_barrier_of");
     check_faults(divergent_barrier, cudaErrorLaunchFailure, "divergent __syncthreads");
     check_faults(stuck, cudaErrorLaunchTimeout, "deadlock");
     check_faults(wrong_mask<0>, cudaErrorLaunchFailure, "whose mask 0000ffff lacks it");
@@ -607,6 +678,8 @@ int main(void)
     RUN(mma_multiplies_tiles);
     RUN(ldmatrix_feeds_mma);
     RUN(async_copies_come_at_the_wait);
+    RUN(short_async_copies_come_at_the_wait_too);
+    RUN(pairs_of_warps_meet_in_every_order);
     RUN(a_missing_barrier_shows);
     RUN(a_missing_second_barrier_shows);
     RUN(unset_shared_memory_is_nan);

@@ -84,6 +84,25 @@ template <int KIND> static void lanes(void)
     CHECK_CUDA(bt_launch(lanes_k, one, dim3(32), 0, nullptr, ints, KIND));
 }
 
+/* Teams of two warps. kind 0: right; 1: reads what another team wrote; 2: no second barrier. */
+static __global__ void teams_k(int *x, int kind)
+{
+    BT_SHARED(int, tile, 128);
+    int team = (int)threadIdx.x / 64, other = (int)threadIdx.x ^ 32;
+    for (int round = 0; round < 2; round++) {
+        tile[threadIdx.x] = x[threadIdx.x] + round;
+        __syncwarp();
+        bt_barrier_of(1 + team, 64);
+        x[threadIdx.x] = tile[other] + tile[threadIdx.x ^ (kind == 1 ? 64 : 1)];
+        if (kind != 2) bt_barrier_of(1 + team, 64);
+    }
+}
+template <int KIND> static void teams(void)
+{
+    fresh(128);
+    CHECK_CUDA(bt_launch(teams_k, one, dim3(128), 0, nullptr, ints, KIND));
+}
+
 static __global__ void unset_k(int *x)
 {
     BT_DYNAMIC_SHARED(int, tile);
@@ -178,6 +197,13 @@ static void syncwarp_orders_a_warp(void)
     check_faults(lanes<1>, cudaErrorLaunchFailure, "race in shared memory");
     check_fine(lanes<2>);
 }
+static void a_barrier_orders_its_team(void)
+{
+    check_fine(teams<0>);
+    check_faults(teams<1>, cudaErrorLaunchFailure,
+                 "shared memory at"); // unset, or a race
+    check_faults(teams<2>, cudaErrorLaunchFailure, "race in shared memory");
+}
 static void blocks_are_never_ordered(void)
 {
     check_fine(blocks<0>);
@@ -205,6 +231,7 @@ int main(void)
 {
     RUN(barriers_order_a_block);
     RUN(syncwarp_orders_a_warp);
+    RUN(a_barrier_orders_its_team);
     RUN(blocks_are_never_ordered);
     RUN(copies_need_wait_and_barrier);
     RUN(unset_and_stray_accesses);

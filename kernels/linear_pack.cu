@@ -7,10 +7,12 @@
  * between the threads that share it. Bound: 2 x matrix bytes of device memory. It runs behind the
  * copy from the host, whose PCIe link is slower than the memory by a factor of 10 and more.
  *
- * UNPACK  One thread makes 8 columns: bound by the write of rows * k * 2 (or 4) bytes. */
+ * UNPACK  One thread makes 8 columns, 16 bytes a store where rows keep them aligned: bound by the
+ * write of rows * k * 2 (or 4) bytes. */
 #include "kernels/cuda_kernel.h"
 #include "kernels/linear_layout.cuh"
 #include "kernels/quant.h"
+#include <string.h>
 
 /* kernels -------------------------------------------------------------------------------------- */
 
@@ -98,17 +100,41 @@ static __global__ void __launch_bounds__(PACK_THREADS)
     bt_store16(dst + r * stride + first, make_uint4(out[0], out[1], out[2], out[3]));
 }
 
-static __device__ __forceinline__ void unpack_store(float *dst, const float v[8], int count)
+/* Eight columns of a row that is a multiple of 8 long, as 16-byte stores. */
+static __device__ __forceinline__ void unpack_whole(float *dst, const float v[8])
 {
-    for (int i = 0; i < count; i++) dst[i] = v[i];
+    for (int i = 0; i < 8; i += 4)
+        bt_store16(dst + i, make_uint4(__float_as_uint(v[i]), __float_as_uint(v[i + 1]),
+                                       __float_as_uint(v[i + 2]), __float_as_uint(v[i + 3])));
 }
-static __device__ __forceinline__ void unpack_store(__half *dst, const float v[8], int count)
+static __device__ __forceinline__ void unpack_whole(__half *dst, const float v[8])
 {
-    for (int i = 0; i < count; i++) dst[i] = __float2half_rn(v[i]);
+    __half2 h[4];
+    uint4 bits;
+    for (int i = 0; i < 4; i++) h[i] = __floats2half2_rn(v[2 * i], v[2 * i + 1]);
+    memcpy(&bits, (const void *)h, sizeof bits);
+    bt_store16(dst, bits);
 }
-static __device__ __forceinline__ void unpack_store(__nv_bfloat16 *dst, const float v[8], int count)
+static __device__ __forceinline__ void unpack_whole(__nv_bfloat16 *dst, const float v[8])
 {
-    for (int i = 0; i < count; i++) dst[i] = __float2bfloat16_rn(v[i]);
+    __nv_bfloat162 h[4];
+    uint4 bits;
+    for (int i = 0; i < 4; i++) h[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+    memcpy(&bits, (const void *)h, sizeof bits);
+    bt_store16(dst, bits);
+}
+
+static __device__ __forceinline__ void unpack_one(float *dst, float v)
+{
+    *dst = v;
+}
+static __device__ __forceinline__ void unpack_one(__half *dst, float v)
+{
+    *dst = __float2half_rn(v);
+}
+static __device__ __forceinline__ void unpack_one(__nv_bfloat16 *dst, float v)
+{
+    *dst = __float2bfloat16_rn(v);
 }
 
 template <int FORMAT, class T>
@@ -122,7 +148,14 @@ static __global__ void __launch_bounds__(PACK_THREADS)
     int col = static_cast<int>(u % per_row) * COLUMNS, count = m.k - col;
     float v[COLUMNS];
     bt_matrix_read8<FORMAT>(m, n0 + r, col, v);
-    unpack_store(dst + r * m.k + col, v, count < COLUMNS ? count : COLUMNS);
+    T *to = dst + r * m.k + col;
+    if (m.k % COLUMNS == 0) {
+        unpack_whole(to, v);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < COLUMNS; i++)
+        if (i < count) unpack_one(to + i, v[i]);
 }
 
 /* launchers ------------------------------------------------------------------------------------ */

@@ -5,7 +5,8 @@
  * COLS a warp. Lane l has the columns of unit (32 s + l) for s = part, part + parts, ...; `parts`
  * warps (1, 2 or 4) share an output, each with every parts-th step. A warp carries 2
  * weight rows at once (with GLU a gate and its up), so an activation read from shared memory serves
- * twice, and asks for the next step's quants and scales before it computes on this one's.
+ * twice, and asks for the next step's quants and scales before it computes on this one's, and for
+ * the next group's first ones before it finishes this group.
  *
  * ORDER  Each lane sums its units in ascending order, in one chain for each output; then a
  * butterfly over lanes 16, 8, 4, 2, 1; then the parts in ascending order. Neither ROWS nor the
@@ -247,6 +248,17 @@ static __device__ __forceinline__ void gemv_load(const gemv_args &a, const int (
     }
 }
 
+/* The weight rows of a warp's group, and their first step. */
+template <class F>
+static __device__ __forceinline__ void gemv_begin(const gemv_args &a, int group, int part, int lane,
+                                                  int (&row)[GEMV_WIDE],
+                                                  typename F::raw (&raw)[GEMV_WIDE])
+{
+#pragma unroll
+    for (int i = 0; i < GEMV_WIDE; i++) row[i] = gemv_row(a, group, i);
+    gemv_load<F>(a, row, part, lane, raw);
+}
+
 template <class F, int ROWS>
 static __global__ void __launch_bounds__(GEMV_THREADS_MAX, 2) gemv_k(const gemv_args a)
 {
@@ -258,17 +270,16 @@ static __global__ void __launch_bounds__(GEMV_THREADS_MAX, 2) gemv_k(const gemv_
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     const int warps = static_cast<int>(blockDim.x) / 32, per_block = warps / a.parts;
     const int part = warp % a.parts;
+    const int stride = static_cast<int>(gridDim.x) * per_block;
     bool staged = false;
-    for (int base = static_cast<int>(blockIdx.x) * per_block; base < a.groups;
-         base += static_cast<int>(gridDim.x) * per_block) {
-        int row[GEMV_WIDE], step = part;
-#pragma unroll
-        for (int i = 0; i < GEMV_WIDE; i++) row[i] = gemv_row(a, base + warp / a.parts, i);
-        typename F::raw raw[GEMV_WIDE], next[GEMV_WIDE];
+    int row[GEMV_WIDE];
+    typename F::raw raw[GEMV_WIDE], next[GEMV_WIDE];
+    for (int base = static_cast<int>(blockIdx.x) * per_block; base < a.groups; base += stride) {
+        int step = part;
         float acc[VALUES];
 #pragma unroll
         for (int v = 0; v < VALUES; v++) acc[v] = 0.0f;
-        gemv_load<F>(a, row, step, lane, raw);
+        if (!staged) gemv_begin<F>(a, base + warp / a.parts, part, lane, row, raw);
         for (int first = 0; first < a.steps; first += a.chunk) {
             int end = first + a.chunk < a.steps ? first + a.chunk : a.steps;
             if (!staged) {
@@ -289,6 +300,9 @@ static __global__ void __launch_bounds__(GEMV_THREADS_MAX, 2) gemv_k(const gemv_
                 for (int i = 0; i < GEMV_WIDE; i++) raw[i] = next[i];
             }
         }
+        /* under way while this group is finished */
+        if (staged && base + stride < a.groups)
+            gemv_begin<F>(a, base + stride + warp / a.parts, part, lane, row, raw);
         float sum = gemv_butterfly<VALUES>(acc, lane);
         __syncthreads(); // the group before has been finished
         if (lane % (32 / VALUES) == 0) sums[warp * VALUES + lane / (32 / VALUES)] = sum;

@@ -45,14 +45,14 @@
  *
  * SIZE  Registers a thread (ptxas 13.0, sm_75 to sm_90) and dynamic shared memory of a CTA:
  *     head_dim               64            128           256
- *     decode  registers      97-109        107-134       170-178
+ *     decode  registers      111-116       125-136       187-192
  *             f16            41.7 KB       40.7 KB       77.6 KB      sm_75: 23.3  23.3  43.8
  *             int8, fp8      40.2 KB       39.9 KB       76.8 KB
- *     prefill registers      147-169       197-206       255
- *       64    f16            36.9 KB       34.8 KB       67.6 KB      sm_75: 18.4  17.4  33.8
- *             registers      239-246       250-255       -
+ *     prefill registers      151-175       198-212       220-245
+ *       64    f16            36.9 KB       34.8 KB       73.2 KB      sm_75: 18.4  17.4  39.4
+ *             registers      246-254       246-255       -
  *       128   f16            55.3 KB       69.6 KB       -            sm_80 and sm_90
- *   Nothing spills, save 4 to 78 bytes a thread in prefill of 256 columns on some architectures.
+ *   Prefill of 256 columns has 256 threads a CTA, two warps for 16 queries. Nothing spills.
  *
  * Launchers check arguments (cudaErrorInvalidValue), launch on the stream, and neither allocate nor
  * synchronise. Thread: the device's. */

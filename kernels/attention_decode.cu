@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention_decode.cu - one row a sequence: split over positions, then merged.
  *
- * A CTA takes 16 queries of one KV head's group as the 16 rows of an mma and streams its positions.
- * Each warp scores a quarter of a tile's positions for all 16; maxima and weights meet in shared
- * memory; each warp then sums a quarter of the columns over the whole tile. So every sum runs in
- * the order in which prefill's single warp runs it. Dynamic shared memory: the stream's buffers, q
- * [16][DIM + 8], weights [16][T + 8], maxima [4][16]. Sizes: attention_cuda.h. */
+ * A CTA takes 16 queries of one KV head's group as the 16 rows of an mma and streams its positions;
+ * its four warps are a team (attention_tile.cuh). Dynamic shared memory: the stream's buffers, q
+ * [16][DIM + 8], the team's weights [16][T + 8] and maxima [4][16]. Sizes: attention_cuda.h. */
 #include "kernels/attention_f32.cuh"
 #include "kernels/attention_tile.cuh"
 
@@ -24,71 +22,14 @@ static __device__ void decode_padding(const attend &p, int32_t seq, int32_t kv_h
 
 // ---- one span on tensor cores ----------------------------------------------------------------
 
-template <class TYPE, int DIM> struct decode_shape {
+template <class TYPE, int DIM> struct decode_shape : team_shape<TYPE, DIM, WARPS> {
     using t = tile<TYPE, DIM>;
-    static constexpr int SCORE_TILES = t::SCORE_TILES / WARPS; // of a warp
-    static constexpr int VALUE_TILES = DIM / 8 / WARPS;
-    static constexpr int WEIGHT_ROW = (t::T + 8) * 2; // bytes
     static constexpr int Q_BYTES = DECODE_QUERIES * t::ROW;
-    static constexpr int WEIGHT_BYTES = DECODE_QUERIES * WEIGHT_ROW;
     static __host__ __device__ constexpr int bytes(int buffers)
     {
-        return t::bytes(buffers) + Q_BYTES + WEIGHT_BYTES + WARPS * DECODE_QUERIES * 4;
+        return t::bytes(buffers) + Q_BYTES + decode_shape::BYTES;
     }
 };
-
-/* The maxima of 16 queries over the positions of all warps; one barrier. `maxima` is free again
- * after the caller's next one. */
-static __device__ __forceinline__ void maxima_share(float *maxima, float max[2])
-{
-    int32_t warp = (int32_t)threadIdx.x / 32, row = (int32_t)threadIdx.x % 32 / 4;
-    if (threadIdx.x % 4 == 0)
-        for (int h = 0; h < 2; h++) maxima[warp * DECODE_QUERIES + row + 8 * h] = max[h];
-    __syncthreads();
-    for (int h = 0; h < 2; h++)
-        for (int w = 0; w < WARPS; w++)
-            max[h] = fmaxf(max[h], maxima[w * DECODE_QUERIES + row + 8 * h]);
-}
-
-template <class TYPE, int DIM>
-static __device__ __forceinline__ void
-decode_tile(const attend &p, const uint32_t q[DIM / 16][4], const char *k, int32_t pos,
-            int32_t last, char *weights, float *maxima, softmax &x,
-            float o[1][decode_shape<TYPE, DIM>::VALUE_TILES][4])
-{
-    using t = tile<TYPE, DIM>;
-    using shape = decode_shape<TYPE, DIM>;
-    constexpr int N = shape::SCORE_TILES;
-    int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
-    float s[1][N][4] = {}, max[2], keep[2];
-    const int32_t lasts[2] = {last, last};
-#pragma unroll
-    for (int i = 0; i < t::DIM_STEPS; i += 2) {
-        const uint32_t a[1][2][4] = {{{q[i][0], q[i][1], q[i][2], q[i][3]},
-                                      {q[i + 1][0], q[i + 1][1], q[i + 1][2], q[i + 1][3]}}};
-        scores_add<TYPE, 1, N>(s, a, k + warp * N * 8 * t::ROW + i * 32, t::ROW);
-    }
-    if (p.cap > 0) scores_cap<N>(s[0], p.cap);
-    scores_mask<N>(s[0], pos + warp * N * 8, lasts, p.window);
-    scores_max<N>(s[0], max);
-    maxima_share(maxima, max);
-    softmax_raise(x, max, keep);
-
-    uint32_t w[N][2], a[1][t::WEIGHT_STEPS][4];
-    weights_of<TYPE, N>(x, s[0], w);
-    char *to = weights + lane / 4 * shape::WEIGHT_ROW + (warp * N * 8 + lane % 4 * 2) * 2;
-#pragma unroll
-    for (int n = 0; n < N; n++)
-        for (int h = 0; h < 2; h++) bt_store4(to + h * 8 * shape::WEIGHT_ROW + n * 16, w[n][h]);
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < t::WEIGHT_STEPS; i++)
-        fragment_a(a[0][i], weights + i * 32, shape::WEIGHT_ROW);
-    softmax_add<TYPE, t::WEIGHT_STEPS>(x, keep, a[0]);
-    values_scale<shape::VALUE_TILES>(o[0], keep);
-    values_add<TYPE, 1, shape::VALUE_TILES, t::WEIGHT_STEPS>(
-        o, a, k + t::T * t::ROW + warp * shape::VALUE_TILES * 16, t::ROW);
-}
 
 /* Queries q0 + row of the group: their record of span i, or their result if it is the only one. */
 template <int N>
@@ -136,12 +77,13 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 1)
     spans parts = spans_of(p, len, t::T);
     if (p.n_rows[seq] != 1 || (int32_t)blockIdx.x >= parts.count) return;
 
-    char *queries = shared + t::bytes(p.buffers), *weights = queries + shape::Q_BYTES;
-    float *maxima = (float *)(weights + shape::WEIGHT_BYTES);
+    char *queries = shared + t::bytes(p.buffers);
+    const team e = team_of<WARPS>(queries + shape::Q_BYTES, shape::BYTES);
+    const int32_t last[2] = {parts.hi - 1, parts.hi - 1};
     source s = {p.pages + (int64_t)seq * p.pages_ld, kv_head, parts.lo, parts.hi, 0};
-    stream<TYPE, DIM> tiles = {shared, 0, 0};
-    queries_store<TYPE, DIM, DIM>(p, seq, kv_head, q0, p.group - q0, DECODE_QUERIES, queries,
-                                  nullptr);
+    stream<TYPE, DIM, WARPS> tiles = {shared, 0, 0};
+    queries_store<TYPE, DIM, DIM, WARPS>(p, seq, kv_head, q0, p.group - q0, DECODE_QUERIES, queries,
+                                         nullptr);
     __syncthreads();
     uint32_t q[t::DIM_STEPS][4];
 #pragma unroll
@@ -154,8 +96,7 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 1)
         float o[1][shape::VALUE_TILES][4] = {};
         tiles.start(p, s, first);
         for (int32_t pos = first; pos < s.end; pos += t::T)
-            decode_tile<TYPE, DIM>(p, q, tiles.next(p, s, pos), pos, parts.hi - 1, weights, maxima,
-                                   x, o);
+            team_attend<TYPE, DIM, WARPS>(p, e, q, tiles.next(p, s, pos), pos, true, last, x, o);
         decode_write<shape::VALUE_TILES>(p, seq, kv_head, q0, parts, i, x, o[0]);
     }
 }

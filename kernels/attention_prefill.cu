@@ -7,6 +7,8 @@
  * none of its own sees; only tiles on a diagonal are masked. With MT = 1 q lives in registers and
  * its way there borrows the last tile's place; with MT = 2 each fragment of K and V serves two of
  * q, which stays in shared memory, as it does for 192 columns, whose registers ptxas handles badly.
+ * The sums of 256 columns alone are 128 registers: there a team of two warps shares 16 queries
+ * (attention_tile.cuh), the CTA has eight, and the teams go their own ways between tiles.
  *
  * Deterministic spans need a second accumulator: `out` itself holds the total of the spans before,
  * so that no register is spent on it. A CTA's queries are its own, so nobody else sees it. */
@@ -46,26 +48,44 @@ static __device__ __forceinline__ int32_t job_pos(const attend &p, const job &j,
 
 template <class TYPE, int DIM, int MT> struct prefill_shape {
     using t = tile<TYPE, DIM>;
+    static constexpr int SHARE = DIM > 192 ? 2 : 1; // warps that have the same queries
+    static constexpr int CTA_WARPS = WARPS * SHARE;
+    using teams = team_shape<TYPE, DIM, SHARE>;
+    static constexpr int TEAMS_BYTES = SHARE > 1 ? WARPS *teams::BYTES : 0;
     static constexpr int QUERIES = 16 * MT * WARPS;
     static constexpr int Q_STEPS = MT > 1 || DIM == 192 ? 0 : DIM / 16; // in registers
     static constexpr int CUT = Q_STEPS * 16; // columns from here on stay in shared memory
     static constexpr int CUT_ROW = (CUT + 8) * 2, REST_ROW = (DIM - CUT + 8) * 2; // bytes
-    static constexpr int VALUE_TILES = DIM / 8;
+    static constexpr int VALUE_TILES = DIM / 8 / SHARE;
+    static_assert(SHARE == 1 || (MT == 1 && CUT == DIM), "a team has 16 queries, in registers");
     static_assert(QUERIES * CUT_ROW <= t::BYTES || CUT == 0,
                   "what goes to registers borrows a tile");
     static __host__ __device__ constexpr int bytes(int buffers)
     {
-        return t::bytes(buffers) + (CUT < DIM ? QUERIES * REST_ROW : 0);
+        return t::bytes(buffers) + (CUT < DIM ? QUERIES * REST_ROW : 0) + TEAMS_BYTES;
     }
 };
 
-/* One warp's queries: 16 * MT of them, from query `first` of the CTA. */
+/* A warp's queries are 16 * MT of the CTA's, its sums those of DIM / SHARE columns: what the warp's
+ * number says is asked for again rather than kept in registers. */
+template <class SHAPE> static __device__ __forceinline__ int32_t warp_query()
+{
+    return (int32_t)threadIdx.x / 32 / SHAPE::SHARE * SHAPE::QUERIES / WARPS;
+}
+template <class SHAPE> static __device__ __forceinline__ int32_t warp_column()
+{
+    return (int32_t)threadIdx.x / 32 % SHAPE::SHARE * SHAPE::VALUE_TILES * 8;
+}
+
+/* What a warp keeps in shared memory for the same reason. */
+template <int MT> struct warp_notes {
+    int32_t pos_first, pos_last; // of its queries; pos_last -1: it has none
+    float2 total[16 * MT];       // maximum and sum of the spans before
+};
 template <class TYPE, int DIM, int MT> struct prefill_warp {
     using t = tile<TYPE, DIM>;
     using shape = prefill_shape<TYPE, DIM, MT>;
-    int32_t first, pos_first, pos_last; // of its queries; pos_last -1: it has none
     softmax x[MT];
-    float2 *total; // [MT * 16] shared: maximum and sum of the spans before
     float o[MT][shape::VALUE_TILES][4];
     uint32_t q[shape::Q_STEPS > 0 ? shape::Q_STEPS : 1][4];
 };
@@ -77,7 +97,7 @@ static __device__ __forceinline__ void warp_clear(prefill_warp<TYPE, DIM, MT> &w
     for (int m = 0; m < MT; m++) {
         w.x[m] = softmax_empty();
 #pragma unroll
-        for (int n = 0; n < DIM / 8; n++)
+        for (int n = 0; n < prefill_shape<TYPE, DIM, MT>::VALUE_TILES; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) w.o[m][n][i] = 0.0f;
     }
@@ -85,18 +105,19 @@ static __device__ __forceinline__ void warp_clear(prefill_warp<TYPE, DIM, MT> &w
 
 template <class TYPE, int DIM, int MT>
 static __device__ __forceinline__ void warp_init(const attend &p, const job &j, const char *queries,
-                                                 float2 *totals, prefill_warp<TYPE, DIM, MT> &w)
+                                                 warp_notes<MT> &notes,
+                                                 prefill_warp<TYPE, DIM, MT> &w)
 {
     using shape = prefill_shape<TYPE, DIM, MT>;
-    int32_t lane = (int32_t)threadIdx.x % 32;
-    w.first = (int32_t)threadIdx.x / 32 * 16 * MT;
-    w.pos_first = job_pos(p, j, w.first);
-    w.pos_last = w.first < j.n ? job_pos(p, j, min(w.first + 16 * MT, j.n) - 1) : -1;
-    w.total = totals + w.first;
-    for (int32_t i = lane; i < 16 * MT; i += 32) w.total[i] = make_float2(-INFINITY, 0.0f);
+    int32_t lane = (int32_t)threadIdx.x % 32, first = warp_query<shape>();
+    if (lane == 0) {
+        notes.pos_first = job_pos(p, j, first);
+        notes.pos_last = first < j.n ? job_pos(p, j, min(first + 16 * MT, j.n) - 1) : -1;
+    }
+    for (int32_t i = lane; i < 16 * MT; i += 32) notes.total[i] = make_float2(-INFINITY, 0.0f);
 #pragma unroll
     for (int i = 0; i < shape::Q_STEPS; i++)
-        fragment_a(w.q[i], queries + w.first * shape::CUT_ROW + i * 32, shape::CUT_ROW);
+        fragment_a(w.q[i], queries + first * shape::CUT_ROW + i * 32, shape::CUT_ROW);
     warp_clear(w);
 }
 
@@ -118,7 +139,8 @@ static __device__ __forceinline__ void warp_scores(const prefill_warp<TYPE, DIM,
             for (int h = 0; h < 2; h++) {
                 int step = i + h - shape::Q_STEPS;
                 if (step >= 0) {
-                    fragment_a(a[m][h], rest + (w.first + 16 * m) * shape::REST_ROW + step * 32,
+                    fragment_a(a[m][h],
+                               rest + (warp_query<shape>() + 16 * m) * shape::REST_ROW + step * 32,
                                shape::REST_ROW);
                 } else {
 #pragma unroll
@@ -129,16 +151,14 @@ static __device__ __forceinline__ void warp_scores(const prefill_warp<TYPE, DIM,
     }
 }
 
-/* The tile at pos enters the warp's softmaxes. */
+/* The tile at pos enters the warp's softmaxes; whole: all queries see all of it. */
 template <class TYPE, int DIM, int MT>
 static __device__ __forceinline__ void warp_attend(const attend &p, const job &j, const char *rest,
-                                                   const char *k, int32_t pos,
+                                                   const char *k, int32_t pos, bool whole,
                                                    prefill_warp<TYPE, DIM, MT> &w)
 {
     using t = tile<TYPE, DIM>;
-    if (pos > w.pos_last) return;
-    if (p.window > 0 && pos + t::T <= w.pos_first - p.window + 1) return;
-    bool whole = pos + t::T - 1 <= w.pos_first && (p.window == 0 || pos > w.pos_last - p.window);
+    using shape = prefill_shape<TYPE, DIM, MT>;
     float s[MT][t::SCORE_TILES][4] = {};
     uint32_t weights[MT][t::WEIGHT_STEPS][4];
     warp_scores(w, rest, k, s);
@@ -147,7 +167,7 @@ static __device__ __forceinline__ void warp_attend(const attend &p, const job &j
         float max[2], keep[2];
         if (p.cap > 0) scores_cap<t::SCORE_TILES>(s[m], p.cap);
         if (!whole) {
-            int32_t i = w.first + 16 * m + (int32_t)threadIdx.x % 32 / 4;
+            int32_t i = warp_query<shape>() + 16 * m + (int32_t)threadIdx.x % 32 / 4;
             const int32_t last[2] = {job_pos(p, j, i), job_pos(p, j, i + 8)};
             scores_mask<t::SCORE_TILES>(s[m], pos, last, p.window);
         }
@@ -158,15 +178,40 @@ static __device__ __forceinline__ void warp_attend(const attend &p, const job &j
         softmax_add<TYPE, t::WEIGHT_STEPS>(w.x[m], keep, weights[m]);
         values_scale<DIM / 8>(w.o[m], keep);
     }
-    values_add<TYPE, MT, DIM / 8, t::WEIGHT_STEPS>(w.o, weights, k + t::T * t::ROW, t::ROW);
+    constexpr int PAUSE = MT > 1 ? 8 : DIM / 8; // or registers run out
+    values_add<TYPE, MT, DIM / 8, t::WEIGHT_STEPS, PAUSE>(w.o, weights, k + t::T * t::ROW, t::ROW);
+}
+
+/* The tile at pos, if one of the warp's queries sees something of it. A team decides as one. */
+template <class TYPE, int DIM, int MT>
+static __device__ __forceinline__ void
+tile_attend(const attend &p, const job &j, char *rest, const char *k, int32_t pos,
+            const warp_notes<MT> &notes, prefill_warp<TYPE, DIM, MT> &w)
+{
+    using t = tile<TYPE, DIM>;
+    using shape = prefill_shape<TYPE, DIM, MT>;
+    int32_t begin = notes.pos_first, end = notes.pos_last;
+    if (pos > end) return;
+    if (p.window > 0 && pos + t::T <= begin - p.window + 1) return;
+    bool whole = pos + t::T - 1 <= begin && (p.window == 0 || pos > end - p.window);
+    if constexpr (shape::SHARE == 1) {
+        warp_attend(p, j, rest, k, pos, whole, w);
+    } else {
+        int32_t i = warp_query<shape>() + (int32_t)threadIdx.x % 32 / 4, last[2] = {0, 0};
+        if (!whole) last[0] = job_pos(p, j, i), last[1] = job_pos(p, j, i + 8);
+        const team e = team_of<shape::SHARE>(rest, shape::teams::BYTES);
+        team_attend<TYPE, DIM, shape::SHARE>(p, e, w.q, k, pos, !whole, last, w.x[0], w.o);
+    }
 }
 
 /* The span that ends joins the total, whose sums of values are in `out`; at the end of all, the
  * result takes their place. begun: `out` holds something. */
 template <class TYPE, int DIM, int MT>
 static __device__ __forceinline__ void warp_flush(const attend &p, const job &j, bool begun,
-                                                  bool end, prefill_warp<TYPE, DIM, MT> &w)
+                                                  bool end, warp_notes<MT> &notes,
+                                                  prefill_warp<TYPE, DIM, MT> &w)
 {
+    using shape = prefill_shape<TYPE, DIM, MT>;
     int32_t lane = (int32_t)threadIdx.x % 32;
 #pragma unroll
     for (int m = 0; m < MT; m++) {
@@ -174,22 +219,22 @@ static __device__ __forceinline__ void warp_flush(const attend &p, const job &j,
         float *to[2], factor[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            int32_t row = 16 * m + lane / 4 + 8 * h, i = w.first + row;
-            float2 total = w.total[row];
+            int32_t row = 16 * m + lane / 4 + 8 * h, i = warp_query<shape>() + row;
+            float2 total = notes.total[row];
             float sum = row_sum(w.x[m].sum[h]);
             join[h] = merge_of(total.x, w.x[m].max[h]);
             if (begun) sum = merged(join[h], total.y, sum);
             __syncwarp();
-            if (lane % 4 == 0) w.total[row] = make_float2(join[h].max, sum);
+            if (lane % 4 == 0) notes.total[row] = make_float2(join[h].max, sum);
             int32_t head = j.s.kv_head * p.group + (j.q0 + i) % p.group;
             factor[h] = end ? finish_of(p, head, join[h].max, sum) : 1.0f;
             to[h] =
                 i < j.n ? p.out + query_offset(p, p.ldo, j.seq, j.s.kv_head, j.q0 + i) : nullptr;
         }
 #pragma unroll
-        for (int n = 0; n < DIM / 8; n++) {
+        for (int n = 0; n < shape::VALUE_TILES; n++) {
             if (n % 4 == 0) __syncwarp(); // keeps the compiler from loading all at once
-            int32_t col = n * 8 + lane % 4 * 2;
+            int32_t col = warp_column<shape>() + n * 8 + lane % 4 * 2;
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 if (to[h] == nullptr || col >= p.kv.head_dim) continue;
@@ -206,13 +251,13 @@ static __device__ __forceinline__ void warp_flush(const attend &p, const job &j,
 }
 
 template <class TYPE, int DIM, int MT>
-static __global__ void __launch_bounds__(THREADS, DIM > 192 ? 1 : 2)
-    attention_prefill_kernel(attend p)
+static __global__ void __launch_bounds__(32 * prefill_shape<TYPE, DIM, MT>::CTA_WARPS,
+                                         DIM > 192 ? 1 : 2) attention_prefill_kernel(attend p)
 {
     using t = tile<TYPE, DIM>;
     using shape = prefill_shape<TYPE, DIM, MT>;
     BT_DYNAMIC_SHARED(char, shared);
-    BT_SHARED(float2, totals, shape::QUERIES);
+    BT_SHARED(warp_notes<MT>, all_notes, shape::CTA_WARPS);
     BT_SHARED(job, shared_job, 1);
     if (threadIdx.x == 0) job_take(p, shape::QUERIES, shared_job[0]);
     __syncthreads();
@@ -220,25 +265,27 @@ static __global__ void __launch_bounds__(THREADS, DIM > 192 ? 1 : 2)
     if (j.n == 0) return;
 
     int32_t first = j.s.lo / t::T * t::T;
+    /* behind the tiles: columns of q, or what the teams share */
     char *rest = shared + t::bytes(p.buffers), *queries = rest - t::BYTES;
-    stream<TYPE, DIM> tiles = {shared, 0, 0};
+    stream<TYPE, DIM, shape::CTA_WARPS> tiles = {shared, 0, 0};
     tiles.start(p, j.s, first);
-    queries_store<TYPE, DIM, shape::CUT>(p, j.seq, j.s.kv_head, j.q0, j.n, shape::QUERIES, queries,
-                                         rest);
+    queries_store<TYPE, DIM, shape::CUT, shape::CTA_WARPS>(p, j.seq, j.s.kv_head, j.q0, j.n,
+                                                           shape::QUERIES, queries, rest);
     __syncthreads();
+    warp_notes<MT> &notes = all_notes[threadIdx.x / 32];
     prefill_warp<TYPE, DIM, MT> w;
-    warp_init(p, j, queries, totals, w);
+    warp_init(p, j, queries, notes, w);
 
     bool begun = false;
     for (int32_t pos = first; pos < j.s.hi; pos += t::T) {
         const char *k = tiles.next(p, j.s, pos);
         if (p.deterministic && pos % BT_CUDA_ATTENTION_SPAN == 0 && pos > first) {
-            warp_flush(p, j, begun, false, w);
+            warp_flush(p, j, begun, false, notes, w);
             begun = true;
         }
-        warp_attend(p, j, rest, k, pos, w);
+        tile_attend(p, j, rest, k, pos, notes, w);
     }
-    warp_flush(p, j, begun, true, w);
+    warp_flush(p, j, begun, true, notes, w);
 }
 
 // ---- f32 -------------------------------------------------------------------------------------
@@ -296,8 +343,9 @@ static cudaError_t launch_tiles(const attend &p, dim3 grid, bool two, cudaStream
             return bt_launch(attention_prefill_kernel<TYPE, DIM, 2>, grid, dim3(THREADS),
                              (size_t)prefill_shape<TYPE, DIM, 2>::bytes(p.buffers), s, p);
     }
-    return bt_launch(attention_prefill_kernel<TYPE, DIM, 1>, grid, dim3(THREADS),
-                     (size_t)prefill_shape<TYPE, DIM, 1>::bytes(p.buffers), s, p);
+    using shape = prefill_shape<TYPE, DIM, 1>;
+    return bt_launch(attention_prefill_kernel<TYPE, DIM, 1>, grid, dim3(32 * shape::CTA_WARPS),
+                     (size_t)shape::bytes(p.buffers), s, p);
 }
 template <class TYPE>
 static cudaError_t launch_type(const attend &p, dim3 grid, bool two, cudaStream_t s)

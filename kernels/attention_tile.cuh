@@ -114,25 +114,32 @@ static __device__ __noinline__ uint4 load_ragged(const char *from, int32_t left)
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
 
-/* Starts fetching the tile at pos into a buffer; all warps. page: from tile_page(). */
-template <class TYPE, int DIM>
+/* Starts fetching the tile at pos into a buffer; all of the CTA's W warps. page: from tile_page().
+ */
+template <class TYPE, int DIM, int W>
 static __device__ __forceinline__ void tile_fetch(const attend &p, const source &s, int32_t pos,
                                                   int32_t page, char *buffer)
 {
     using t = tile<TYPE, DIM>;
+    /* K or V of a group of positions is a unit, which some warps share if there are more of them */
+    constexpr int UNITS = 2 * t::GROUPS, SHARE = W > UNITS ? W / UNITS : 1;
+    constexpr int COPIES = GROUP * t::CHUNKS / 32 / SHARE;
     int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
+    int32_t part = warp / UNITS;
     int32_t first = warp % t::GROUPS * GROUP, row_bytes = p.kv.head_dim * (TYPE::raw ? 1 : 2);
     int32_t slot = (pos + first) & (p.kv.page_tokens - 1);
     bool whole = row_bytes % 16 == 0;
     const char *base = (const char *)p.kv.base + (size_t)page * p.kv.page_stride;
-    for (int32_t unit = warp; unit < 2 * t::GROUPS; unit += WARPS) {
+    for (int32_t unit = warp % UNITS; unit < UNITS; unit += W) {
         int32_t v = unit / t::GROUPS, row0 = v * t::T + first;
         int32_t head = v * p.kv.kv_heads + s.kv_head;
         const char *from = base + ((size_t)head * p.kv.page_tokens + slot) * row_bytes;
 #pragma unroll 4
-        for (int32_t i = 0; i < GROUP * t::CHUNKS / 32; i++) {
+        for (int32_t i = 0; i < COPIES; i++) {
             constexpr int ACROSS = t::CHUNKS / t::LANES;
-            int32_t row = i / ACROSS * (32 / t::LANES) + lane / t::LANES;
+            static_assert(SHARE == 1 || (ACROSS == 1 && COPIES * SHARE * 32 == GROUP * t::CHUNKS),
+                          "warps share whole rows");
+            int32_t row = (part * COPIES + i) / ACROSS * (32 / t::LANES) + lane / t::LANES;
             int32_t chunk = i % ACROSS * t::LANES + lane % t::LANES, at = pos + first + row;
             bool valid = at >= s.lo && at < s.hi && chunk * 16 < row_bytes;
             const char *src = from + row * row_bytes + chunk * 16;
@@ -146,7 +153,7 @@ static __device__ __forceinline__ void tile_fetch(const attend &p, const source 
             bool valid = pos + first < s.hi && pos + first + GROUP > s.lo;
             const char *scales = base + 2 * (size_t)p.kv.kv_heads * p.kv.page_tokens * row_bytes +
                                  ((size_t)head * p.kv.page_tokens + slot) * 2;
-            if (lane < 2)
+            if (lane < 2 && part == 0)
                 bt_cp_async16(buffer + 2 * t::T * DIM + row0 * 2 + lane * 16,
                               valid ? scales + lane * 16 : base, valid);
         }
@@ -176,13 +183,13 @@ static __device__ __forceinline__ void halves_of_e4m3(uint32_t w, __half2 x[2])
 
 /* Makes the tile at pos from a raw buffer that has arrived; all threads, barriers are the caller's.
  */
-template <class TYPE, int DIM>
+template <class TYPE, int DIM, int W>
 static __device__ __forceinline__ void tile_dequantize(const attend &p, const source &s,
                                                        int32_t pos, const char *raw, char *to)
 {
     using t = tile<TYPE, DIM>;
     bool fp8 = p.kv.format == BT_KV_FP8;
-    constexpr int ACROSS = t::CHUNKS / t::LANES, ROWS = THREADS / t::LANES;
+    constexpr int ACROSS = t::CHUNKS / t::LANES, ROWS = W * 32 / t::LANES;
     static_assert(2 * t::T % ROWS == 0, "no row is left over");
 #pragma unroll 2
     for (int32_t i = 0; i < 2 * t::T / ROWS * ACROSS; i++) {
@@ -211,16 +218,16 @@ static __device__ __forceinline__ void tile_dequantize(const attend &p, const so
 }
 
 /* The tiles from some position up to a source's end, one after another, the next under way while
- * one is used. All threads. `shared` holds tile::bytes(p.buffers). A stream may be started again
- * when it has ended. */
-template <class TYPE, int DIM> struct stream {
+ * one is used. All threads of a CTA of W warps. `shared` holds tile::bytes(p.buffers). A stream may
+ * be started again when it has ended. */
+template <class TYPE, int DIM, int W> struct stream {
     using t = tile<TYPE, DIM>;
     char *shared;
     int32_t page, which;
 
     __device__ __forceinline__ void fetch(const attend &p, const source &s, int32_t pos)
     {
-        tile_fetch<TYPE, DIM>(p, s, pos, page, shared + which * t::BUFFER);
+        tile_fetch<TYPE, DIM, W>(p, s, pos, page, shared + which * t::BUFFER);
         page = tile_page<TYPE, DIM>(p, s, pos + t::T);
     }
     __device__ __forceinline__ void start(const attend &p, const source &s, int32_t first)
@@ -244,7 +251,7 @@ template <class TYPE, int DIM> struct stream {
         }
         if constexpr (TYPE::raw) {
             char *made = shared + p.buffers * t::BUFFER;
-            tile_dequantize<TYPE, DIM>(p, s, pos, ready, made);
+            tile_dequantize<TYPE, DIM, W>(p, s, pos, ready, made);
             __syncthreads();
             return made;
         }
@@ -255,12 +262,12 @@ template <class TYPE, int DIM> struct stream {
 /* Queries [q0, q0 + n) of a chunk, scaled and rounded, as rows of 16-bit elements: columns before
  * CUT with CUT + 8 a row to `to`, the others with DIM - CUT + 8 a row to `rest`. The rows from n to
  * `rows` and the columns past head_dim are zeros. All threads; a barrier must follow. */
-template <class TYPE, int DIM, int CUT>
+template <class TYPE, int DIM, int CUT, int W>
 static __device__ __forceinline__ void queries_store(const attend &p, int32_t seq, int32_t kv_head,
                                                      int32_t q0, int32_t n, int32_t rows, char *to,
                                                      char *rest)
 {
-    for (int32_t i = (int32_t)threadIdx.x; i < rows * (DIM / 4); i += THREADS) {
+    for (int32_t i = (int32_t)threadIdx.x; i < rows * (DIM / 4); i += 32 * W) {
         int32_t row = i / (DIM / 4), col = i % (DIM / 4) * 4;
         uint4 x = make_uint4(0, 0, 0, 0);
         if (row < n && col < p.kv.head_dim)
@@ -299,8 +306,9 @@ static __device__ __forceinline__ void scores_add(float s[M][N][4], const uint32
     }
 }
 
-/* o[m][n] += p[m] . V over all positions of a tile; v is the first of N * 8 columns. */
-template <class TYPE, int M, int N, int STEPS>
+/* o[m][n] += p[m] . V over all positions of a tile; v is the first of N * 8 columns. The compiler
+ * may load PAUSE fragments of V ahead. */
+template <class TYPE, int M, int N, int STEPS, int PAUSE = N>
 static __device__ __forceinline__ void values_add(float o[M][N][4], const uint32_t w[M][STEPS][4],
                                                   const char *v, int32_t row_bytes)
 {
@@ -309,6 +317,7 @@ static __device__ __forceinline__ void values_add(float o[M][N][4], const uint32
     for (int step = 0; step < STEPS; step += 2) {
 #pragma unroll
         for (int n = 0; n < N; n++) {
+            if (n > 0 && n % PAUSE == 0) __syncwarp();
             uint32_t b[4];
             bt_ldmatrix_x4_trans(b, at + step * 16 * row_bytes + n * 16);
 #pragma unroll
@@ -431,6 +440,94 @@ static __device__ __forceinline__ float row_sum(float v)
 static __device__ __forceinline__ void store_pair(float *to, float x, float y)
 {
     bt_store8(to, make_uint2(bits_as<uint32_t>(x), bits_as<uint32_t>(y)));
+}
+
+// ---- warps that share 16 queries -------------------------------------------------------------
+
+/* A team of SHARE warps has 16 queries in common. Of a tile each scores a part of the positions for
+ * all 16; maxima and weights meet in shared memory; each then sums a part of the columns over all
+ * positions. So every sum runs in the order in which a warp alone would run it. */
+template <class TYPE, int DIM, int SHARE> struct team_shape {
+    using t = tile<TYPE, DIM>;
+    static constexpr int SCORE_TILES = t::SCORE_TILES / SHARE; // of a warp
+    static constexpr int VALUE_TILES = DIM / 8 / SHARE;
+    static constexpr int WEIGHT_ROW = (t::T + 8) * 2; // bytes
+    static constexpr int WEIGHT_BYTES = 16 * WEIGHT_ROW;
+    static constexpr int BYTES = WEIGHT_BYTES + SHARE * 16 * 4; // weights, then maxima [SHARE][16]
+    static_assert(t::SCORE_TILES % SHARE == 0 && VALUE_TILES * SHARE * 8 == DIM, "equal parts");
+};
+
+struct team {
+    int32_t index, part; // which team of the CTA's, which warp of the team's
+    char *shared;        // team_shape::BYTES of it
+};
+template <int SHARE> static __device__ __forceinline__ team team_of(char *shared, int bytes)
+{
+    int32_t warp = (int32_t)threadIdx.x / 32, index = warp / SHARE;
+    return {index, warp % SHARE, shared + index * bytes};
+}
+/* Barrier of a team, which is the whole block in decode. */
+template <int SHARE> static __device__ __forceinline__ void team_sync(const team &e)
+{
+    if constexpr (SHARE == WARPS)
+        __syncthreads();
+    else
+        bt_barrier_of(1 + e.index, SHARE * 32);
+}
+
+/* The maxima of 16 queries over the positions of all warps of a team; one barrier. `maxima` is free
+ * again after the caller's next one. */
+template <int SHARE>
+static __device__ __forceinline__ void maxima_share(const team &e, float *maxima, float max[2])
+{
+    int32_t row = (int32_t)threadIdx.x % 32 / 4;
+    if (threadIdx.x % 4 == 0)
+        for (int h = 0; h < 2; h++) maxima[e.part * 16 + row + 8 * h] = max[h];
+    team_sync<SHARE>(e);
+    for (int h = 0; h < 2; h++)
+        for (int w = 0; w < SHARE; w++) max[h] = fmaxf(max[h], maxima[w * 16 + row + 8 * h]);
+}
+
+/* A team's tile at pos, whose K begins at k. q: the fragments of its queries, masked: not all
+ * positions are seen, last: the last that is. */
+template <class TYPE, int DIM, int SHARE>
+static __device__ __forceinline__ void
+team_attend(const attend &p, const team &e, const uint32_t q[DIM / 16][4], const char *k,
+            int32_t pos, bool masked, const int32_t last[2], softmax &x,
+            float o[1][team_shape<TYPE, DIM, SHARE>::VALUE_TILES][4])
+{
+    using t = tile<TYPE, DIM>;
+    using shape = team_shape<TYPE, DIM, SHARE>;
+    constexpr int N = shape::SCORE_TILES;
+    constexpr int PAUSE = SHARE < WARPS ? 4 : shape::VALUE_TILES; // or registers run out
+    int32_t lane = (int32_t)threadIdx.x % 32, first = e.part * N * 8;
+    float s[1][N][4] = {}, max[2], keep[2];
+#pragma unroll
+    for (int i = 0; i < t::DIM_STEPS; i += 2) {
+        const uint32_t a[1][2][4] = {{{q[i][0], q[i][1], q[i][2], q[i][3]},
+                                      {q[i + 1][0], q[i + 1][1], q[i + 1][2], q[i + 1][3]}}};
+        scores_add<TYPE, 1, N>(s, a, k + first * t::ROW + i * 32, t::ROW);
+    }
+    if (p.cap > 0) scores_cap<N>(s[0], p.cap);
+    if (masked) scores_mask<N>(s[0], pos + first, last, p.window);
+    scores_max<N>(s[0], max);
+    maxima_share<SHARE>(e, (float *)(e.shared + shape::WEIGHT_BYTES), max);
+    softmax_raise(x, max, keep);
+
+    uint32_t w[N][2], a[1][t::WEIGHT_STEPS][4];
+    weights_of<TYPE, N>(x, s[0], w);
+    char *to = e.shared + lane / 4 * shape::WEIGHT_ROW + (first + lane % 4 * 2) * 2;
+#pragma unroll
+    for (int n = 0; n < N; n++)
+        for (int h = 0; h < 2; h++) bt_store4(to + h * 8 * shape::WEIGHT_ROW + n * 16, w[n][h]);
+    team_sync<SHARE>(e);
+#pragma unroll
+    for (int i = 0; i < t::WEIGHT_STEPS; i++)
+        fragment_a(a[0][i], e.shared + i * 32, shape::WEIGHT_ROW);
+    softmax_add<TYPE, t::WEIGHT_STEPS>(x, keep, a[0]);
+    values_scale<shape::VALUE_TILES>(o[0], keep);
+    values_add<TYPE, 1, shape::VALUE_TILES, t::WEIGHT_STEPS, PAUSE>(
+        o, a, k + t::T * t::ROW + e.part * shape::VALUE_TILES * 16, t::ROW);
 }
 
 } // namespace

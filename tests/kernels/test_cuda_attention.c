@@ -343,9 +343,9 @@ static void variants_match(void)
         float cap;
         bool sinks, deterministic;
     } variants[] = {{33, 0, 0, 0}, {0, 2, 0, 0}, {0, 0, 1, 0}, {64, 30, 1, 0}, {1, 0, 0, 1}};
-    const int chosen[] = {0, 1, 9, 12, 19};
+    const int chosen[] = {0, 1, 9, 12, 19, 6};
     for (int v = 0; v < 5; v++)
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 6; i++) {
             shape s = shapes[chosen[i]];
             s.window = variants[v].window, s.soft_cap = variants[v].cap;
             s.sinks = variants[v].sinks, s.deterministic = variants[v].deterministic;
@@ -390,8 +390,8 @@ static scene scene_part(const scene *all, int32_t kv_len, int32_t n, int32_t pag
 /* deterministic: bits depend on the row alone, however it was computed. */
 static void deterministic_rows_do_not_depend_on_company(void)
 {
-    const int chosen[] = {0, 9, 11, 20};
-    for (int i = 0; i < 4; i++) {
+    const int chosen[] = {0, 9, 11, 20, 6};
+    for (int i = 0; i < 5; i++) {
         shape s = shapes[chosen[i]];
         s.deterministic = true, s.sinks = i == 1, s.window = i == 2 ? 600 : 0;
         if (!supported(&s)) continue;

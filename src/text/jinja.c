@@ -151,6 +151,8 @@ static void root_fill(jrt *r, const bt_jinja *t, const jdict *context)
         const jfunc *f = found ? NULL : bt__jglobal_find(name->p, name->len);
         r->root[i] = found ? *found : f ? (jv){.type = JT_FUNC, .u.func = f} : jmissing();
     }
+    for (const uint32_t *early = t->early; early && *early != UINT32_MAX; early++)
+        r->root[*early] = jmissing();
 }
 
 static void output_take(jrt *r, const jsb *b)

@@ -74,15 +74,62 @@ static jv macro_attribute(jrt *r, const jmacro *m, const jstr *name)
     return jmissing();
 }
 
+/* Python has these and we do not: better refused by name than taken for undefined. */
+static void refuse_missing(jrt *r, jv obj, const jstr *name)
+{
+    static const struct {
+        jtype type;
+        const char *names;
+    } rows[] = {
+        {JT_STR, " encode translate maketrans "},
+        {JT_INT, " as_integer_ratio bit_count conjugate from_bytes to_bytes "},
+        {JT_BIG, " as_integer_ratio bit_count bit_length conjugate from_bytes to_bytes "},
+        {JT_BOOL, " as_integer_ratio bit_count conjugate from_bytes to_bytes "},
+        {JT_FLOAT, " as_integer_ratio conjugate fromhex hex "},
+        {JT_DICT, " fromkeys "},
+        {JT_VIEW, " isdisjoint mapping "},
+        {JT_CYCLER, " items "},
+        {JT_JOINER, " sep used "},
+        {JT_MACRO, " explicit_caller "},
+        {JT_ITER, " send throw close "},
+    };
+    char text[32];
+    bool self = obj.type == JT_FUNC && strcmp(obj.u.func->name, "self") == 0;
+    bool dict = obj.type == JT_FUNC && strcmp(obj.u.func->name, "dict") == 0;
+    if (name->len > sizeof text - 3) return;
+    snprintf(text, sizeof text, " %.*s ", (int)name->len, name->p);
+    bool known = self || (dict && jstr_is(name, "fromkeys"));
+    for (size_t i = 0; i < BT_COUNT(rows) && !known; i++)
+        known = rows[i].type == obj.type && strstr(rows[i].names, text);
+    if (obj.type == JT_STR && obj.u.s->markup)
+        known = known || strstr(" unescape striptags escape ", text);
+    if (known)
+        bt__jraise(r, BT_JINJA_TYPE, "'%.*s' of '%s' is not supported", (int)name->len, name->p,
+                   self || dict ? obj.u.func->name : bt__jv_type(obj));
+}
+
+static jv number_attribute(jv v, const jstr *name)
+{
+    bool whole = v.type != JT_FLOAT;
+    if (v.type == JT_BOOL) v = jint(v.u.b);
+    if (jstr_is(name, "real") || (whole && jstr_is(name, "numerator"))) return v;
+    if (jstr_is(name, "imag")) return whole ? jint(0) : jfloat(0);
+    return whole && jstr_is(name, "denominator") ? jint(1) : jmissing();
+}
+
+static jv namespace_attribute(jrt *r, jv obj, const jstr *name)
+{
+    jv key = {.type = JT_STR, .u.s = name};
+    const jv *found = bt__jdict_find(r, obj.u.d, key);
+    if (found && name->len && name->p[0] == '_') return unsafe(r, obj, name);
+    return found ? *found : jmissing();
+}
+
 /* What getattr() finds; missing if nothing. */
 static jv attribute(jrt *r, jv obj, const jstr *name)
 {
     jv v = jmissing();
-    if (obj.type == JT_NS) {
-        jv key = {.type = JT_STR, .u.s = name};
-        const jv *found = bt__jdict_find(r, obj.u.d, key);
-        return found ? *found : v;
-    }
+    if (obj.type == JT_NS) return namespace_attribute(r, obj, name);
     if (name->len > 4 && memcmp(name->p, "__", 2) == 0 &&
         memcmp(name->p + name->len - 2, "__", 2) == 0)
         return unsafe(r, obj, name);
@@ -97,10 +144,10 @@ static jv attribute(jrt *r, jv obj, const jstr *name)
     if (obj.type == JT_RANGE && jstr_is(name, "start")) return jint(obj.u.range->start);
     if (obj.type == JT_RANGE && jstr_is(name, "stop")) return jint(obj.u.range->stop);
     if (obj.type == JT_RANGE && jstr_is(name, "step")) return jint(obj.u.range->step);
-    if (jis_num(obj) && (jstr_is(name, "real") || jstr_is(name, "imag")))
-        v = jstr_is(name, "real") ? obj : obj.type == JT_FLOAT ? jfloat(0) : jint(0);
+    if (jis_num(obj)) v = number_attribute(obj, name);
     if (v.type != JT_MISSING) return v;
     const jmethod_row *row = bt__jmethod_find(obj.type, name);
+    if (!row) refuse_missing(r, obj, name);
     if (!row) return v;
     jmethod *m = bt__jalloc(r, sizeof *m);
     *m = (jmethod){.self = obj, .row = row};

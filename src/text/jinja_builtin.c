@@ -107,6 +107,18 @@ GLOBAL(strftime_now)
     return bt__jstrftime(r, bt__jarg_str(r, a[0], "strftime() argument 1"));
 }
 
+/* Known to jinja2, but not here. */
+GLOBAL(lipsum)
+{
+    (void)a, (void)c;
+    bt__jraise(r, BT_JINJA_TYPE, "'lipsum' is not supported");
+}
+GLOBAL(self)
+{
+    (void)a, (void)c;
+    bt__jraise(r, BT_JINJA_TYPE, "'self' is not supported");
+}
+
 static const jfunc globals[] = {
     {"namespace", NULL, 0, g_namespace},
     {"raise_exception", "message", 1, g_raise_exception},
@@ -115,6 +127,8 @@ static const jfunc globals[] = {
     {"dict", NULL, 0, g_dict},
     {"cycler", NULL, 1, g_cycler},
     {"joiner", "sep", 0, g_joiner},
+    {"lipsum", NULL, 0, g_lipsum},
+    {"self", NULL, 0, g_self},
     {0},
 };
 
@@ -181,13 +195,15 @@ TEST(sameas)
 }
 TEST(filter)
 {
-    (void)r, (void)c;
+    (void)c;
+    bt__jv_hash(r, a[0]); // raises for what cannot be a key of the table
     const jstr *s = a[0].type == JT_STR ? a[0].u.s : NULL;
     return jbool(s && bt__jfilter_find(s->p, s->len));
 }
 TEST(test)
 {
-    (void)r, (void)c;
+    (void)c;
+    bt__jv_hash(r, a[0]);
     const jstr *s = a[0].type == JT_STR ? a[0].u.s : NULL;
     return jbool(s && bt__jtest_find(s->p, s->len));
 }
@@ -384,6 +400,7 @@ const jmethod_row bt__jobject_methods[] = {
     {JT_LOOP, "changed", NULL, 0, m_loop_changed},
     {JT_FLOAT, "is_integer", "", 0, m_is_integer},
     {JT_INT, "bit_length", "", 0, m_bit_length},
+    {JT_BOOL, "bit_length", "", 0, m_bit_length},
     {0},
 };
 

@@ -3,7 +3,8 @@
  *
  * Scopes chain from the innermost outwards to the root, which holds the context and what the
  * outermost level sets. Loops, macros, with, and the blocks that capture their output open a scope;
- * if does not. A macro sees the scope it was defined in, not its caller's. */
+ * if does not. A scope may begin with variables that have no value yet (jinja_scope.c). A macro
+ * sees the scope it was defined in, not its caller's. */
 #include "text/jinja_run.h"
 #include "text/jinja_text.h"
 #include <stdio.h>
@@ -15,11 +16,24 @@ static flow exec_list(jrt *r, const jnode *n);
 
 static jv name_get(jrt *r, uint32_t name)
 {
-    for (const jscope *s = r->scope; s; s = s->parent)
-        for (uint32_t i = 0; i < s->n; i++)
-            if (s->v[i].name == name) return s->v[i].value;
-    if (r->root[name].type != JT_MISSING) return r->root[name];
-    return bt__jundef_name(r, r->tmpl->name[name]);
+    const jv *v = NULL;
+    for (const jscope *s = r->scope; s && !v; s = s->parent)
+        for (uint32_t i = 0; i < s->n && !v; i++)
+            if (s->v[i].name == name) v = &s->v[i].value;
+    if (!v) v = &r->root[name];
+    return v->type == JT_MISSING ? bt__jundef_name(r, r->tmpl->name[name]) : *v;
+}
+
+static void scope_add(jrt *r, jscope *s, uint32_t name, jv value)
+{
+    if (s->n == s->cap) {
+        uint32_t cap = s->cap ? s->cap * 2 : 4;
+        jvar *grown = bt__jalloc(r, cap * sizeof *grown);
+        if (s->n) memcpy(grown, s->v, s->n * sizeof *grown);
+        s->v = grown;
+        s->cap = cap;
+    }
+    s->v[s->n++] = (jvar){name, value};
 }
 
 static void name_set(jrt *r, uint32_t name, jv value)
@@ -34,20 +48,20 @@ static void name_set(jrt *r, uint32_t name, jv value)
             s->v[i].value = value;
             return;
         }
-    if (s->n == s->cap) {
-        uint32_t cap = s->cap ? s->cap * 2 : 4;
-        jvar *grown = bt__jalloc(r, cap * sizeof *grown);
-        if (s->n) memcpy(grown, s->v, s->n * sizeof *grown);
-        s->v = grown;
-        s->cap = cap;
-    }
-    s->v[s->n++] = (jvar){name, value};
+    scope_add(r, s, name, value);
 }
 
-static jscope *scope_new(jrt *r, jscope *parent)
+static void scope_begin(jrt *r, jscope *s, const uint32_t *early)
+{
+    s->n = 0;
+    for (; early && *early != UINT32_MAX; early++) scope_add(r, s, *early, jmissing());
+}
+
+static jscope *scope_new(jrt *r, jscope *parent, const uint32_t *early)
 {
     jscope *s = bt__jalloc(r, sizeof *s);
     s->parent = parent;
+    scope_begin(r, s, early);
     return s;
 }
 
@@ -199,30 +213,37 @@ static void macro_specials(jrt *r, const jmacro *m, const jcall *call, const boo
     }
 }
 
+/* A parameter that was not given: its default, which sees the parameters that already have values.
+ */
+static jv param_initial(jrt *r, const jparam *p)
+{
+    if (p->initial) return bt__jeval(r, p->initial);
+    const jstr *name = r->tmpl->name[p->name].u.s;
+    size_t n = name->len + 40;
+    char *hint = bt__jalloc(r, n);
+    snprintf(hint, n, "parameter '%.*s' was not provided", (int)name->len, name->p);
+    return bt__jundef_hint(r, hint);
+}
+
 static void macro_bind(jrt *r, const jmacro *m, const jcall *call)
 {
-    uint32_t n_params = 0, at = 0;
+    uint32_t at = 0;
     bool *used = bt__jalloc(r, call->n_kw + 1);
-    for (const jparam *p = m->node->params; p; p = p->next) n_params++;
     for (const jparam *p = m->node->params; p; p = p->next, at++) {
-        const jv name = r->tmpl->name[p->name];
-        jv value = jmissing();
-        if (at < call->n_pos) value = call->pos[at];
+        jv value = at < call->n_pos ? call->pos[at] : jmissing();
         for (uint32_t i = 0; at >= call->n_pos && i < call->n_kw; i++)
-            if (bt__jv_equal(r, call->key[i], name)) {
+            if (bt__jv_equal(r, call->key[i], r->tmpl->name[p->name])) {
                 value = call->kw[i];
                 used[i] = true;
             }
-        if (value.type == JT_MISSING && p->initial) value = bt__jeval(r, p->initial);
-        if (value.type == JT_MISSING) {
-            size_t n = name.u.s->len + 40;
-            char *hint = bt__jalloc(r, n);
-            snprintf(hint, n, "parameter '%.*s' was not provided", (int)name.u.s->len, name.u.s->p);
-            value = bt__jundef_hint(r, hint);
-        }
-        name_set(r, p->name, value);
+        scope_add(r, r->scope, p->name, value);
     }
-    macro_specials(r, m, call, used, n_params);
+    uint32_t first = r->scope->n - at;
+    at = 0;
+    for (const jparam *p = m->node->params; p; p = p->next, at++)
+        if (r->scope->v[first + at].value.type == JT_MISSING)
+            name_set(r, p->name, param_initial(r, p));
+    macro_specials(r, m, call, used, at);
 }
 
 /* Runs a body with its output captured. */
@@ -241,7 +262,7 @@ static jv call_macro(jrt *r, const jmacro *m, const jcall *call)
 {
     jscope *outer = r->scope;
     int32_t line = r->line;
-    r->scope = scope_new(r, m->scope);
+    r->scope = scope_new(r, m->scope, m->node->early);
     macro_bind(r, m, call);
     jv text = capture(r, m->node->list);
     r->scope = outer;
@@ -446,7 +467,7 @@ static bool loop_pull(jrt *r, jloop *loop, jv *out)
     while (bt__jiter_next(r, loop->it, out)) {
         if (!loop->node->c) return true;
         jscope *inner = r->scope;
-        r->scope = scope_new(r, loop->outer);
+        r->scope = scope_new(r, loop->outer, NULL);
         assign(r, loop->node->a, *out);
         bool pass = bt__jv_true(r, bt__jeval(r, loop->node->c));
         r->scope = inner;
@@ -481,8 +502,9 @@ int64_t bt__jloop_len(jrt *r, jloop *loop)
     return loop->length;
 }
 
-static void exec_loop(jrt *r, const jnode *n, jscope *outer, jv iterable, int32_t depth0)
+static flow exec_loop(jrt *r, const jnode *n, jscope *outer, jv iterable, int32_t depth0)
 {
+    flow after = FLOW_ON;
     jscope *saved = r->scope;
     jloop *loop = bt__jalloc(r, sizeof *loop);
     *loop = (jloop){.node = n,
@@ -496,7 +518,8 @@ static void exec_loop(jrt *r, const jnode *n, jscope *outer, jv iterable, int32_
                     .changed = jmissing()};
     r->line = n->line;
     loop->it = bt__jiter_new(r, iterable);
-    jscope *inner = scope_new(r, outer);
+    jscope *inner = scope_new(r, outer, NULL);
+    bool finished = false; // a turn came to its end: else is for loops where none did
     for (;;) {
         jv item = bt__jloop_next(r, loop);
         if (item.type == JT_MISSING) break;
@@ -504,18 +527,21 @@ static void exec_loop(jrt *r, const jnode *n, jscope *outer, jv iterable, int32_
         loop->index0++;
         loop->before = loop->now;
         loop->now = item;
-        inner->n = 0;
+        scope_begin(r, inner, n->early);
         r->scope = inner;
         name_set(r, n->name, (jv){.type = JT_LOOP, .u.loop = loop});
         assign(r, n->a, item);
-        if (exec_list(r, n->list) == FLOW_BREAK) break;
+        flow f = exec_list(r, n->list);
+        finished |= f == FLOW_ON;
+        if (f == FLOW_BREAK) break;
         r->scope = outer;
     }
-    if (loop->index0 < 0 && n->d) {
-        r->scope = scope_new(r, outer);
-        exec_list(r, n->d);
+    if (!finished && n->d) {
+        r->scope = scope_new(r, outer, n->early_else);
+        after = exec_list(r, n->d); // a jump there is the loop's around us
     }
     r->scope = saved;
+    return after;
 }
 
 static jv run_loop(jrt *r, const jnode *n, jscope *outer, jv iterable, int32_t depth0)
@@ -548,7 +574,7 @@ static void exec_set_block(jrt *r, const jnode *n)
 {
     jscope *outer = r->scope;
     check_refs(r, n->a);
-    r->scope = scope_new(r, outer);
+    r->scope = scope_new(r, outer, n->early);
     jv text = capture(r, n->list);
     text = eval_filters_over(r, n->b, text);
     r->scope = outer;
@@ -557,7 +583,7 @@ static void exec_set_block(jrt *r, const jnode *n)
 
 static flow exec_scoped(jrt *r, const jnode *n)
 {
-    jscope *outer = r->scope, *inner = scope_new(r, outer);
+    jscope *outer = r->scope, *inner = scope_new(r, outer, n->early);
     for (const jnode *set = n->d; set; set = set->next) {
         jv value = bt__jeval(r, set->b);
         r->scope = inner;
@@ -570,12 +596,30 @@ static flow exec_scoped(jrt *r, const jnode *n)
     return f;
 }
 
+/* What a filter or call block makes is joined to the text as it is. */
+static void write_text(jrt *r, jv v)
+{
+    if (v.type != JT_STR)
+        bt__jraise(r, BT_JINJA_TYPE, "sequence item 0: expected str instance, %s found",
+                   bt__jv_type(v));
+    bt__jsb_str(r->out, v.u.s);
+}
+
 static void exec_filter_block(jrt *r, const jnode *n)
 {
     jscope *outer = r->scope;
-    r->scope = scope_new(r, outer);
+    r->scope = scope_new(r, outer, n->early);
     jv text = capture(r, n->list);
-    bt__jsb_value(r->out, eval_filters_over(r, n->b, text));
+    write_text(r, eval_filters_over(r, n->b, text));
+    r->scope = outer;
+}
+
+/* A block sees the context and the outermost level only, unless it is scoped. */
+static void exec_block(jrt *r, const jnode *n)
+{
+    jscope *outer = r->scope;
+    r->scope = scope_new(r, n->flag ? outer : NULL, n->early);
+    exec_list(r, n->list);
     r->scope = outer;
 }
 
@@ -600,7 +644,7 @@ static flow exec_one(jrt *r, const jnode *n)
     switch (n->kind) {
     case JN_TEXT: bt__jsb_add(r->out, n->value.u.s->p, n->value.u.s->len, 0); break;
     case JN_PRINT: bt__jsb_value(r->out, bt__jeval(r, n->a)); break;
-    case JN_FOR: exec_loop(r, n, r->scope, bt__jeval(r, n->b), 0); break;
+    case JN_FOR: return exec_loop(r, n, r->scope, bt__jeval(r, n->b), 0);
     case JN_IF: return exec_if(r, n);
     case JN_SET:
         check_refs(r, n->a);
@@ -608,16 +652,14 @@ static flow exec_one(jrt *r, const jnode *n)
         break;
     case JN_SET_BLOCK: exec_set_block(r, n); break;
     case JN_MACRO: name_set(r, n->name, macro_value(r, n)); break;
-    case JN_CALL_BLOCK:
-        bt__jsb_value(r->out, eval_call(r, n->a, "caller", macro_value(r, n)));
-        break;
+    case JN_CALL_BLOCK: write_text(r, eval_call(r, n->a, "caller", macro_value(r, n))); break;
     case JN_FILTER_BLOCK: exec_filter_block(r, n); break;
     case JN_AUTOESCAPE:
         if (bt__jv_true(r, bt__jeval(r, n->a)))
             bt__jraise(r, BT_JINJA_TYPE, "autoescape is not supported in chat templates");
         return exec_scoped(r, n);
-    case JN_WITH:
-    case JN_SCOPE: return exec_scoped(r, n);
+    case JN_WITH: return exec_scoped(r, n);
+    case JN_BLOCK: exec_block(r, n); break;
     case JN_GENERATION: exec_generation(r, n); break;
     case JN_BREAK: return FLOW_BREAK;
     case JN_CONTINUE: return FLOW_CONTINUE;

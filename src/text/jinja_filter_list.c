@@ -364,18 +364,18 @@ FILTER(unique)
 FILTER(batch)
 {
     (void)c;
-    int64_t n = bt__jarg_int(r, a[1], 0);
-    jlist *out = bt__jlist_new(r, 0), *row = NULL;
+    jlist *out = bt__jlist_new(r, 0), *row = bt__jlist_new(r, 0);
     jv item;
     for (jiter *it = bt__jiter_new(r, a[0]); bt__jiter_next(r, it, &item);) {
-        if (!row || (int64_t)row->n == n) {
-            row = bt__jlist_new(r, 0);
+        if (bt__jv_equal(r, jint((int64_t)row->n), a[1])) { // a count of 0 makes an empty first row
             bt__jlist_add(r, out, jof_list(row));
+            row = bt__jlist_new(r, 0);
         }
         bt__jlist_add(r, row, item);
     }
-    if (row && a[2].type != JT_MISSING && a[2].type != JT_NONE)
-        while ((int64_t)row->n < n) {
+    if (row->n) bt__jlist_add(r, out, jof_list(row));
+    if (row->n && a[2].type != JT_MISSING && a[2].type != JT_NONE)
+        for (int64_t n = bt__jarg_int(r, a[1], 0); (int64_t)row->n < n;) {
             jstep(r);
             bt__jlist_add(r, row, a[2]);
         }

@@ -137,8 +137,7 @@ FILTER(indent)
 FILTER(truncate)
 {
     (void)c;
-    const jstr *s = bt__jarg_str(r, a[0], "truncate() text");
-    int64_t length = bt__jarg_int(r, a[1], 255), leeway = 5;
+    int64_t length = bt__jarg_int(r, a[1], 255), leeway = 5, have;
     bool kill = bt__jarg_bool(r, a[2], false);
     jv end = a[3].type == JT_MISSING ? bt__jstr_lit(r, "...") : a[3];
     const jstr *tail = bt__jarg_str(r, end, "truncate() end");
@@ -148,7 +147,10 @@ FILTER(truncate)
                    (long long)length);
     if (leeway < 0)
         bt__jraise(r, BT_JINJA_TYPE, "expected leeway >= 0, got %lld", (long long)leeway);
-    if (bt__jstr_chars(s) <= length + BT_MIN(leeway, INT32_MAX)) return a[0];
+    if (!bt__jv_len(r, a[0], &have))
+        bt__jraise(r, BT_JINJA_TYPE, "object of type '%s' has no len()", bt__jv_type(a[0]));
+    if (have <= BT_MIN(length, INT32_MAX) + BT_MIN(leeway, INT32_MAX)) return a[0];
+    const jstr *s = bt__jarg_str(r, a[0], "truncate() text");
     size_t at = bt__jstr_at(s, length - bt__jstr_chars(tail));
     if (!kill) {
         size_t space = bt__jrfind(s->p, at, " ", 1);
@@ -212,6 +214,11 @@ FILTER(striptags)
                 plain = entities[i][1];
                 n = strlen(entities[i][0]);
             }
+        if (cp == '&' && !plain && at + 1 < s->len &&
+            (s->p[at + 1] == '#' || isalpha((unsigned char)s->p[at + 1])))
+            bt__jraise(r, BT_JINJA_TYPE,
+                       "striptags: HTML's entities beyond &lt; &gt; &amp; and "
+                       "quotes are not supported");
         if (plain)
             bt__jsb_add(&b, plain, 1, bt__jstr_flags_at(s, at));
         else
@@ -360,13 +367,15 @@ FILTER(round)
     if (!jis_num(a[0]))
         bt__jraise(r, BT_JINJA_TYPE, "type %s doesn't define __round__ method", bt__jv_type(a[0]));
     digits = BT_MAX(BT_MIN(digits, 400), -400);
-    if (common && jis_int(a[0]) && digits >= 0) return jint(jas_int(a[0]));
+    bool whole = a[0].type != JT_FLOAT;
+    if (common && whole && digits < 0) return bt__jround_int(r, a[0], digits);
+    if (common && whole) return jis_int(a[0]) ? jint(jas_int(a[0])) : a[0];
     double x = bt__jv_double(r, a[0]), scale = pow(10, (double)digits);
-    if (common) {
-        double f = bt__jround(x, (int)digits);
-        return jis_int(a[0]) ? bt__jfloat_to_int(r, f) : jfloat(f);
-    }
-    return jfloat((up ? ceil(x * scale) : floor(x * scale)) / scale);
+    if (common) return jfloat(bt__jround(x, (int)digits));
+    if (whole && digits >= 0) return jfloat(x);
+    x = up ? ceil(x * scale) : floor(x * scale);
+    if (!isfinite(x)) bt__jfloat_to_int(r, x); // Python makes it an integer in between
+    return jfloat((x + 0.0) / scale);          // and an integer has no negative zero
 }
 
 FILTER(filesizeformat)
@@ -375,15 +384,22 @@ FILTER(filesizeformat)
     static const char *const prefix[2][8] = {
         {"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"},
         {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"}};
-    jv number = f_float(r, a, c);
+    (void)c;
     bool binary = bt__jarg_bool(r, a[1], false);
-    double bytes = bt__jv_double(r, number), base = binary ? 1024 : 1000, unit = base;
+    double bytes, base = binary ? 1024 : 1000, unit = base;
     jsb b;
     int i = 0;
     bt__jsb_init(&b, r);
     if (!jis_num(a[0]) && a[0].type != JT_STR)
         bt__jraise(r, BT_JINJA_TYPE, "float() argument must be a string or a real number, not '%s'",
                    bt__jv_type(a[0]));
+    if (jis_num(a[0])) {
+        bytes = bt__jv_double(r, a[0]);
+    } else if (!bt__jparse_float(a[0].u.s->p, a[0].u.s->len, &bytes)) {
+        bt__jsb_repr(&b, a[0]);
+        bt__jraise(r, BT_JINJA_TYPE, "could not convert string to float: %.*s",
+                   (int)BT_MIN(b.len, (size_t)200), b.p);
+    }
     if (bytes == 1) return bt__jstr_lit(r, "1 Byte");
     if (bytes < base || isnan(bytes)) {
         bt__jsb_value(&b, bt__jfloat_to_int(r, bytes));
@@ -420,13 +436,48 @@ FILTER(tojson)
     return bt__jjson_dump(r, a[0], &how);
 }
 
+/* Known to jinja2, and to no chat template: refused by name rather than taken for unknown. */
+FILTER(urlize)
+{
+    (void)a, (void)c;
+    bt__jraise(r, BT_JINJA_TYPE, "the filter 'urlize' is not supported");
+}
+FILTER(wordwrap)
+{
+    (void)a, (void)c;
+    bt__jraise(r, BT_JINJA_TYPE, "the filter 'wordwrap' is not supported");
+}
+
+/* Whether pprint, which sorts the keys of a dict, leaves their order. */
+static bool in_order(jrt *r, jv v)
+{
+    bool good = true;
+    jenter(r);
+    if (v.type == JT_LIST || v.type == JT_TUPLE)
+        for (size_t i = 0; i < v.u.l->n && good; i++) good = in_order(r, v.u.l->v[i]);
+    if (v.type == JT_DICT)
+        for (uint32_t i = 0; i < v.u.d->n && good; i++) {
+            jv key = v.u.d->e[i].key, before = v.u.d->e[i ? i - 1 : 0].key;
+            good = in_order(r, v.u.d->e[i].value) &&
+                   (!i || (key.type == JT_STR && before.type == JT_STR &&
+                           bt__jv_order(r, before, key, "<") < 0));
+        }
+    jleave(r);
+    return good;
+}
+
+/* What fits one line is shown as by repr(); pprint's way of breaking lines is refused. */
 FILTER(pprint)
 {
     (void)c;
     jsb b;
     bt__jsb_init(&b, r);
     bt__jsb_repr(&b, a[0]);
-    return bt__jsb_done(&b);
+    jv text = bt__jsb_done(&b);
+    if (bt__jstr_chars(text.u.s) > 80 || !in_order(r, a[0]))
+        bt__jraise(r, BT_JINJA_TYPE,
+                   "pprint of more than a line, or of keys out of order, is not supported");
+    return text;
 }
 
 const jfunc bt__jtext_filters[] = {
@@ -456,5 +507,7 @@ const jfunc bt__jtext_filters[] = {
     {"xmlattr", "d autospace", 1, f_xmlattr},
     {"filesizeformat", "value binary", 1, f_filesizeformat},
     {"pprint", "value", 1, f_pprint},
+    {"urlize", NULL, 1, f_urlize},
+    {"wordwrap", NULL, 1, f_wordwrap},
     {0},
 };

@@ -42,6 +42,19 @@ static _Noreturn void fail(lexer *x, const char *what)
     bt__jraise(x->r, BT_JINJA_SYNTAX, "%s", what);
 }
 
+/* No token begins at x->at. */
+static _Noreturn void fail_char(lexer *x)
+{
+    char text[64];
+    uint32_t cp;
+    size_t used = bt__jdecode(x->p + x->at, x->len - x->at, &cp);
+    jstr before = {.p = x->p, .len = (uint32_t)x->at, .chars = -1};
+    const char *quote = cp == '\'' ? "\"" : "'"; // as repr() shows one character
+    snprintf(text, sizeof text, "unexpected char %s%s%.*s%s at %d", quote, cp == '\\' ? "\\" : "",
+             (int)used, x->p + x->at, quote, bt__jstr_chars(&before));
+    fail(x, text);
+}
+
 /* Moves to `to`, counting lines. */
 static void advance(lexer *x, size_t to)
 {
@@ -108,7 +121,7 @@ static void lex_comment(lexer *x)
             return;
         }
     }
-    fail(x, "Missing end of comment tag");
+    if (x->at < x->len) fail(x, "Missing end of comment tag"); // jinja2 lets an empty rest pass
 }
 
 /* Past `{% raw %}` if it stands at `at`, else 0. */
@@ -133,7 +146,7 @@ static void lex_raw(lexer *x)
         advance(x, end);
         return;
     }
-    fail(x, "Missing end of raw directive");
+    if (x->at < x->len) fail(x, "Missing end of raw directive");
 }
 
 /* ---- strings */
@@ -202,12 +215,7 @@ static void lex_string(lexer *x, char quote)
     bt__jsb_init(&b, x->r);
     for (; at < x->len && x->p[at] != quote; at++)
         if (x->p[at] == '\\') at++;
-    if (at >= x->len) {
-        char text[64];
-        snprintf(text, sizeof text, "unexpected char '%s%c' at %zu", quote == '\'' ? "\\" : "",
-                 quote, x->at);
-        fail(x, text);
-    }
+    if (at >= x->len) fail_char(x);
     size_t end = at;
     for (at = run; at < end;) {
         if (x->p[at] != '\\') {
@@ -306,13 +314,7 @@ static void lex_operator(lexer *x)
     size_t n = 1;
     for (size_t i = 0; i < BT_COUNT(twos); i++)
         if (looking_at(x, x->at, twos[i].text)) t.op = twos[i].op, n = 2;
-    if (n == 1 && (!c || !strchr("+-*/%~[](){}<>=.:|,;", c))) {
-        uint32_t cp;
-        size_t used = bt__jdecode(x->p + x->at, x->len - x->at, &cp);
-        snprintf(text, sizeof text, "unexpected char '%.*s' at %zu", (int)used, x->p + x->at,
-                 x->at);
-        fail(x, text);
-    }
+    if (n == 1 && (!c || !strchr("+-*/%~[](){}<>=.:|,;", c))) fail_char(x);
     if (strchr("{[(", c)) {
         if (x->n_brackets == BRACKETS_MAX) fail(x, "brackets are nested too deep");
         x->bracket[x->n_brackets++] = c == '{' ? '}' : c == '[' ? ']' : ')';

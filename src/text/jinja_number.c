@@ -43,12 +43,38 @@ void bt__jfloat_repr(double f, char dst[static 40])
     }
 }
 
+/* What int() and float() strip: not the separators that str.isspace counts among ASCII's spaces. */
+static bool number_space(uint32_t cp)
+{
+    return bt__jis_space(cp) && (cp < 0x1C || cp > 0x1F);
+}
+
+/* Decimal digits of other scripts become ASCII's; returns the bytes written, at most n. */
+static size_t ascii_digits(const char *p, size_t n, char *dst)
+{
+    size_t len = 0;
+    for (size_t at = 0; at < n;) {
+        uint32_t cp, first;
+        size_t used = bt__jdecode(p + at, n - at, &cp);
+        if (cp >= 0x80 && bt__jis_decimal(cp)) {
+            for (first = cp; bt__jis_decimal(first - 1); first--) {
+            } // they come in tens
+            dst[len++] = (char)('0' + (cp - first) % 10);
+        } else {
+            memcpy(dst + len, p + at, used);
+            len += used;
+        }
+        at += used;
+    }
+    return len;
+}
+
 static void trim_space(const char **p, size_t *n)
 {
     uint32_t cp;
     while (*n) {
         size_t used = bt__jdecode(*p, *n, &cp);
-        if (!bt__jis_space(cp)) break;
+        if (!number_space(cp)) break;
         *p += used;
         *n -= used;
     }
@@ -56,7 +82,7 @@ static void trim_space(const char **p, size_t *n)
         size_t last = *n - 1;
         while (last > 0 && ((unsigned char)(*p)[last] & 0xC0) == 0x80) last--;
         bt__jdecode(*p + last, *n - last, &cp);
-        if (!bt__jis_space(cp)) break;
+        if (!number_space(cp)) break;
         *n = last;
     }
 }
@@ -98,9 +124,11 @@ static bool float_grammar(const char *p, size_t n)
 
 bool bt__jparse_float(const char *p, size_t n, double *out)
 {
-    char text[JFLOAT_TEXT], *to = text;
+    char ascii[JFLOAT_TEXT], text[JFLOAT_TEXT], *to = text;
     trim_space(&p, &n);
     if (n == 0 || n >= sizeof text) return false;
+    n = ascii_digits(p, n, ascii);
+    p = ascii;
     for (size_t i = 0; i < n; i++)
         if (p[i] != '_') *to++ = (char)tolower((unsigned char)p[i]);
     *to = 0;
@@ -136,7 +164,10 @@ static jv big_of(jrt *r, const char *digits, size_t n, bool negative)
 
 bool bt__jparse_int(jrt *r, const char *p, size_t n, int base, jv *out)
 {
+    char *ascii = bt__jalloc(r, n + 1);
     trim_space(&p, &n);
+    n = ascii_digits(p, n, ascii);
+    p = ascii;
     bool negative = n && p[0] == '-', over = false, digit = false;
     if (n && (p[0] == '-' || p[0] == '+')) p++, n--;
     if (n > 1 && p[0] == '0') {
@@ -248,6 +279,16 @@ static double float_mod(double a, double b)
     return m == 0 ? copysign(0, b) : m;
 }
 
+/* a // b in CPython's steps, which decide the last digit of large quotients. */
+static double float_floordiv(double a, double b)
+{
+    double m = fmod(a, b), div = (a - m) / b;
+    if (m != 0 && (m < 0) != (b < 0)) div -= 1;
+    if (div == 0) return copysign(0, a / b);
+    double whole = floor(div);
+    return div - whole > 0.5 ? whole + 1 : whole;
+}
+
 static jv float_arith(jrt *r, char op, double a, double b)
 {
     if (b == 0 && (op == '/' || op == 'f' || op == '%'))
@@ -261,10 +302,7 @@ static jv float_arith(jrt *r, char op, double a, double b)
     case '*': return jfloat(a * b);
     case '/': return jfloat(a / b);
     case '%': return jfloat(float_mod(a, b));
-    case 'f': {
-        double div = (a - float_mod(a, b)) / b, whole = floor(div);
-        return jfloat(div - whole > 0.5 ? whole + 1 : whole);
-    }
+    case 'f': return jfloat(float_floordiv(a, b));
     default: break;
     }
     if (a == 0 && b < 0) bt__jraise(r, BT_JINJA_TYPE, "0.0 cannot be raised to a negative power");
@@ -281,6 +319,21 @@ jv bt__jarith(jrt *r, char op, jv a, jv b)
     if (a.type == JT_FLOAT || b.type == JT_FLOAT)
         return float_arith(r, op, bt__jv_double(r, a), bt__jv_double(r, b));
     raise_over(r);
+}
+
+/* To a multiple of a power of ten, halves to the even one; digits < 0. */
+jv bt__jround_int(jrt *r, jv v, int64_t digits)
+{
+    uint64_t unit = 1;
+    if (v.type == JT_BIG) raise_over(r);
+    int64_t i = jas_int(v);
+    uint64_t size = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
+    for (int64_t k = BT_MAX(digits, -20); k < 0; k++)
+        if (__builtin_mul_overflow(unit, 10u, &unit)) return jint(0);
+    uint64_t rest = size % unit, whole = size / unit;
+    if (rest > unit - rest || (rest == unit - rest && whole % 2)) whole++;
+    if (__builtin_mul_overflow(whole, unit, &size) || size > INT64_MAX) raise_over(r);
+    return jint(i < 0 ? -(int64_t)size : (int64_t)size);
 }
 
 double bt__jround(double x, int digits)

@@ -22,6 +22,8 @@ typedef struct jparser {
     int depth;
     unsigned seen;     // JSEEN_ names read since the innermost macro began
     int loops;         // loops around us inside the innermost macro
+    int loop_stores;   // assignments to a variable named loop so far
+    jparam *blocks;    // their names
     const char *wants; // the tags that the innermost open statement looks for
     const jtok *tag;   // its name
     const jtok *open;  // name of the statement that is being read

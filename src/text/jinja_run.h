@@ -15,7 +15,7 @@ typedef enum jkind {
     JN_CALL_BLOCK,   // a call, params, list body
     JN_FILTER_BLOCK, // b filters over NULL, list body
     JN_WITH,         // d SETs, list body
-    JN_SCOPE,        // list body
+    JN_BLOCK,        // list body, flag scoped
     JN_GENERATION,   // list body
     JN_AUTOESCAPE,   // a, list body
     JN_BREAK,
@@ -68,6 +68,7 @@ struct jnode {
     jnode *a, *b, *c, *d, *list, *next;
     jargs *args;
     jparam *params;
+    const uint32_t *early, *early_else; // names that begin the scope undefined, up to UINT32_MAX
     const jfunc *func;
     jv value;
 };
@@ -79,6 +80,7 @@ enum { JOP_FLOORDIV = 'f', JOP_POW = 'p', JOP_EQ = 'e', JOP_NE = 'n', JOP_LT = '
 struct bt_jinja {
     bt_arena arena;
     jnode *body;
+    const uint32_t *early; // of the outermost level, as jnode's
     jv *name; // strings by name id
     uint32_t n_names;
     char *source; // newlines made one kind
@@ -141,6 +143,9 @@ jtok *bt__jlex(jrt *r, const char *source, size_t len);
 /* jinja_statement.c */
 struct jparser;
 void bt__jparse(jrt *r, bt_jinja *t, struct jparser *p, const jtok *tokens);
+
+/* jinja_scope.c: fills in early; returns the outermost level's. */
+const uint32_t *bt__jscopes(jrt *r, jnode *body);
 
 /* jinja_eval.c */
 jv bt__jeval(jrt *r, const jnode *n);

@@ -83,12 +83,23 @@ static void check_target(jparser *p, const jnode *n)
     bt__jfail_at(p, n->line, text);
 }
 
+static bool names_loop(const jparser *p, const jnode *target)
+{
+    if (target->kind == JN_TUPLE) {
+        for (const jnode *item = target->list; item; item = item->next)
+            if (names_loop(p, item)) return true;
+        return false;
+    }
+    return target->kind == JN_NAME && jstr_is(p->name[target->name].u.s, "loop");
+}
+
 static jnode *parse_target(jparser *p, unsigned how, const char *end_name)
 {
     unsigned seen = p->seen; // a name that is stored was not read
     jnode *n = bt__jparse_tuple(p, JTUPLE_TARGET | how, end_name);
     p->seen = seen;
     check_target(p, n);
+    p->loop_stores += names_loop(p, n);
     return n;
 }
 
@@ -112,22 +123,11 @@ static jnode *parse_set(jparser *p, jnode *n)
     return parse_block_of(p, n, "endset");
 }
 
-static bool names_loop(const jparser *p, const jnode *target)
-{
-    if (target->kind == JN_TUPLE) {
-        for (const jnode *item = target->list; item; item = item->next)
-            if (names_loop(p, item)) return true;
-        return false;
-    }
-    return target->kind == JN_NAME && jstr_is(p->name[target->name].u.s, "loop");
-}
-
 static jnode *parse_for(jparser *p, jnode *n)
 {
+    int stores = p->loop_stores, loops = p->loops;
     n->kind = JN_FOR;
     n->a = parse_target(p, 0, "in");
-    if (names_loop(p, n->a))
-        bt__jfail_at(p, n->line, "Can't assign to special loop variable in for-loop target");
     bt__jexpect_name(p, "in");
     n->b = bt__jparse_tuple(p, JTUPLE_NO_COND, "recursive");
     if (bt__jskip_name(p, "if")) n->c = bt__jparse_expr(p, true);
@@ -135,9 +135,12 @@ static jnode *parse_for(jparser *p, jnode *n)
     n->name = bt__jname_id(p, "loop", 4);
     p->loops++;
     n->list = parse_statements(p, "endfor else");
-    p->loops--;
+    p->loops = n->flag ? 0 : loops; // a recursive loop is a function of its own
     if (bt__jskip_name(p, "else")) n->d = parse_statements(p, "endfor");
+    p->loops = loops;
     p->t++;
+    if (p->loop_stores != stores)
+        bt__jfail_at(p, n->line, "Can't assign to special loop variable in for-loop target");
     return n;
 }
 
@@ -284,12 +287,28 @@ static jnode *parse_jump(jparser *p, jnode *n)
 
 static jnode *parse_named_block(jparser *p, jnode *n)
 {
-    n->kind = JN_SCOPE;
+    char text[120];
+    unsigned seen = p->seen;
+    int loops = p->loops;
+    n->kind = JN_BLOCK;
     if (p->t->kind != JTOK_NAME) bt__jfail_expected(p, "name");
     const jtok *name = p->t++;
-    bt__jskip_name(p, "scoped");
-    bt__jskip_name(p, "required");
+    jparam *block = bt__jalloc(p->r, sizeof *block);
+    *block = (jparam){.name = bt__jname_id(p, name->p, name->len), .next = p->blocks};
+    for (const jparam *other = p->blocks; other; other = other->next)
+        if (other->name == block->name) {
+            snprintf(text, sizeof text, "block '%.*s' defined twice",
+                     (int)BT_MIN(name->len, (size_t)80), name->p);
+            bt__jfail_at(p, n->line, text);
+        }
+    p->blocks = block;
+    n->flag = bt__jskip_name(p, "scoped");
+    if (bt__jat_name(p, "required"))
+        bt__jfail_at(p, n->line, "a required block needs a template that extends this one");
+    p->loops = 0; // its body is a function of its own
     parse_block_of(p, n, "endblock");
+    p->loops = loops;
+    p->seen = seen;
     if (p->t->kind == JTOK_NAME && p->t->len == name->len &&
         memcmp(p->t->p, name->p, name->len) == 0)
         p->t++;
@@ -342,7 +361,7 @@ static jnode *parse_statement(jparser *p)
                 bt__jfail_at(p, p->t->line, "the template is nested too deep");
             const jtok *outer = p->open;
             p->open = p->t;
-            jnode *n = bt__jnode_new(p, JN_SCOPE, p->t++->line);
+            jnode *n = bt__jnode_new(p, JN_BLOCK, p->t++->line);
             n = rows[i].parse(p, n);
             p->open = outer;
             p->depth--;
@@ -416,6 +435,7 @@ void bt__jparse(jrt *r, bt_jinja *t, jparser *p, const jtok *tokens)
     p->t = tokens;
     t->body = parse_body(p, NULL);
     check_known(r, t->body, false);
+    t->early = bt__jscopes(r, t->body);
     t->name = p->name;
     t->n_names = p->n_names;
 }

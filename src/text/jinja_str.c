@@ -350,8 +350,12 @@ static jv m_count(jrt *r, jv self, const jv *a, const jcall *c)
 static bool has_affix(jrt *r, const char *p, size_t len, jv affix, bool start, const char *method)
 {
     if (affix.type == JT_TUPLE) {
-        for (size_t i = 0; i < affix.u.l->n; i++)
+        for (size_t i = 0; i < affix.u.l->n; i++) {
+            if (affix.u.l->v[i].type != JT_STR)
+                bt__jraise(r, BT_JINJA_TYPE, "tuple for %s must only contain str, not %s", method,
+                           bt__jv_type(affix.u.l->v[i]));
             if (has_affix(r, p, len, affix.u.l->v[i], start, method)) return true;
+        }
         return false;
     }
     if (affix.type != JT_STR)
@@ -364,10 +368,10 @@ static bool has_affix(jrt *r, const char *p, size_t len, jv affix, bool start, c
 static jv affix(jrt *r, jv self, const jv *a, bool start)
 {
     size_t at, len;
+    const char *method = start ? "startswith" : "endswith";
     span(r, self.u.s, a[1], a[2], &at, &len);
-    if (at == SIZE_MAX) return jbool(false);
-    return jbool(
-        has_affix(r, self.u.s->p + at, len, a[0], start, start ? "startswith" : "endswith"));
+    if (at == SIZE_MAX) return jbool(has_affix(r, NULL, 0, a[0], start, method) && false);
+    return jbool(has_affix(r, self.u.s->p + at, len, a[0], start, method));
 }
 static jv m_startswith(jrt *r, jv self, const jv *a, const jcall *c)
 {

@@ -51,6 +51,7 @@ double bt__jv_double(jrt *r, jv v); // of a number
 jv bt__jarith(jrt *r, char op, jv a, jv b);
 /* round(x, digits) for floats. */
 double bt__jround(double x, int digits);
+jv bt__jround_int(jrt *r, jv v, int64_t digits); // digits < 0
 
 /* ---- JSON */
 /* Parses a JSON text as json.loads does; strings carry flags. Raises BT_JINJA_CONTEXT. */

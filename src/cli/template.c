@@ -28,7 +28,10 @@ static bt_status read_time(const char *text, int64_t *local_us, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0, "--now must look like 2026-01-31T12:00:00");
     tm.tm_year -= 1900;
     tm.tm_mon--;
+    int day = tm.tm_mday;
     *local_us = (int64_t)timegm(&tm) * 1000000;
+    if (tm.tm_mday != day) // timegm makes a March day of February's 31st
+        return bt_err_set(err, BT_EINVAL, 0, "--now names a day that its month does not have");
     return BT_OK;
 }
 

@@ -160,7 +160,7 @@ static jv item(jrt *r, jv obj, jv key)
     int64_t n = 0, i;
     jv v;
     if (obj.type == JT_DICT) {
-        if (!bt__jv_hashable(key)) return jmissing();
+        if (!bt__jv_hashable(r, key)) return jmissing();
         const jv *found = bt__jdict_find(r, obj.u.d, key);
         return found ? *found : jmissing();
     }

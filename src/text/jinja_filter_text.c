@@ -153,7 +153,7 @@ FILTER(truncate)
     const jstr *s = bt__jarg_str(r, a[0], "truncate() text");
     size_t at = bt__jstr_at(s, length - bt__jstr_chars(tail));
     if (!kill) {
-        size_t space = bt__jrfind(s->p, at, " ", 1);
+        size_t space = bt__jrfind(r, s->p, at, " ", 1);
         if (space != SIZE_MAX) at = space;
     }
     return bt__jbinary(r, '+', bt__jstr_sub(r, s, 0, at), end);
@@ -176,6 +176,17 @@ FILTER(wordcount)
     return jint(n);
 }
 
+/* Bytes of the comment or tag at `at`; 0 if it has no end. */
+static size_t tag_length(const jstr *s, size_t at)
+{
+    size_t left = s->len - at;
+    bool comment = left >= 4 && memcmp(s->p + at, "<!--", 4) == 0;
+    const char *close = comment ? "-->" : ">";
+    size_t from = comment ? 4 : 0;
+    size_t end = bt__jfind(s->p + at + from, left - from, close, strlen(close));
+    return end == SIZE_MAX ? 0 : from + end + strlen(close);
+}
+
 /* Markup(...).striptags(): without comments and tags, white space runs made one space. */
 FILTER(striptags)
 {
@@ -186,18 +197,15 @@ FILTER(striptags)
     jsb b;
     size_t at = 0;
     uint32_t cp;
-    bool space = false;
+    bool space = false, unclosed = false;
     bt__jsb_init(&b, r);
     bt__jcharge(r, s->len);
     while (at < s->len) {
-        bool comment = s->len - at >= 4 && memcmp(s->p + at, "<!--", 4) == 0;
-        if (s->p[at] == '<') {
-            const char *close = comment ? "-->" : ">";
-            size_t end = bt__jfind(s->p + at, s->len - at, close, strlen(close));
-            if (end != SIZE_MAX) {
-                at += end + strlen(close);
-                continue;
-            }
+        size_t tag = s->p[at] == '<' && !unclosed ? tag_length(s, at) : 0;
+        unclosed |= s->p[at] == '<' && !tag; // nothing is a tag from here on
+        if (tag) {
+            at += tag;
+            continue;
         }
         size_t n = bt__jdecode(s->p + at, s->len - at, &cp);
         if (bt__jis_space(cp)) {
@@ -386,7 +394,8 @@ FILTER(filesizeformat)
         {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"}};
     (void)c;
     bool binary = bt__jarg_bool(r, a[1], false);
-    double bytes, base = binary ? 1024 : 1000, unit = base;
+    double bytes, base = binary ? 1024 : 1000;
+    long double unit = base * base; // exact up to 1000^9, as Python's integers
     jsb b;
     int i = 0;
     bt__jsb_init(&b, r);
@@ -406,8 +415,8 @@ FILTER(filesizeformat)
         bt__jsb_adds(&b, " Bytes");
         return bt__jsb_done(&b);
     }
-    while (i < 7 && bytes >= unit * base) unit *= base, i++;
-    bt__jsb_addf(&b, "%.1f %s", bytes / unit, prefix[binary][i]);
+    while (i < 7 && bytes >= unit) unit *= base, i++;
+    bt__jsb_addf(&b, "%.1f %s", base * bytes / (double)unit, prefix[binary][i]);
     return bt__jsb_done(&b);
 }
 

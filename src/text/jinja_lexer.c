@@ -99,7 +99,7 @@ static void add_data(lexer *x, size_t end, char sign, bool variable)
     if (sign == '-') {
         jstr s = {.p = x->p + from, .len = (uint32_t)(end - from), .chars = -1};
         size_t at, len;
-        bt__jstrip_span(&s, NULL, false, true, &at, &len);
+        bt__jstrip_span(x->r, &s, NULL, false, true, &at, &len);
         stop = from + len;
     } else if (sign != '+' && !variable) {
         size_t line = end;

@@ -68,12 +68,15 @@ jdict *bt__jdict_new(jrt *r, uint32_t cap)
     return d;
 }
 
-bool bt__jv_hashable(jv v)
+bool bt__jv_hashable(jrt *r, jv v)
 {
     if (v.type == JT_TUPLE) {
-        for (size_t i = 0; i < v.u.l->n; i++)
-            if (!bt__jv_hashable(v.u.l->v[i])) return false;
-        return true;
+        bool all = true;
+        jstep(r); // tuples of the same tuples double with each level
+        jenter(r);
+        for (size_t i = 0; i < v.u.l->n && all; i++) all = bt__jv_hashable(r, v.u.l->v[i]);
+        jleave(r);
+        return all;
     }
     return v.type != JT_LIST && v.type != JT_DICT && v.type != JT_VIEW;
 }
@@ -89,7 +92,8 @@ static uint64_t hash_num(jrt *r, double f)
 
 uint64_t bt__jv_hash(jrt *r, jv v)
 {
-    if (!bt__jv_hashable(v)) bt__jraise(r, BT_JINJA_TYPE, "unhashable type: '%s'", bt__jv_type(v));
+    if (!bt__jv_hashable(r, v))
+        bt__jraise(r, BT_JINJA_TYPE, "unhashable type: '%s'", bt__jv_type(v));
     switch (v.type) {
     case JT_STR:
     case JT_BIG: return bt_hash(v.u.s->p, v.u.s->len, r->seed);
@@ -103,6 +107,7 @@ uint64_t bt__jv_hash(jrt *r, jv v)
     case JT_TUPLE: {
         uint64_t h = r->seed;
         jenter(r);
+        jstep(r);
         for (size_t i = 0; i < v.u.l->n; i++) h = bt_hash_u64(h ^ bt__jv_hash(r, v.u.l->v[i]));
         jleave(r);
         return h;
@@ -140,7 +145,7 @@ jv *bt__jdict_find(jrt *r, const jdict *d, jv key)
 {
     jstep(r);
     if (!d->slot) {
-        if (key.type != JT_STR && !bt__jv_hashable(key))
+        if (key.type != JT_STR && !bt__jv_hashable(r, key))
             bt__jraise(r, BT_JINJA_TYPE, "unhashable type: '%s'", bt__jv_type(key));
         for (uint32_t i = 0; i < d->n; i++)
             if (key_equal(r, &d->e[i], key)) return &d->e[i].value;

@@ -7,6 +7,7 @@
 
 enum {
     JPARSE_DEPTH_MAX = 120,
+    JPARSE_BLOCKS_MAX = 1000,
     JTUPLE_PARENS = 1,    // "()" is an empty tuple
     JTUPLE_TARGET = 2,    // primaries only
     JTUPLE_NAMESPACE = 4, // targets may be ns.attribute
@@ -24,6 +25,7 @@ typedef struct jparser {
     int loops;         // loops around us inside the innermost macro
     int loop_stores;   // assignments to a variable named loop so far
     jparam *blocks;    // their names
+    int n_blocks;
     const char *wants; // the tags that the innermost open statement looks for
     const jtok *tag;   // its name
     const jtok *open;  // name of the statement that is being read

@@ -295,6 +295,8 @@ static jnode *parse_named_block(jparser *p, jnode *n)
     const jtok *name = p->t++;
     jparam *block = bt__jalloc(p->r, sizeof *block);
     *block = (jparam){.name = bt__jname_id(p, name->p, name->len), .next = p->blocks};
+    if (++p->n_blocks > JPARSE_BLOCKS_MAX)
+        bt__jfail_at(p, n->line, "the template has too many blocks");
     for (const jparam *other = p->blocks; other; other = other->next)
         if (other->name == block->name) {
             snprintf(text, sizeof text, "block '%.*s' defined twice",

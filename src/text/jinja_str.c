@@ -104,7 +104,7 @@ static jv rsplit_space(jrt *r, const jstr *s, int64_t max)
     size_t end = s->len, at, len;
     for (;;) {
         jstr head = {.p = s->p, .len = (uint32_t)end, .chars = -1};
-        bt__jstrip_span(&head, NULL, false, true, &at, &len);
+        bt__jstrip_span(r, &head, NULL, false, true, &at, &len);
         end = len;
         if (end == 0) break;
         if ((int64_t)l->n >= max) {
@@ -165,7 +165,7 @@ static jv m_rsplit(jrt *r, jv self, const jv *a, const jcall *c)
     jlist *l = bt__jlist_new(r, 0);
     size_t end = s->len;
     while (max < 0 || (int64_t)l->n < max) {
-        size_t hit = bt__jrfind(s->p, end, sep->p, sep->len);
+        size_t hit = bt__jrfind(r, s->p, end, sep->p, sep->len);
         if (hit == SIZE_MAX) break;
         bt__jlist_add(r, l, bt__jstr_sub(r, s, hit + sep->len, end - hit - sep->len));
         end = hit;
@@ -201,7 +201,7 @@ static jv m_splitlines(jrt *r, jv self, const jv *a, const jcall *c)
 static jv partition(jrt *r, const jstr *s, const jstr *sep, bool last)
 {
     jlist *l = bt__jlist_new(r, 3);
-    size_t hit = last ? bt__jrfind(s->p, s->len, sep->p, sep->len)
+    size_t hit = last ? bt__jrfind(r, s->p, s->len, sep->p, sep->len)
                       : bt__jfind(s->p, s->len, sep->p, sep->len);
     jv whole = {.type = JT_STR, .u.s = s}, empty = bt__jstr_lit(r, "");
     if (hit == SIZE_MAX) {
@@ -299,7 +299,7 @@ static int64_t find(jrt *r, jv self, const jv *a, bool last)
     span(r, s, a[1], a[2], &at, &len);
     bt__jcharge(r, s->len);
     if (at == SIZE_MAX) return -1;
-    size_t hit = last ? bt__jrfind(s->p + at, len, what->p, what->len)
+    size_t hit = last ? bt__jrfind(r, s->p + at, len, what->p, what->len)
                       : bt__jfind(s->p + at, len, what->p, what->len);
     return hit == SIZE_MAX ? -1 : chars_before(s, at + hit);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* jinja_text.c - classes of characters, searching and stripping. */
+#define _GNU_SOURCE // memmem
 #include "text/jinja_text.h"
 #include "base/utf8.h"
 #include <utf8proc.h>
@@ -93,44 +94,44 @@ size_t bt__jdecode(const char *p, size_t n, uint32_t *cp)
 size_t bt__jfind(const char *hay, size_t n, const char *needle, size_t m)
 {
     if (m == 0) return 0;
-    for (size_t at = 0; m <= n && at <= n - m;) {
-        const char *hit = memchr(hay + at, needle[0], n - m - at + 1);
-        if (!hit) break;
-        if (memcmp(hit, needle, m) == 0) return (size_t)(hit - hay);
-        at = (size_t)(hit - hay) + 1;
-    }
-    return SIZE_MAX;
+    const char *hit = n ? memmem(hay, n, needle, m) : NULL;
+    return hit ? (size_t)(hit - hay) : SIZE_MAX;
 }
 
-size_t bt__jrfind(const char *hay, size_t n, const char *needle, size_t m)
+size_t bt__jrfind(jrt *r, const char *hay, size_t n, const char *needle, size_t m)
 {
     if (m > n) return SIZE_MAX;
     for (size_t at = n - m;; at--) {
-        if (memcmp(hay + at, needle, m) == 0) return at;
+        if (!m || hay[at] == needle[0]) {
+            bt__jcharge(r, m); // a long needle of one letter is compared again and again
+            if (memcmp(hay + at, needle, m) == 0) return at;
+        }
         if (at == 0) return SIZE_MAX;
     }
 }
 
-static bool strips(const char *p, size_t n, uint32_t cp, const jstr *set)
+static bool strips(jrt *r, const char *p, size_t n, uint32_t cp, const jstr *set)
 {
     if (!set) return bt__jis_space(cp);
+    bt__jcharge(r, set->len);
     return bt__jfind(set->p, set->len, p, n) != SIZE_MAX;
 }
 
-void bt__jstrip_span(const jstr *s, const jstr *set, bool left, bool right, size_t *at, size_t *len)
+void bt__jstrip_span(jrt *r, const jstr *s, const jstr *set, bool left, bool right, size_t *at,
+                     size_t *len)
 {
     size_t from = 0, end = s->len;
     uint32_t cp;
     while (left && from < end) {
         size_t n = bt__jdecode(s->p + from, end - from, &cp);
-        if (!strips(s->p + from, n, cp, set)) break;
+        if (!strips(r, s->p + from, n, cp, set)) break;
         from += n;
     }
     while (right && end > from) {
         size_t last = end - 1;
         while (last > from && ((unsigned char)s->p[last] & 0xC0) == 0x80) last--;
         size_t n = bt__jdecode(s->p + last, end - last, &cp);
-        if (!strips(s->p + last, n, cp, set)) break;
+        if (!strips(r, s->p + last, n, cp, set)) break;
         end = last;
     }
     *at = from;
@@ -141,7 +142,7 @@ jv bt__jstrip(jrt *r, const jstr *s, const jstr *set, bool left, bool right)
 {
     size_t at, len;
     bt__jcharge(r, s->len);
-    bt__jstrip_span(s, set, left, right, &at, &len);
+    bt__jstrip_span(r, s, set, left, right, &at, &len);
     return bt__jstr_sub(r, s, at, len);
 }
 

@@ -17,10 +17,10 @@ bool bt__jis_upper(uint32_t cp); // upper or title case
 size_t bt__jdecode(const char *p, size_t n, uint32_t *cp);
 
 size_t bt__jfind(const char *hay, size_t n, const char *needle, size_t m); // SIZE_MAX: none
-size_t bt__jrfind(const char *hay, size_t n, const char *needle, size_t m);
+size_t bt__jrfind(jrt *r, const char *hay, size_t n, const char *needle, size_t m);
 /* The part of s without leading (left) and trailing (right) characters that are in set; set NULL:
  * white space. */
-void bt__jstrip_span(const jstr *s, const jstr *set, bool left, bool right, size_t *at,
+void bt__jstrip_span(jrt *r, const jstr *s, const jstr *set, bool left, bool right, size_t *at,
                      size_t *len);
 jv bt__jstrip(jrt *r, const jstr *s, const jstr *set, bool left, bool right);
 /* Bytes of the line break at p, 0 if there is none (str.splitlines's idea of them). */

@@ -268,7 +268,7 @@ bool bt__jv_true(jrt *r, jv v);
 bool bt__jv_equal(jrt *r, jv a, jv b);
 int bt__jv_order(jrt *r, jv a, jv b, const char *op); // <0, 0, >0; 2 = unordered (NaN); TypeError
 uint64_t bt__jv_hash(jrt *r, jv v);
-bool bt__jv_hashable(jv v);
+bool bt__jv_hashable(jrt *r, jv v);
 bool bt__jv_len(jrt *r, jv v, int64_t *len); // false: has no len()
 bool bt__jv_in(jrt *r, jv item, jv container);
 static inline bool jis_int(jv v) { return v.type == JT_INT || v.type == JT_BOOL; }

@@ -233,9 +233,9 @@ static void cut_final(jrt *r, void *ud, jsb *text)
     job *j = ud;
     size_t at, len, n = sizeof continue_tag - 1;
     if (!j->chat->continue_final_message) return;
-    bt__jstrip_span(j->final, NULL, true, true, &at, &len);
+    bt__jstrip_span(r, j->final, NULL, true, true, &at, &len);
     size_t final = bt__jfind(text->p, text->len, j->final->p + at, len);
-    size_t tag = bt__jrfind(text->p, text->len, continue_tag, n - 1);
+    size_t tag = bt__jrfind(r, text->p, text->len, continue_tag, n - 1);
     if (final == SIZE_MAX || tag == SIZE_MAX)
         bt__jraise(r, BT_JINJA_CONTEXT,
                    "continue_final_message is set but the final message does not appear in the "
@@ -245,7 +245,7 @@ static void cut_final(jrt *r, void *ud, jsb *text)
     bool spaced = text->len - tag >= n && memcmp(text->p + tag, continue_tag, n) == 0;
     jstr head = {.p = text->p, .len = (uint32_t)tag, .chars = -1};
     if (!spaced) {
-        bt__jstrip_span(&head, NULL, false, true, &at, &len);
+        bt__jstrip_span(r, &head, NULL, false, true, &at, &len);
         tag = len;
     }
     cut_text(text, tag);

@@ -72,7 +72,7 @@ static jv adapt_arguments(jrt *r, const bt_template_caps *caps, jv arguments)
     if (caps->object_arguments && arguments.type == JT_STR) {
         const jstr *s = arguments.u.s;
         size_t at, len;
-        bt__jstrip_span(s, NULL, true, true, &at, &len);
+        bt__jstrip_span(r, s, NULL, true, true, &at, &len);
         if (len == 0) return jof_dict(bt__jdict_new(r, 0));
         if (s->p[at] != '{') return arguments;
         return bt__jjson_parse(r, s->p + at, len, BT_JINJA_USER);

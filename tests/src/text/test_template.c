@@ -315,6 +315,14 @@ static void runaways_end(void)
         {"{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "levels deep"},
         {"{{ 9223372036854775807 + 1 }}", "integers beyond 64 bits"},
         {"{{ 10 ** 30 }}", "integers beyond 64 bits"},
+        /* tuples of the same tuples, as a key; searches that begin anew at each byte */
+        {"{% set ns = namespace(t=()) %}{% for i in range(100) %}{% set ns.t = (ns.t, ns.t) %}"
+         "{% endfor %}{{ {ns.t: 1} }}",
+         "steps"},
+        {"{{ ('a' * 2000000).rfind('a' * 1000000 ~ 'c') }}", "steps"},
+        {"{{ ('a' * 3000000).strip('b' * 300000 ~ 'a') }}", "steps"},
+        {"{{ raise_exception(('a' * 1000000).find('a' * 500000 ~ 'c')) }}", "-1"},
+        {"{{ raise_exception(('<' * 1000000)|striptags|length) }}", "1000000"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t start = bt_now_ns();

@@ -274,11 +274,24 @@ static void blas_products(void)
     void *dw = linear_upload(w, N * LD * 2), *dx = linear_upload(x, ROWS * LD * 2), *work;
     float *dy = linear_upload(start, ROWS * LDY * 4);
     REQUIRE(cudaMalloc(&work, 4096) == cudaSuccess);
-    for (int32_t rows = 1; rows <= ROWS; rows++)
-        LINEAR_OK(bt_cuda_blas_gemm_f16(b, N, rows, K, dw, LD, dx, LD, dy, LDY, work, 4096, NULL));
+    /* The library may have no kernel for a shape: then the product is left to others. */
+    int refused = 0, wrong = 0, done = 0;
+    for (int32_t rows = 1; rows <= ROWS; rows++) {
+        cudaError_t e =
+            bt_cuda_blas_gemm_f16(b, N, rows, K, dw, LD, dx, LD, dy, LDY, work, 4096, NULL);
+        if (e == cudaErrorNotSupported) {
+            refused++;
+            continue;
+        }
+        LINEAR_OK(e);
+        done = rows;
+    }
+    if (refused) fprintf(stderr, "cuBLASLt has no kernel for %d of %d shapes\n", refused, ROWS);
+#ifdef BT_EMULATED
+    CHECK_INT(refused, 0);
+#endif
     LINEAR_OK(cudaMemcpy(y, dy, ROWS * LDY * 4, cudaMemcpyDeviceToHost));
-    int wrong = 0;
-    for (int r = 0; r < ROWS; r++)
+    for (int r = 0; r < done; r++)
         for (int j = 0; j < LDY; j++) {
             double sum = 0;
             for (int i = 0; i < K && j < N; i++)

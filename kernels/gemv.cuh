@@ -317,6 +317,23 @@ static __global__ void __launch_bounds__(GEMV_THREADS_MAX, 2) gemv_k(const gemv_
 
 /* launch --------------------------------------------------------------------------------------- */
 
+/* How many blocks of an instance its registers let be resident on a multiprocessor: one row has
+ * room for 24 to 32 warps, and bytes under way are what a fast memory lacks. Asked once a thread;
+ * where the runtime does not know, 16 warps, which launch bounds promise. */
+template <class F, int ROWS> static int gemv_resident(int warps)
+{
+    static thread_local int known[GEMV_THREADS_MAX / 32 + 1];
+    int n = known[warps];
+    if (n > 0) return n;
+    if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+            &n, reinterpret_cast<const void *>(gemv_k<F, ROWS>), warps * 32, 0) != cudaSuccess ||
+        n < 1) {
+        (void)cudaGetLastError();
+        return 16 / warps;
+    }
+    return known[warps] = n;
+}
+
 /* The instance for ROWS rows of format F; what a.parts and the rest must satisfy is gemv.cu's. */
 template <class F, int ROWS>
 static cudaError_t gemv_launch(gemv_args a, const bt_cuda_props *props, int warps, cudaStream_t s)
@@ -331,7 +348,8 @@ static cudaError_t gemv_launch(gemv_args a, const bt_cuda_props *props, int warp
     int bytes = a.chunk * STEP + sums, per_block = warps / a.parts;
     int blocks = (a.groups + per_block - 1) / per_block, most = blocks;
     if (a.chunk >= a.steps) { // staged once: no more blocks than can be resident, evenly loaded
-        int resident = props->shared_optin_bytes / (bytes + 1024), limit = 16 / warps;
+        int resident = props->shared_optin_bytes / (bytes + 1024);
+        int limit = gemv_resident<F, ROWS>(warps);
         resident = resident < 1 ? 1 : resident < limit ? resident : limit;
         most = props->n_sm * resident;
     }

@@ -46,18 +46,19 @@ static bt_status open_added(bt_tokenizer *t, const bt_spec *spec, bt_err *err)
     bt_status st = bt__added_init(&t->added, spec->n_added, err);
     if (!st) st = bt__added_init(&t->added_normal, spec->n_added, err);
     if (!st && t->normalize) st = bt_normalize_state_open(t->normalize, &state, err);
-    /* Of equal texts the special one counts. */
+    /* Of equal texts the special one counts, and makes the others special. */
     for (int special = 1; special >= 0; special--)
         for (size_t i = 0; !st && i < spec->n_added; i++) {
             const bt_added *token = &spec->added[i];
-            bt__added_token entry = {token->id,     token->special,     token->lstrip,
-                                     token->rstrip, token->single_word, false};
             if (token->special != (special == 1)) continue;
+            bool is_special = token->special || spec->piece[token->id].kind == BT_TOKEN_CONTROL;
+            bt__added_token entry = {token->id,     is_special,         token->lstrip,
+                                     token->rstrip, token->single_word, false};
             if (token->normalized) st = add_normalized(t, state, token, &entry, err);
             /* What a user wrote cannot be told from the rest once the text is normalized: with
              * marked parts, special tokens are all looked for before. */
             entry.guarded = token->normalized;
-            if (!st && (!token->normalized || token->special))
+            if (!st && (!token->normalized || is_special))
                 st = bt__added_insert(&t->added, token->content.s, token->content.n, &entry, err);
         }
     bt_normalize_state_close(state);

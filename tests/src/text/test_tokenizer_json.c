@@ -495,6 +495,30 @@ static void every_allocation_may_fail(void)
     free(text);
 }
 
+/* A text that is declared twice is special if either says so: what users spell stays text. */
+static void declared_twice(void)
+{
+    static const char *const added[] = {"{\"id\":2,\"content\":\"</s>\",\"special\":true},"
+                                        "{\"id\":2,\"content\":\"</s>\",\"special\":false}",
+                                        "{\"id\":2,\"content\":\"</s>\",\"special\":false},"
+                                        "{\"id\":2,\"content\":\"</s>\",\"special\":true}"};
+    for (size_t i = 0; i < 2; i++) {
+        char json[512];
+        int n = snprintf(json, sizeof json,
+                         "{\"added_tokens\":[%s],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,"
+                         "\"<\":1,\"</s>\":2,\"/\":3,\"s\":4,\">\":5},\"merges\":[]}}",
+                         added[i]);
+        fixture f = fixture_json(json, (size_t)n);
+        const int32_t *ids;
+        CHECK_INT(fixture_encode(&f, "a</s>", 5, false, true, &ids), 2);
+        CHECK_INT(ids[1], 2);
+        CHECK_INT(bt_vocab_token_kind(f.vocab, 2), BT_TOKEN_CONTROL);
+        CHECK_INT(fixture_encode(&f, "a</s>", 5, false, false, &ids), 5);
+        for (int k = 1; k < 5; k++) CHECK(ids[k] != 2);
+        fixture_close(&f);
+    }
+}
+
 int main(void)
 {
     RUN(every_kind_of_tokenizer);
@@ -508,5 +532,6 @@ int main(void)
     RUN(truncated_files_are_refused);
     RUN(damaged_files_do_no_harm);
     RUN(every_allocation_may_fail);
+    RUN(declared_twice);
     return TEST_END();
 }

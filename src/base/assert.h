@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Says so on stderr, and aborts (base/log.c). */
+__attribute__((noreturn, cold)) void bt_bug(const char *file, int line, const char *what);
+
 #define BT_ASSERT(cond)                                                                            \
     do {                                                                                           \
-        if (__builtin_expect(!(cond), 0)) {                                                        \
-            fprintf(stderr, "baton: bug: %s:%d: %s does not hold\n", __FILE__, __LINE__, #cond);   \
-            abort();                                                                               \
-        }                                                                                          \
+        if (__builtin_expect(!(cond), 0)) bt_bug(__FILE__, __LINE__, #cond);                       \
     } while (0)
 
 #define BT_MIN(a, b) ((a) < (b) ? (a) : (b))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cli.h"
+#include "base/log.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 
 int bt_cli_fail(const bt_err *err)
 {
-    fprintf(stderr, "baton: %s\n", err->msg);
+    bt_say("baton: %s", err->msg);
     return err->code == BT_EINVAL ? 2 : err->code == BT_ENODEVICE ? 3 : 1;
 }
 

@@ -101,6 +101,8 @@ static int serve_wait(bt_front *f, const sigset_t *set)
             bt_log(BT_LOG_INFO, "server.stop", "signal=%d", sig);
             return 0;
         }
+        if (sig == SIGHUP)
+            bt_log(BT_LOG_INFO, "server.hup", "a hang-up ends nothing and nothing is read again");
         if (getpid() == 1) reap_orphans(f);
         bt_front_state st;
         bt_front_state_get(f, &st);
@@ -148,6 +150,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL); // every thread inherits it; main takes them
     bt_status st = bt_options_engine(o, &fo.engine, &err);
     if (st == BT_OK && argc > 0)
@@ -156,6 +159,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
         st = bt_err_set(&err, BT_EINVAL, 0, "--log-level must be error, warn, info or debug");
     if (st) return bt_cli_fail(&err);
     bt_log_set_level((bt_log_level)level);
+    bt_log_background();
     st = bt_cli_chat_template(o, &chat_template, &fo.chat_template, &err);
     if (st == BT_OK) st = data_make(data, &err);
     if (st == BT_OK) st = owner_token(o, data, token, &err);

@@ -199,6 +199,8 @@ int bt_engine_main_with(int fd, const bt_engine_options *opt, bt_engine_opener o
     prctl(PR_SET_NAME, "baton-engine");
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    bt_log_background();
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
         bt_log(BT_LOG_ERR, "engine.fatal", "reason=\"the socket is not usable: %s\"",

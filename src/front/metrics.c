@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* metrics.c - the Prometheus text of front. Reads counters that live where things happen; changes
  * nothing. */
+#include "base/log.h"
 #include "front/internal.h"
 #include <inttypes.h>
 
@@ -106,5 +107,7 @@ void bt_front_metrics(bt_front *f, bt_buf *out)
         (double)atomic_load(&c->step_longest_us));
     one(out, "engine_restarts_total", "counter", "Engine processes started after the first.",
         (double)atomic_load(&c->engine_restarts));
+    one(out, "log_dropped_total", "counter", "Log lines dropped because nobody read stderr.",
+        (double)bt_log_dropped());
     ledger_part(f, out);
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "http/internal.h"
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -27,7 +28,8 @@ enum {
     GATHER_NS = 2000000, // this long: each resume walks all suspended connections
     WORK_MAX = 1024,     // calls lent to the helper
     BACKLOG = 4096,
-    FDS_SPARE = 256,
+    FDS_SPARE = 32, // descriptors that are opened later
+    CONNECTIONS_MIN = 8,
 };
 
 /* ---- wakes */
@@ -301,18 +303,39 @@ static void defaults(bt_server_options *o)
     if (o->beat_ms <= 0) o->beat_ms = 12000;
 }
 
-/* As many connections as the limit on files allows. */
-static void raise_files(bt_server_options *o)
+/* Descriptors of this process, or a guess where there is no /proc. */
+static rlim_t files_open(void)
+{
+    rlim_t n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    if (!dir) return 32;
+    while (readdir(dir)) n++;
+    closedir(dir);
+    return n;
+}
+
+/* As many connections as the limit on open files allows, beside what is open and what the loop, the
+ * engine's socket, its usage files and the ledger will open later: none may find no descriptor. */
+static bt_status fit_files(bt_server_options *o, bt_err *err)
 {
     struct rlimit lim;
-    rlim_t want = (rlim_t)o->connections_max + FDS_SPARE;
-    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want) return;
+    rlim_t needed = files_open() + FDS_SPARE, want = (rlim_t)o->connections_max + needed;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want) return BT_OK;
     lim.rlim_cur = lim.rlim_max == RLIM_INFINITY ? want : BT_MIN(want, lim.rlim_max);
-    if (setrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur >= want) return;
-    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur <= FDS_SPARE) return;
-    o->connections_max = (int32_t)(lim.rlim_cur - FDS_SPARE);
-    bt_log(BT_LOG_WARN, "http.files", "connections=%d the limit on open files allows no more",
-           o->connections_max);
+    setrlimit(RLIMIT_NOFILE, &lim);
+    getrlimit(RLIMIT_NOFILE, &lim);
+    if (lim.rlim_cur >= want) return BT_OK;
+    if (lim.rlim_cur < needed + CONNECTIONS_MIN)
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "the limit on open files (ulimit -n) is %llu, and serving needs %llu; "
+                          "raise it",
+                          (unsigned long long)lim.rlim_cur,
+                          (unsigned long long)needed + CONNECTIONS_MIN);
+    o->connections_max = (int32_t)(lim.rlim_cur - needed);
+    bt_log(BT_LOG_WARN, "http.files",
+           "connections=%d the limit on open files (ulimit -n, %llu) allows no more",
+           o->connections_max, (unsigned long long)lim.rlim_cur);
+    return BT_OK;
 }
 
 static bt_status listen_on(bt_server *s, bt_err *err)
@@ -383,7 +406,6 @@ bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_serve
     s->opt = *opt;
     s->listen_fd = s->watch_fd = s->event_fd = -1;
     defaults(&s->opt);
-    raise_files(&s->opt);
     pthread_mutex_init(&s->mu, NULL);
     signal(SIGPIPE, SIG_IGN); // a write to a closed socket is an error code, not the end
     bt_status rc = bt_inbox_init(&s->work, sizeof(bt_call *), WORK_MAX, err);
@@ -392,7 +414,8 @@ bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_serve
         bt_free(s);
         return rc;
     }
-    rc = listen_on(s, err);
+    rc = fit_files(&s->opt, err);
+    if (rc == BT_OK) rc = listen_on(s, err);
     if (rc == BT_OK) rc = start(s, err);
     if (rc != BT_OK) {
         bt_server_close(s, 0);

@@ -30,6 +30,7 @@ enum {
     X(LEASE_EXPIRED, "lease_expired")                                                              \
     X(QUOTA_EXHAUSTED, "quota_exhausted")                                                          \
     X(CANCELLED, "cancelled")                                                                      \
+    X(REFUSED, "refused")                                                                          \
     X(DEVICE_FAULT, "device_fault")
 typedef enum bt_finish {
 #define X(name, text) BT_FINISH_##name,

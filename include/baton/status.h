@@ -46,6 +46,7 @@ typedef struct bt_err {
     bt_status code;
     int32_t sys;   // errno, sqlite or CUDA code behind it; 0 if none
     char msg[248]; // a finished sentence without a final stop
+    char field[64]; // of a request: the one at fault, "prompt"; "" = none
 } bt_err;
 
 typedef struct bt_status_info {
@@ -63,6 +64,12 @@ __attribute__((format(printf, 4, 5)))
 #endif
 bt_status
 bt_err_set(bt_err *err, bt_status code, int32_t sys, const char *fmt, ...);
+/* The same of one field of a request. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 4, 5)))
+#endif
+bt_status
+bt_err_field(bt_err *err, bt_status code, const char *field, const char *fmt, ...);
 
 #ifdef __cplusplus
 }

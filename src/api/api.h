@@ -22,13 +22,6 @@ enum {
 
 typedef enum bt_api_dialect { BT_API_CHAT, BT_API_COMPLETION } bt_api_dialect;
 
-/* What went wrong with a request: the sentence, and which field. */
-typedef struct bt_api_error {
-    bt_err err;
-    char param[64];   // "" = none
-    const char *code; // static; NULL = the status's label
-} bt_api_error;
-
 typedef struct bt_api_request {
     bt_arena arena; // owns all strings and arrays below
     bt_api_dialect dialect;
@@ -44,9 +37,8 @@ typedef struct bt_api_request {
 } bt_api_request;
 
 /* Each parses one body. On success release() it; on failure there is nothing to release. */
-bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_api_error *e);
-bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out,
-                                     bt_api_error *e);
+bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_err *e);
+bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out, bt_err *e);
 void bt_api_request_release(bt_api_request *r); // idempotent
 
 /* llama-server's text routes: the whole answer to one body, appended to out (which may hold a part
@@ -58,7 +50,7 @@ typedef enum bt_llama_route {
     BT_LLAMA_APPLY_TEMPLATE,
 } bt_llama_route;
 bt_status bt_llama_answer(bt_llama_route route, bt_front *f, const char *body, size_t len,
-                          bt_buf *out, bt_api_error *e);
+                          bt_buf *out, bt_err *e);
 
 /* Whether `wanted` names the model served as `alias` from the file `path` (may be NULL): the alias,
  * the file's name, or either without ".gguf" or in front of it a folder or organisation. */

@@ -30,7 +30,7 @@ static bool tokens_add(tokens *t, const int32_t *ids, size_t n)
 
 static bt_status no_memory(bt_parser *p)
 {
-    return bt_err_set(&p->e->err, BT_ENOMEM, 0, "out of memory for the tokens");
+    return bt_err_set(p->e, BT_ENOMEM, 0, "out of memory for the tokens");
 }
 
 static bt_status add_text(bt_parser *p, bt_front *f, const char *text, bool ends, bool special,
@@ -38,7 +38,7 @@ static bt_status add_text(bt_parser *p, bt_front *f, const char *text, bool ends
 {
     int32_t *ids = NULL;
     size_t n = 0;
-    bt_status rc = bt_front_tokenize(f, text, strlen(text), ends, special, &ids, &n, &p->e->err);
+    bt_status rc = bt_front_tokenize(f, text, strlen(text), ends, special, &ids, &n, p->e);
     if (rc == BT_OK && !tokens_add(t, ids, n)) rc = no_memory(p);
     bt_free(ids);
     return rc;
@@ -130,7 +130,7 @@ static bt_status tokenize(bt_parser *p, bt_front *f, bt_buf *out)
         bt_template_chat chat = {0};
         if ((rc = bt__parse_bool(p, "parse_special", &guard)) || (rc = bt__parse_chat(p, &chat)))
             return rc;
-        rc = bt_front_chat(f, &chat, guard, NULL, NULL, &t.ids, &t.n, &p->e->err);
+        rc = bt_front_chat(f, &chat, guard, NULL, NULL, &t.ids, &t.n, p->e);
     } else {
         rc = bt__parse_bool(p, "parse_special", &special);
         if (rc == BT_OK && !content)
@@ -158,7 +158,7 @@ static bt_status detokenize(bt_parser *p, bt_front *f, bt_buf *out)
         if (!id_of(item, &ids[n]))
             return bt__parse_fault(p, BT_EINVAL, "tokens",
                                    "'tokens' has something at place %zu that is not a token id", n);
-    bt_status rc = bt_front_detokenize(f, ids, n, &text, &n_text, &p->e->err);
+    bt_status rc = bt_front_detokenize(f, ids, n, &text, &n_text, p->e);
     if (rc != BT_OK) return rc;
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');
@@ -177,7 +177,7 @@ static bt_status apply_template(bt_parser *p, bt_front *f, bt_buf *out)
     char *text = NULL;
     size_t n = 0;
     bt_status rc = bt__parse_chat(p, &chat);
-    if (rc == BT_OK) rc = bt_front_chat(f, &chat, false, &text, &n, NULL, NULL, &p->e->err);
+    if (rc == BT_OK) rc = bt_front_chat(f, &chat, false, &text, &n, NULL, NULL, p->e);
     if (rc != BT_OK) return rc;
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');
@@ -189,7 +189,7 @@ static bt_status apply_template(bt_parser *p, bt_front *f, bt_buf *out)
 }
 
 bt_status bt_llama_answer(bt_llama_route route, bt_front *f, const char *body, size_t len,
-                          bt_buf *out, bt_api_error *e)
+                          bt_buf *out, bt_err *e)
 {
     static bt_status (*const answer[])(bt_parser *, bt_front *,
                                        bt_buf *) = {[BT_LLAMA_TOKENIZE] = tokenize,

@@ -107,7 +107,7 @@ static bt_status chat_parse(bt_parser *p)
     return bt__parse_chat(p, chat);
 }
 
-bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_api_error *e)
+bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_err *e)
 {
     bt_parser p;
     bt_status rc = bt__parse_open(&p, body, len, out, e);
@@ -222,8 +222,7 @@ static bt_status completion_parse(bt_parser *p)
     return BT_OK;
 }
 
-bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out,
-                                     bt_api_error *e)
+bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out, bt_err *e)
 {
     bt_parser p;
     bt_status rc = bt__parse_open(&p, body, len, out, e);

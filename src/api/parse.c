@@ -9,18 +9,17 @@
 
 bt_status bt__parse_fault(bt_parser *p, bt_status code, const char *field, const char *fmt, ...)
 {
-    char msg[sizeof p->e->err.msg];
+    char msg[sizeof p->e->msg];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    snprintf(p->e->param, sizeof p->e->param, "%s", field);
-    return bt_err_set(&p->e->err, code, 0, "%s", msg);
+    return bt_err_field(p->e, code, field, "%s", msg);
 }
 
 bt_status bt__parse_nomem(bt_parser *p)
 {
-    return bt_err_set(&p->e->err, BT_ENOMEM, 0, "out of memory for the request");
+    return bt_err_set(p->e, BT_ENOMEM, 0, "out of memory for the request");
 }
 
 void *bt__parse_alloc(bt_parser *p, size_t count, size_t bytes)
@@ -29,17 +28,16 @@ void *bt__parse_alloc(bt_parser *p, size_t count, size_t bytes)
     return bt_arena_alloc(&p->out->arena, count * bytes);
 }
 
-bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,
-                         bt_api_error *e)
+bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out, bt_err *e)
 {
     *p = (bt_parser){NULL, out, e, body, len};
-    *e = (bt_api_error){0};
+    *e = (bt_err){0};
     *out = (bt_api_request){0};
     /* Tokens are the worst case: two body bytes ("1,") become four; the rest is copied once. */
     bt_arena_init(&out->arena, len * 8 + (256 << 10));
-    bt_status rc = bt_json_parse(body, len, &p->root, &e->err);
+    bt_status rc = bt_json_parse(body, len, &p->root, e);
     if (rc == BT_OK && !cJSON_IsObject(p->root))
-        rc = bt_err_set(&e->err, BT_EINVAL, 0, "the request body must be a JSON object");
+        rc = bt_err_set(e, BT_EINVAL, 0, "the request body must be a JSON object");
     return rc;
 }
 
@@ -58,32 +56,26 @@ void bt_api_request_release(bt_api_request *r)
     r->n_parts = 0;
 }
 
-static bt_status named(bt_parser *p, const char *field, bt_status rc)
-{
-    if (rc != BT_OK) snprintf(p->e->param, sizeof p->e->param, "%s", field);
-    return rc;
-}
-
 bt_status bt__parse_int(bt_parser *p, const char *field, int64_t min, int64_t max, int64_t *out)
 {
-    return named(p, field, bt_json_get_int(p->root, field, min, max, out, &p->e->err));
+    return bt_json_get_int(p->root, field, min, max, out, p->e);
 }
 
 bt_status bt__parse_num(bt_parser *p, const char *field, double min, double max, double *out)
 {
-    return named(p, field, bt_json_get_num(p->root, field, min, max, out, &p->e->err));
+    return bt_json_get_num(p->root, field, min, max, out, p->e);
 }
 
 bt_status bt__parse_bool(bt_parser *p, const char *field, bool *out)
 {
-    return named(p, field, bt_json_get_bool(p->root, field, out, &p->e->err));
+    return bt_json_get_bool(p->root, field, out, p->e);
 }
 
 bt_status bt__parse_str(bt_parser *p, const char *field, const char **out)
 {
     const char *s = NULL;
-    bt_status rc = bt_json_get_str(p->root, field, &s, &p->e->err);
-    if (rc != BT_OK || !s) return named(p, field, rc);
+    bt_status rc = bt_json_get_str(p->root, field, &s, p->e);
+    if (rc != BT_OK || !s) return rc;
     *out = bt_arena_strndup(&p->out->arena, s, strlen(s));
     return *out ? BT_OK : bt__parse_nomem(p);
 }

@@ -7,14 +7,14 @@
 typedef struct bt_parser {
     cJSON *root; // owned
     bt_api_request *out;
-    bt_api_error *e;
+    bt_err *e;
     const char *body; // borrowed
     size_t len;
 } bt_parser;
 
 /* Parses the body and demands an object; prepares out's arena. */
 bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,
-                         bt_api_error *e);
+                         bt_err *e);
 /* Frees the tree, and on failure what out holds. Returns rc. */
 bt_status bt__parse_close(bt_parser *p, bt_status rc);
 /* A fault of `field`. */

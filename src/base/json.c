@@ -206,9 +206,9 @@ bt_status bt_json_get_num(const cJSON *obj, const char *key, double min, double 
 {
     const cJSON *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
-    if (!cJSON_IsNumber(v)) return bt_err_set(err, BT_EINVAL, 0, "'%s' must be a number", key);
+    if (!cJSON_IsNumber(v)) return bt_err_field(err, BT_EINVAL, key, "'%s' must be a number", key);
     if (!(v->valuedouble >= min && v->valuedouble <= max))
-        return bt_err_set(err, BT_EINVAL, 0, "'%s' must be between %g and %g", key, min, max);
+        return bt_err_field(err, BT_EINVAL, key, "'%s' must be between %g and %g", key, min, max);
     *out = v->valuedouble;
     return BT_OK;
 }
@@ -219,10 +219,10 @@ bt_status bt_json_get_int(const cJSON *obj, const char *key, int64_t min, int64_
     const cJSON *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
     if (!cJSON_IsNumber(v) || v->valuedouble != floor(v->valuedouble))
-        return bt_err_set(err, BT_EINVAL, 0, "'%s' must be an integer", key);
+        return bt_err_field(err, BT_EINVAL, key, "'%s' must be an integer", key);
     if (!(v->valuedouble >= (double)min && v->valuedouble <= (double)max))
-        return bt_err_set(err, BT_EINVAL, 0, "'%s' must be between %" PRId64 " and %" PRId64, key,
-                          min, max);
+        return bt_err_field(err, BT_EINVAL, key, "'%s' must be between %" PRId64 " and %" PRId64,
+                            key, min, max);
     /* (double)INT64_MAX rounds up to 2^63, which does not convert */
     *out = v->valuedouble >= 9223372036854775807.0 ? INT64_MAX : (int64_t)v->valuedouble;
     return BT_OK;
@@ -232,7 +232,8 @@ bt_status bt_json_get_bool(const cJSON *obj, const char *key, bool *out, bt_err 
 {
     const cJSON *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
-    if (!cJSON_IsBool(v)) return bt_err_set(err, BT_EINVAL, 0, "'%s' must be true or false", key);
+    if (!cJSON_IsBool(v))
+        return bt_err_field(err, BT_EINVAL, key, "'%s' must be true or false", key);
     *out = cJSON_IsTrue(v);
     return BT_OK;
 }
@@ -241,7 +242,7 @@ bt_status bt_json_get_str(const cJSON *obj, const char *key, const char **out, b
 {
     const cJSON *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
-    if (!cJSON_IsString(v)) return bt_err_set(err, BT_EINVAL, 0, "'%s' must be a string", key);
+    if (!cJSON_IsString(v)) return bt_err_field(err, BT_EINVAL, key, "'%s' must be a string", key);
     *out = v->valuestring;
     return BT_OK;
 }

@@ -74,15 +74,11 @@ static bt_status render_chat(const bt_options *o, const bt_buf *body, int64_t no
     bt_tokenizer *tok = NULL;
     bt_chat *chat = NULL;
     bt_api_request req = {0};
-    bt_api_error e = {0};
     bt_jinja_output prompt = {0};
     bt_buf file = BT_BUF_INIT;
     const char *own;
-    bt_status st = bt_openai_chat_parse(body->data ? body->data : "", body->len, &req, &e);
-    if (st) {
-        *err = e.err;
-        return st;
-    }
+    bt_status st = bt_openai_chat_parse(body->data ? body->data : "", body->len, &req, err);
+    if (st) return st;
     bt_template_chat ask = *req.part[0].chat;
     ask.now_local_us = now_local_us;
     st = bt_cli_chat_template(o, &file, &own, err);

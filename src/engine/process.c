@@ -72,11 +72,11 @@ static void process_wait(engine_process *p, int64_t deadline_ns)
 }
 
 /* Front admitted what the engine cannot take (it looked at an older report): front must know, or it
- * would wait for ever. */
+ * would wait for ever. Nothing ran, and the device has no part in it. */
 static void process_refuse(engine_process *p, uint64_t request, const bt_err *err)
 {
     bt_engine_event ev = {.type = BT_EE_END, .request = request};
-    ev.u.end.finish = BT_FINISH_DEVICE_FAULT;
+    ev.u.end.finish = BT_FINISH_REFUSED;
     ev.u.end.status = err->code;
     bt_log(BT_LOG_WARN, "engine.refused", "req=%llu status=%s reason=\"%s\"",
            (unsigned long long)request, bt_status_get(err->code)->label, err->msg);

@@ -14,7 +14,8 @@
 
 enum {
     QUEUE_DEFAULT = 1024,
-    CTX_DEFAULT = 4096, // until the engine says; its own rule too
+    CTX_DEFAULT = 4096, // until the engine says; its own rules too
+    SLOTS_DEFAULT = 8,
     STREAM_BYTES_DEFAULT = 256 << 10,
     PUSH_WAIT_NS = 1000000000,
     DRAIN_NS = 20000000, // one look at the drain
@@ -105,14 +106,32 @@ const bt_accounts *bt_front_accounts(bt_front *f)
 
 /* ---- submit */
 
+static bt_status check_ids(const bt_front *f, const bt_front_request *req, bt_err *err)
+{
+    int32_t end = bt_vocab_size(f->vocab);
+    for (int32_t i = 0; i < req->n_tokens; i++)
+        if (req->tokens[i] < 0 || req->tokens[i] >= end)
+            return bt_err_field(err, BT_EINVAL, "prompt",
+                                "'prompt' holds token %d, but ids go from 0 to %d", req->tokens[i],
+                                end - 1);
+    for (int32_t i = 0; i < req->params.n_bias; i++)
+        if (req->params.bias[i].token < 0 || req->params.bias[i].token >= end)
+            return bt_err_field(err, BT_EINVAL, "logit_bias",
+                                "'logit_bias' names token %d, but ids go from 0 to %d",
+                                req->params.bias[i].token, end - 1);
+    return BT_OK;
+}
+
+/* What the engine would refuse is refused here, by name: there it is too late for a status line. */
 static bt_status submit_check(const bt_front *f, const bt_front_request *req, bt_err *err)
 {
     int given = (req->text != NULL) + (req->tokens != NULL) + (req->chat != NULL);
     if (given != 1 || (req->tokens && req->n_tokens < 1))
-        return bt_err_set(err, BT_EINVAL, 0, "the prompt is missing or empty");
+        return bt_err_field(err, BT_EINVAL, "prompt", "the prompt is missing or empty");
     if (req->n_seq < 1 || req->n_seq > BT_SEQS_PER_REQUEST_MAX)
-        return bt_err_set(err, BT_EINVAL, 0, "'n' must be between 1 and %d",
-                          BT_SEQS_PER_REQUEST_MAX);
+        return bt_err_field(err, BT_EINVAL, "n", "'n' must be between 1 and %d",
+                            BT_SEQS_PER_REQUEST_MAX);
+    if (check_ids(f, req, err)) return BT_EINVAL;
     if (atomic_load(&f->draining))
         return bt_err_set(err, BT_ECLOSED, 0, "the server is shutting down");
     return BT_OK;
@@ -228,6 +247,7 @@ static void open_options(bt_front *f, const bt_front_options *opt)
     if (f->opt.queue <= 0) f->opt.queue = QUEUE_DEFAULT;
     if (f->opt.queue_wait_s <= 0) f->opt.queue_wait_s = 600;
     if (f->opt.engine_timeout_s <= 0) f->opt.engine_timeout_s = 60;
+    if (f->opt.engine.slots <= 0) f->opt.engine.slots = SLOTS_DEFAULT;
     if (f->opt.stream_bytes <= 0) f->opt.stream_bytes = STREAM_BYTES_DEFAULT;
     if (f->opt.price <= 0) f->opt.price = 1;
 }
@@ -275,7 +295,9 @@ static bt_status open_text(bt_front *f, bt_err *err)
         st = bt_gguf_int(file, key, 1, INT32_MAX, &ctx, err);
     }
     bt_gguf_close(file);
-    int64_t wanted = f->opt.engine.ctx > 0 ? f->opt.engine.ctx : CTX_DEFAULT;
+    int64_t wanted = f->opt.engine.ctx > 0         ? f->opt.engine.ctx
+                     : f->opt.engine.kv_tokens > 0 ? BT_MIN(f->opt.engine.kv_tokens, CTX_DEFAULT)
+                                                   : CTX_DEFAULT;
     f->state.ctx = (int32_t)BT_MIN(ctx, wanted);
     return st;
 }

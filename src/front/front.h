@@ -57,8 +57,8 @@ typedef enum bt_stream_event_type {
     BT_SE_PROMPT,   // prompt tokens with logprobs (echo)
     BT_SE_TOKENS,   // sequence seq: tokens and text
     BT_SE_SEQ_END,  // sequence seq: last text, finish
-    BT_SE_DONE, // totals, books. Last event. status != OK: it broke (device_fault) and message says
-                // how
+    BT_SE_DONE, // totals, books. Last event. status != OK: it broke (device_fault, refused by the
+                // engine) and message says how
 } bt_stream_event_type;
 
 typedef struct bt_stream_event {
@@ -66,6 +66,7 @@ typedef struct bt_stream_event {
     int32_t seq;
     bt_status status; // REFUSED, DONE
     const char *message;
+    const char *field;      // REFUSED: the one at fault; NULL or "" = none
     int64_t retry_after_ms; // REFUSED; 0 = no hint
     int32_t position;
     int64_t eta_ms;

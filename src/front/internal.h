@@ -32,7 +32,7 @@ static inline void bt__count(bt_counter *c, uint64_t n)
 }
 
 typedef struct bt_front_counters {
-    bt_counter submitted, refused, slow_readers;
+    bt_counter submitted, slow_readers;
     bt_counter finished[BT_FINISH_COUNT];
     bt_counter prompt_tokens, cached_tokens, completion_tokens;
     bt_counter charged_us;
@@ -45,7 +45,8 @@ void bt__count_ttft(bt_front_counters *c, int64_t ns);
 /* A request that ended before it was accepted: refused, unless its client had left. */
 static inline void bt__count_refused(bt_front_counters *c, bt_status status)
 {
-    bt__count(status == BT_ECANCELLED ? &c->finished[BT_FINISH_CANCELLED] : &c->refused, 1);
+    bool left = status == BT_ECANCELLED;
+    bt__count(&c->finished[left ? BT_FINISH_CANCELLED : BT_FINISH_REFUSED], 1);
 }
 
 /* ---- messages */

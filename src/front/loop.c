@@ -36,8 +36,7 @@ static void act_admit(bt_front *f, const bt_sched_action *a)
     bt_log(BT_LOG_DEBUG, "lease.granted", "req=%016" PRIx64 " slot=%d budget_us=%" PRId64, s->id,
            a->lease.slot, a->lease.budget_us);
     if (bt__link_submit(f, s, &a->lease)) { // it never ran: ends as if the engine had refused it
-        bt_sched_event ev = {
-            .type = BT_EV_FINISHED, .request = s->id, .finish = BT_FINISH_DEVICE_FAULT};
+        bt_sched_event ev = {.type = BT_EV_FINISHED, .request = s->id, .finish = BT_FINISH_REFUSED};
         pthread_mutex_lock(&s->mu);
         s->broke = BT_ENOMEM;
         pthread_mutex_unlock(&s->mu);

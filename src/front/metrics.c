@@ -52,7 +52,6 @@ static void requests_part(bt_front *f, bt_buf *b)
     for (int i = 1; i < BT_FINISH_COUNT; i++)
         bt_buf_addf(b, "baton_requests_total{finish=\"%s\"} %llu\n", bt_finish_name((bt_finish)i),
                     atomic_load(&c->finished[i]));
-    bt_buf_addf(b, "baton_requests_total{finish=\"refused\"} %llu\n", atomic_load(&c->refused));
     head(b, "tokens_total", "counter", "Tokens, by kind.");
     bt_buf_addf(b, "baton_tokens_total{kind=\"prompt\"} %llu\n", atomic_load(&c->prompt_tokens));
     bt_buf_addf(b, "baton_tokens_total{kind=\"cached\"} %llu\n", atomic_load(&c->cached_tokens));

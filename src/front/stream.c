@@ -182,6 +182,7 @@ void bt__stream_refused(bt_stream *s, bt_status status, const char *message, int
 {
     bt_stream_event last = {.type = BT_SE_REFUSED,
                             .status = status,
+                            .field = s->field,
                             .retry_after_ms = retry_after_ms,
                             .balance = balance ? *balance : balance_unknown};
     pthread_mutex_lock(&s->mu);
@@ -261,6 +262,7 @@ static const char *done_text(bt_status status)
     case BT_ECLOSED: return "the server is shutting down";
     case BT_ETIMEOUT: return "the request waited longer than the queue allows";
     case BT_ENOMEM: return "out of memory for the answer; try again";
+    case BT_EBUSY: return "the engine had no room for it after all; try again in a moment";
     default: return bt_status_get(status)->text;
     }
 }

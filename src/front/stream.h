@@ -54,6 +54,7 @@ struct bt_stream {
     bool overflow, ended;                // guarded by mu; ended: `last` stands
     bt_stream_event last;                // guarded by mu: REFUSED or DONE
     char message[248];                   // guarded by mu until ended: what last.message points to
+    char field[64]; // text worker, before it refuses: what last.field points to
     int64_t admitted_ns, first_token_ns; // guarded by mu, as the totals of the engine's END:
     int32_t prompt_tokens, cached_tokens, completion_tokens;
     int64_t prefill_ns, decode_ns;

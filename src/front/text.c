@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "front/internal.h"
 #include "text/decode.h"
+#include <stdio.h>
 #include <string.h>
 
 /* ---- prompts to tokens */
@@ -61,14 +62,7 @@ static bt_status text_encode(bt_front *f, bt_encoder *enc, bt_stream *s, int32_t
     const int32_t *ids;
     size_t n;
     bt_status st;
-    if (s->tokens) {
-        for (int32_t i = 0; i < s->n_tokens; i++)
-            if (s->tokens[i] < 0 || s->tokens[i] >= bt_vocab_size(f->vocab))
-                return bt_err_set(err, BT_EINVAL, 0,
-                                  "'prompt' holds token %d, but ids go from 0 to %d", s->tokens[i],
-                                  bt_vocab_size(f->vocab) - 1);
-        return BT_OK;
-    }
+    if (s->tokens) return BT_OK;
     if (s->chat) {
         st = encode_chat(f, enc, s->chat, s->parse_special, (size_t)ctx, &ids, &n, err);
         if (st == BT_OK) st = chat_add_stop(s, bt_chat_stop(f->chat), err);
@@ -81,7 +75,7 @@ static bt_status text_encode(bt_front *f, bt_encoder *enc, bt_stream *s, int32_t
                           "the prompt is longer than this model's context of %d tokens; shorten it",
                           ctx);
     if (st) return st;
-    if (n == 0) return bt_err_set(err, BT_EINVAL, 0, "the prompt is empty");
+    if (n == 0) return bt_err_field(err, BT_EINVAL, "prompt", "the prompt is empty");
     s->tokens = copy_ids(ids, n, err);
     if (!s->tokens) return BT_ENOMEM;
     s->n_tokens = (int32_t)n;
@@ -106,7 +100,7 @@ static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
                           s->n_tokens, ctx);
     pthread_mutex_lock(&f->state_mu);
     int64_t pages = f->state.n_pages, page = f->state.page_tokens;
-    int32_t slots = f->state.slots;
+    int32_t slots = f->state.slots > 0 ? f->state.slots : f->opt.engine.slots;
     pthread_mutex_unlock(&f->state_mu);
     int32_t room = ctx - s->n_tokens;
     /* Who named no length gets what the KV cache holds for that many sequences. */
@@ -115,15 +109,16 @@ static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
     s->max_tokens =
         s->params.max_tokens > 0 && s->params.max_tokens < room ? s->params.max_tokens : room;
     s->params.max_tokens = s->max_tokens;
-    if (slots > 0 && s->n_seq > slots)
-        return bt_err_set(err, BT_EINVAL, 0, "'n' is %d, but this server runs %d sequences at once",
-                          s->n_seq, slots);
+    if (s->n_seq > slots)
+        return bt_err_field(err, BT_EINVAL, "n",
+                            "'n' is %d, but this server runs %d sequences at once", s->n_seq,
+                            slots);
     if (s->n_seq > s->identity.tier->slots)
-        return bt_err_set(err, BT_EINVAL, 0, "'n' is %d, but tier %s runs %d sequences at once",
-                          s->n_seq, s->identity.tier->name, s->identity.tier->slots);
+        return bt_err_field(err, BT_EINVAL, "n", "'n' is %d, but tier %s runs %d sequences at once",
+                            s->n_seq, s->identity.tier->name, s->identity.tier->slots);
     if (page > 0 && (s->n_tokens + s->max_tokens + page - 1) / page * s->n_seq > pages)
-        return bt_err_set(
-            err, BT_EINVAL, 0,
+        return bt_err_field(
+            err, BT_EINVAL, s->n_seq > 1 ? "n" : "max_tokens",
             "%d sequences of %d tokens do not fit the KV cache; lower 'n' or max_tokens", s->n_seq,
             s->n_tokens + s->max_tokens);
     return BT_OK;
@@ -166,6 +161,7 @@ static void text_one(bt_front *f, bt_encoder **enc, bt_stream *s)
         return;
     }
     bt__count_refused(&f->count, st);
+    snprintf(s->field, sizeof s->field, "%s", err.field);
     bt__stream_refused(s, st, err.msg, 0, NULL);
     bt__front_forget(f, s);
 }
@@ -236,8 +232,9 @@ bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= bt_vocab_size(f->vocab))
-            return bt_err_set(err, BT_EINVAL, 0, "'tokens' holds %d, but ids go from 0 to %d",
-                              ids[i], bt_vocab_size(f->vocab) - 1);
+            return bt_err_field(err, BT_EINVAL, "tokens",
+                                "'tokens' holds %d, but ids go from 0 to %d", ids[i],
+                                bt_vocab_size(f->vocab) - 1);
     return bt_decode(f->vocab, ids, n, false, text, n_text, err);
 }
 

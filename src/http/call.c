@@ -68,7 +68,7 @@ void bt__call_fail(bt_call *c, bt_status status, const char *message, const char
 
 void bt__call_error(bt_call *c, const bt_err *err)
 {
-    bt__call_fail(c, err->code, err->msg, NULL, NULL);
+    bt__call_fail(c, err->code, err->msg, err->field, NULL);
 }
 
 void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance)

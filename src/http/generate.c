@@ -18,12 +18,12 @@ static const int64_t LOADING_NS = 1000000000; // between two words on a load tha
 /* ---- parsing */
 
 static void parse_with(bt_call *c,
-                       bt_status (*parse)(const char *, size_t, bt_api_request *, bt_api_error *))
+                       bt_status (*parse)(const char *, size_t, bt_api_request *, bt_err *))
 {
-    bt_api_error e;
+    bt_err e;
     bt_status rc = parse(c->body.data ? c->body.data : "", c->body.len, &c->req, &e);
     if (rc != BT_OK)
-        bt__call_fail(c, rc, e.err.msg, e.param, e.code);
+        bt__call_error(c, &e);
     else
         c->parsed = true;
 }
@@ -98,7 +98,7 @@ void bt__generate_start(bt_call *c)
     bt_api_request_release(&c->req); // front and the answer have copied what they need
     if (rc != BT_OK) {
         bt__generate_cancel(c);
-        bt__call_fail(c, rc, err.msg, NULL, NULL);
+        bt__call_error(c, &err);
         return;
     }
     atomic_fetch_add(&c->conn->server->count.streams, 1);

@@ -175,13 +175,13 @@ static void metrics(bt_call *c)
 
 static void text_route(bt_call *c, bt_llama_route route)
 {
-    bt_api_error e;
+    bt_err e;
     bt_status rc = bt_llama_answer(route, front_of(c), c->body.data ? c->body.data : "",
                                    c->body.len, &c->reply, &e);
     if (rc == BT_OK)
         bt__call_json(c, 200);
     else
-        bt__call_fail(c, rc, e.err.msg, e.param, e.code);
+        bt__call_error(c, &e);
 }
 
 static void tokenize(bt_call *c)

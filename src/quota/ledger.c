@@ -53,7 +53,7 @@ static bt_status fail_sentence(bt_ledger *l, int rc, bt_err *err)
 
 bt_status bt__ledger_fail(bt_ledger *l, bt_err *err)
 {
-    bt_err why = {BT_OK, 0, ""};
+    bt_err why = {0};
     int rc = l->db ? sqlite3_extended_errcode(l->db) : SQLITE_NOMEM;
     fail_sentence(l, rc, &why);
     if (l->batch && l->broken.code == BT_OK) l->broken = why;

@@ -83,7 +83,7 @@ static void settle_set_aside(const char *path, const char *why)
 static bt_status settle_file(bt_ledger *l, const char *path, int64_t wall_us, int *posted,
                              bt_err *err)
 {
-    bt_err why = {BT_OK, 0, ""};
+    bt_err why = {0};
     uint64_t boot = 0;
     int count = 0, orphans = 0;
     bt_usage_bank *bank = bt_malloc(sizeof *bank);

@@ -127,7 +127,7 @@ static bt_status tier_parse(const cJSON *obj, bt_tier *t, bt_err *err)
 /* One "name": {...} of the file into t. */
 static bt_status tiers_overlay(const cJSON *item, const char *file, bt_tiers *t, bt_err *err)
 {
-    bt_err why = {BT_OK, 0, ""};
+    bt_err why = {0};
     if (!tier_name_ok(item->string))
         return bt_err_set(err, BT_EINVAL, 0,
                           "tier file %s: '%.40s' is no tier name: 1 to 31 of a-z 0-9 _ -", file,
@@ -154,7 +154,7 @@ bt_status bt_tiers_parse(const char *text, size_t len, const char *file, bt_tier
 {
     bt_tiers work = *t;
     cJSON *root = NULL;
-    bt_err why = {BT_OK, 0, ""};
+    bt_err why = {0};
     bt_status status = bt_json_parse(text, len, &root, &why);
     if (status != BT_OK)
         return bt_err_set(err, status, 0, "tier file %s is not JSON: %s", file, why.msg);

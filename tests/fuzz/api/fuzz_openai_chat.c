@@ -24,10 +24,10 @@ static void check_part(const bt_front_request *p)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     bt_api_request req;
-    bt_api_error e;
+    bt_err e;
     bt_status rc = bt_openai_chat_parse((const char *)data, size, &req, &e);
     if (rc != BT_OK) {
-        BT_ASSERT(rc == BT_EINVAL && e.err.msg[0]);
+        BT_ASSERT(rc == BT_EINVAL && e.msg[0]);
         return 0;
     }
     BT_ASSERT(req.n_parts >= 1 && req.n_parts <= BT_API_PARTS_MAX);

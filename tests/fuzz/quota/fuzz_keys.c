@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     bt_tiers tiers;
     bt_keys keys = {0};
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     BT_ASSERT(bt_tiers_preset("guide", &tiers));
     if (bt_keys_parse((const char *)data, size, "keys", &tiers, &keys, &err) != BT_OK) {
         BT_ASSERT(strncmp(err.msg, "keys:", 5) == 0 && keys.key == NULL);

@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     bt_tiers tiers;
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     BT_ASSERT(bt_tiers_preset("guide", &tiers));
     if (bt_tiers_parse((const char *)data, size, "t.json", &tiers, &err) != BT_OK)
         BT_ASSERT(strncmp(err.msg, "tier file t.json", 16) == 0 && tiers.n == 6);

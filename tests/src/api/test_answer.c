@@ -24,7 +24,7 @@ static bt_buf out;
 
 static void begin(bool chat, const char *body)
 {
-    bt_api_error e;
+    bt_err e;
     bt_status rc = chat ? bt_openai_chat_parse(body, strlen(body), &req, &e)
                         : bt_openai_completion_parse(body, strlen(body), &req, &e);
     REQUIRE(rc == BT_OK);

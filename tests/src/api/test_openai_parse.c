@@ -6,7 +6,7 @@
 #include "test.h"
 
 static bt_api_request req;
-static bt_api_error e;
+static bt_err e;
 
 static bt_status chat(const char *fields)
 {
@@ -26,10 +26,10 @@ static bt_status completion(const char *fields)
 static void refused_one(bt_status (*parse)(const char *), const char *fields, const char *param)
 {
     bt_status rc = parse(fields);
-    if (rc != BT_EINVAL || strcmp(e.param, param) != 0) fprintf(stderr, "fields: %s\n", fields);
+    if (rc != BT_EINVAL || strcmp(e.field, param) != 0) fprintf(stderr, "fields: %s\n", fields);
     CHECK_INT(rc, BT_EINVAL);
-    CHECK_STR(e.param, param);
-    CHECK(strlen(e.err.msg) > 10);
+    CHECK_STR(e.field, param);
+    CHECK(strlen(e.msg) > 10);
     bt_api_request_release(&req);
 }
 
@@ -378,7 +378,7 @@ static void truncation(void)
     char more[sizeof body + 1];
     snprintf(more, sizeof more, "%sx", body);
     CHECK_INT(bt_openai_chat_parse(more, sizeof body, &req, &e), BT_EINVAL);
-    CHECK(strstr(e.err.msg, "byte") != NULL);
+    CHECK(strstr(e.msg, "byte") != NULL);
     CHECK_INT(bt_openai_chat_parse("[]", 2, &req, &e), BT_EINVAL);
 }
 

@@ -162,6 +162,7 @@ static void conversation(void)
     send_submit(&q);
     REQUIRE(take_until(&p.log.request[3]->ended, 10000));
     CHECK_INT(p.log.request[3]->end.u.end.status, BT_EINVAL);
+    CHECK_INT(p.log.request[3]->end.u.end.finish, BT_FINISH_REFUSED);
     bt_wire_put_release(&p.out, 1);
     bt_wire_put_plain(&p.out, BT_WIRE_STOP);
     send_all();

@@ -103,6 +103,7 @@ static void open_ready(void)
 typedef struct asked {
     bt_stream *s;
     bt_status submit;
+    bt_err why; // of a submit that failed
     bool accepted, ended;
     bt_stream_event last; // its message points into the stream
     char text[8192];
@@ -126,10 +127,9 @@ static bt_front_request request(const char *key, int32_t max_tokens)
 
 static bool ask(asked *a, const bt_front_request *r)
 {
-    bt_err err = {0};
     memset(a, 0, sizeof *a);
-    a->submit = bt_front_submit(front, r, NULL, &a->s, &err);
-    CHECK_INT(a->submit, a->submit ? err.code : BT_OK);
+    a->submit = bt_front_submit(front, r, NULL, &a->s, &a->why);
+    CHECK_INT(a->submit, a->submit ? a->why.code : BT_OK);
     return a->submit == BT_OK;
 }
 

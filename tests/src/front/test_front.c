@@ -60,18 +60,33 @@ static void bad_requests_are_refused(void)
     r.n_seq = 17;
     CHECK(!ask(&a, &r));
     CHECK_INT(a.submit, BT_EINVAL);
-    int32_t ids[] = {1, 100000};
+    int32_t ids[] = {1, 512};
     r = request("k-rich", 10);
     r.text = NULL;
     r.tokens = ids;
     r.n_tokens = 2;
+    CHECK(!ask(&a, &r));
+    CHECK_INT(a.submit, BT_EINVAL);
+    CHECK_STR(a.why.field, "prompt");
+    CHECK(strstr(a.why.msg, "512"));
+    bt_logit_bias bias = {512, 1};
+    r = request("k-rich", 10);
+    r.params.bias = &bias;
+    r.params.n_bias = 1;
+    CHECK(!ask(&a, &r));
+    CHECK_INT(a.submit, BT_EINVAL);
+    CHECK_STR(a.why.field, "logit_bias");
+    CHECK(strstr(a.why.msg, "512"));
+    r = request("k-rich", 10);
+    r.n_seq = 5; // more than there are slots
     REQUIRE(ask(&a, &r));
     finish(&a, 5000);
     CHECK_INT(a.last.type, BT_SE_REFUSED);
     CHECK_INT(a.last.status, BT_EINVAL);
-    CHECK(strstr(a.last.message, "100000"));
+    CHECK_STR(a.last.field, "n");
     forget(&a);
     check_idle();
+    CHECK_INT(atomic_load(&front->count.finished[BT_FINISH_DEVICE_FAULT]), 0);
 }
 
 /* Occupies all four slots for long. */

@@ -62,7 +62,7 @@ static inline const char *scratch_path(const char *name)
 
 static inline bt_ledger *ledger_in(const char *dir)
 {
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     bt_ledger *l = NULL;
     if (bt_ledger_open(dir, &l, &err) != BT_OK) fprintf(stderr, "open: %s\n", err.msg);
     REQUIRE(l != NULL);
@@ -97,7 +97,7 @@ static inline bt_ledger_totals totals(bt_ledger *l)
 
 #define CHECK_BOOKS(l)                                                                             \
     do {                                                                                           \
-        bt_err e_ = {BT_OK, 0, ""};                                                                \
+        bt_err e_ = {0};                                                                           \
         bt_status s_ = bt_ledger_check(l, &e_);                                                    \
         if (s_ != BT_OK) fprintf(stderr, "books: %s\n", e_.msg);                                   \
         CHECK_INT(s_, BT_OK);                                                                      \

@@ -20,7 +20,7 @@ static const char *write_file(const char *name, const char *text, mode_t mode)
 
 static bt_accounts *accounts(const bt_accounts_options *opt)
 {
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     bt_accounts *a = NULL;
     if (bt_accounts_open(opt, &a, &err) != BT_OK) fprintf(stderr, "accounts: %s\n", err.msg);
     REQUIRE(a != NULL);
@@ -32,7 +32,7 @@ static const char *who(const bt_accounts *a, const char *authorization, const ch
                        const char *peer, const char *forwarded)
 {
     static bt_identity id;
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     bt_status s = bt_account_identify(a, authorization, api_key, peer, forwarded, &id, &err);
     if (s == BT_OK)
         CHECK(id.tier != NULL && id.account_id != 0);
@@ -125,7 +125,7 @@ static void tier_files_are_refused_by_name(void)
     };
     scratch_fresh();
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        bt_err err = {BT_OK, 0, ""};
+        bt_err err = {0};
         bt_accounts *a = NULL;
         bt_accounts_options opt = {.tiers = write_file("t.json", row[i].text, 0600)};
         CHECK_INT(bt_accounts_open(&opt, &a, &err), BT_EINVAL);
@@ -134,7 +134,7 @@ static void tier_files_are_refused_by_name(void)
         CHECK(strstr(err.msg, row[i].says) != NULL);
         CHECK(strstr(err.msg, "t.json") != NULL);
     }
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     bt_accounts *a = NULL;
     bt_accounts_options opt = {.tiers = scratch_path("absent.json")};
     CHECK_INT(bt_accounts_open(&opt, &a, &err), BT_ENOTFOUND);
@@ -218,7 +218,7 @@ static void key_files_are_refused_by_line(void)
     };
     scratch_fresh();
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        bt_err err = {BT_OK, 0, ""};
+        bt_err err = {0};
         bt_accounts *a = NULL;
         bt_accounts_options opt = {.api_keys = write_file("keys", row[i].text, 0600)};
         CHECK_INT(bt_accounts_open(&opt, &a, &err), BT_EINVAL);
@@ -226,7 +226,7 @@ static void key_files_are_refused_by_line(void)
         CHECK(strstr(err.msg, row[i].says) != NULL);
         CHECK(strstr(err.msg, "cret") == NULL); // no key is ever quoted
     }
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     bt_accounts *a = NULL;
     bt_accounts_options opt = {.api_keys = write_file("keys", "tok a free\n", 0600),
                                .owner_token = "tok"};
@@ -389,7 +389,7 @@ static void proxies_are_believed_as_far_as_they_go(void)
                                       "10.0.0.1,",   ",10.0.0.1", "10.0.0.0/8/8", "10.0.0.0/-1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         bt_proxies p;
-        bt_err err = {BT_OK, 0, ""};
+        bt_err err = {0};
         bt_status s = bt_proxies_parse(bad[i], false, &p, &err);
         if (strcmp(bad[i], "10.0.0.1,") == 0)
             CHECK_INT(s, BT_OK); // a comma at the end is no harm
@@ -424,7 +424,7 @@ static void truncated_files_are_only_refused(void)
         char *copy = malloc(n + !n);
         memcpy(copy, tier, n);
         bt_tiers t = guide;
-        bt_err err = {BT_OK, 0, ""};
+        bt_err err = {0};
         bt_status s = bt_tiers_parse(copy, n, "tiers", &t, &err);
         CHECK_INT(s == BT_OK, n == sizeof tier - 1);
         CHECK(s == BT_OK || *err.msg);
@@ -446,7 +446,7 @@ static void memory_can_run_out(void)
     const char *file = write_file("keys", "k1 a free\nk2 b pro\n", 0600);
     for (long n = 1;; n++) {
         bt_accounts *a = NULL;
-        bt_err err = {BT_OK, 0, ""};
+        bt_err err = {0};
         bt_accounts_options opt = {.api_keys = file, .owner_token = "boss"};
         bt_mem_fail_at(n);
         bt_status s = bt_accounts_open(&opt, &a, &err);

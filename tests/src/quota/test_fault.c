@@ -133,7 +133,7 @@ static int script(bool fresh)
 {
     told t = {0};
     bt_ledger *l = NULL;
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     if (fresh) scratch_fresh();
     if (ok(&t, bt_ledger_open(scratch_dir, &l, &err), &err)) {
         script_work(l, &t);
@@ -228,7 +228,7 @@ static void settling_survives_faults(void)
 {
     for (long n = 1; n < 1000 && !test_failed; n++) {
         told t = {0};
-        bt_err err = {BT_OK, 0, ""};
+        bt_err err = {0};
         scratch_fresh();
         fault.at = 0;
         bt_ledger *l = ledger_in(scratch_dir);
@@ -256,7 +256,7 @@ static void settling_survives_faults(void)
 
 static void a_full_disk_is_said_and_passes(void)
 {
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     told t = {0};
     bt_ledger *l = ledger_in(scratch_fresh());
     CHECK(script_hold(l, 1, &t));
@@ -324,7 +324,7 @@ static void file_put(const char *path, const uint8_t *p, size_t n)
 static bt_status open_damaged(const uint8_t *p, size_t n)
 {
     bt_ledger *l = NULL;
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     scratch_fresh();
     char path[600];
     snprintf(path, sizeof path, "%s", scratch_path("ledger.db"));
@@ -401,7 +401,7 @@ static void others_databases_are_refused(void)
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         sqlite3 *db = NULL;
         bt_ledger *l = NULL;
-        bt_err err = {BT_OK, 0, ""};
+        bt_err err = {0};
         scratch_fresh();
         CHECK_INT(sqlite3_open(scratch_path("ledger.db"), &db), SQLITE_OK);
         CHECK_INT(sqlite3_exec(db, row[i].sql, 0, 0, 0), SQLITE_OK);
@@ -415,7 +415,7 @@ static void others_databases_are_refused(void)
 static void places_that_cannot_be_used(void)
 {
     bt_ledger *l = NULL;
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     scratch_fresh();
     CHECK_INT(bt_ledger_open(scratch_path("nowhere"), &l, &err), BT_EIO);
     CHECK(strstr(err.msg, "nowhere does not exist") && strstr(err.msg, "--data"));
@@ -445,7 +445,7 @@ static void places_that_cannot_be_used(void)
 static void two_servers_cannot_share_a_folder(void)
 {
     bt_ledger *l = ledger_in(scratch_fresh()), *second = NULL;
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     char pid[32];
     snprintf(pid, sizeof pid, "process %ld", (long)getpid());
     CHECK_INT(bt_ledger_open(scratch_dir, &second, &err), BT_EBUSY);

@@ -40,7 +40,7 @@ static void what_is_left_is_admitted_and_never_more(void)
     int64_t held = 0;
     bool final = true;
     bt_ledger_balance b;
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     CHECK_INT(bt_ledger_hold(l, 1, "a", 1, 100, 60, T0, &held, &final, &b, NULL), BT_OK);
     CHECK_INT(held, 60);
     CHECK_INT(final, false);
@@ -327,7 +327,7 @@ static void entries_cannot_be_rewritten(void)
     CHECK_INT(sqlite3_exec(db, "UPDATE windows SET used_us = 0", 0, 0, 0), SQLITE_OK);
     sqlite3_close(db);
     l = ledger_in(scratch_dir);
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     CHECK_INT(bt_ledger_check(l, &err), BT_EFORMAT);
     CHECK(strstr(err.msg, "use is not the sum of its entries") != NULL);
     bt_ledger_close(l);

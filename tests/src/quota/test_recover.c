@@ -127,7 +127,7 @@ static bt_status parse_usage(const void *data, size_t len, bt_usage_bank *bank)
     uint64_t boot;
     void *copy = malloc(len + !len); // exact: the sanitizer sees one byte too far
     memcpy(copy, data, len);
-    bt_err err = {BT_OK, 0, ""};
+    bt_err err = {0};
     bt_status s = bt_usage_parse(copy, len, "x.use", &boot, bank, &err);
     if (s != BT_OK) CHECK(*err.msg);
     free(copy);

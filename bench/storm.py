@@ -135,13 +135,13 @@ def dechunk(data):
 
 def read_stream(o, body):
     """Whole events only: a cut one ends without its empty line."""
-    for event in body.decode("utf-8", "replace").split("\n\n")[:-1]:
-        if event.startswith(": "):
+    for line in body.decode("utf-8", "replace").rpartition("\n\n")[0].split("\n"):
+        if line.startswith(": "):
             o.comments += 1
-        elif event == "data: [DONE]":
+        elif line == "data: [DONE]":
             o.done = True
-        elif event.startswith("data: "):
-            chunk = json.loads(event[6:])
+        elif line.startswith("data: "):
+            chunk = json.loads(line[6:])
             o.error = chunk.get("error", o.error)
             o.books = chunk.get("baton", o.books)
             choices = chunk.get("choices", [])

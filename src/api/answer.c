@@ -400,11 +400,11 @@ void bt_answer_event(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_b
         break;
     case BT_SE_QUEUE:
         if (a->stream)
-            bt_buf_addf(out, ": queue position=%d eta_ms=%lld\n\n", ev->position,
+            bt_buf_addf(out, ": queue position=%d eta_ms=%lld\n", ev->position,
                         (long long)ev->eta_ms);
         break;
     case BT_SE_PREFILL:
-        if (a->stream) bt_buf_addf(out, ": prefill done=%d total=%d\n\n", ev->done, ev->total);
+        if (a->stream) bt_buf_addf(out, ": prefill done=%d total=%d\n", ev->done, ev->total);
         break;
     case BT_SE_PROMPT: on_prompt(a, part, ev, out); break;
     case BT_SE_TOKENS:

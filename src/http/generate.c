@@ -239,9 +239,9 @@ void bt__generate_beat(bt_call *c, int64_t now_ns)
     bt_front_state_get(c->conn->server->front, &st);
     bool loading = st.load_done < st.load_total && (!st.ready || st.residency > 0);
     if (loading)
-        bt_buf_addf(&c->out, ": loading done=%" PRIu64 " total=%" PRIu64 "\n\n", st.load_done,
+        bt_buf_addf(&c->out, ": loading done=%" PRIu64 " total=%" PRIu64 "\n", st.load_done,
                     st.load_total);
     else if (silent_ns >= beat_ns)
-        bt_buf_adds(&c->out, ": beat\n\n");
+        bt_buf_adds(&c->out, ": beat\n");
     if (loading || silent_ns >= beat_ns) bt__call_unpark(c);
 }

@@ -206,7 +206,7 @@ def test_others_do_not_notice(server):
     assert o.books["finish_detail"] == "length"
     texts = [
         json.loads(e[6:])
-        for e in storm.dechunk(mine.data.partition(b"\r\n\r\n")[2])[0].decode().split("\n\n")
+        for e in storm.dechunk(mine.data.partition(b"\r\n\r\n")[2])[0].decode().split("\n")
         if e.startswith("data: {")
     ]
     assert "".join(t["choices"][0]["text"] for t in texts if t["choices"]) == alone

@@ -2,6 +2,7 @@
 """The unmodified `openai` client against a real server: sync, async, streaming."""
 
 import asyncio
+import concurrent.futures
 import json
 import math
 
@@ -232,3 +233,36 @@ def test_sse_comments_and_final_books(server):
     assert data[-1] == "[DONE]"
     last = json.loads(data[-2])
     assert last["baton"]["lease_s"] == 5 and last["baton"]["queue_us"] >= 0 and last["baton"]["request_id"]
+
+
+def strict_events(response, comments):
+    """As OpenAI's Go client read them up to 3.42: every blank line is an event, and every event is JSON."""
+    data = ""
+    for line in response.iter_lines():
+        name, _, value = line.partition(":")
+        if line == "":
+            if data == "[DONE]\n":
+                return
+            yield json.loads(data)
+            data = ""
+        elif name == "data":
+            data += value.removeprefix(" ") + "\n"
+        elif name == "":
+            comments.add(value.split()[0])
+    raise AssertionError("the stream ended without [DONE]")
+
+
+def test_a_strict_reader_reads_streams_that_wait(start, slow_model):
+    s = start("--slots", "1", model=slow_model)
+    ask = {"max_tokens": 60, "temperature": 0, "stream": True, "ignore_eos": True}
+    comments = set()
+
+    def one(i):
+        with s.client() as c, c.stream("POST", "/v1/completions", json={"prompt": f"{i} Lily", **ask}) as r:
+            return list(strict_events(r, comments))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for chunks in pool.map(one, range(4)):
+            assert chunks[-1]["baton"]["finish_detail"] == "length"
+            assert chunks[-1]["usage"]["completion_tokens"] == 60
+    assert comments >= {"queue", "prefill"}

@@ -72,7 +72,7 @@ static void chat_stream(void)
     CHECK_STR(out.data, ""); // the status line comes before any byte
     put(0, (bt_stream_event){.type = BT_SE_QUEUE, .position = 3, .eta_ms = 1200});
     put(0, (bt_stream_event){.type = BT_SE_PREFILL, .done = 512, .total = 2048});
-    CHECK_STR(out.data, ": queue position=3 eta_ms=1200\n\n: prefill done=512 total=2048\n\n");
+    CHECK_STR(out.data, ": queue position=3 eta_ms=1200\n: prefill done=512 total=2048\n");
     bt_buf_clear(&out);
     put(0, fake_text(0, "H\"\n"));
     put(0, fake_text(0, "")); // nothing certain yet: no chunk

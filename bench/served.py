@@ -121,7 +121,7 @@ class Served:
     def _read(self):
         for line in self.process.stderr:
             self.log.append(line.rstrip())
-            found = re.match(r"listening on http://[^:]+:(\d+)", line)
+            found = re.match(r"listening on http://\S+:(\d+)", line)
             if found:
                 self.port = int(found.group(1))
                 self.listening.set()

@@ -59,16 +59,46 @@ static bt_status client_exchange(int fd, const bt_buf *request, bt_buf *raw, bt_
     return BT_OK;
 }
 
+void bt_client_url_write(const char *host, int port, char *out, size_t cap)
+{
+    const char *zone = strchr(host, '%'); // of a link-local address; "%" is spelled %25 in a URL
+    if (!strchr(host, ':'))
+        snprintf(out, cap, "http://%s:%d", host, port);
+    else
+        snprintf(out, cap, "http://[%.*s%s%s]:%d", (int)strcspn(host, "%"), host, zone ? "%25" : "",
+                 zone ? zone + 1 : "", port);
+}
+
+/* http://HOST:PORT, http://[ADDRESS]:PORT; what follows is not looked at. `name` is the host as a
+ * Host header spells it, `host` as getaddrinfo() does. */
+static bool url_read(const char *url, char host[static 256], char name[static 260], char port[8])
+{
+    char *zone;
+    if (sscanf(url, "http://[%255[0-9A-Fa-f:.]", host) == 1) {
+        const char *end = strchr(url, ']');
+        snprintf(name, 260, "[%s]", host);
+        if (!end) return false;
+        (void)sscanf(url, "http://[%255[^]]", host);
+        if ((zone = strstr(host, "%25"))) memmove(zone + 1, zone + 3, strlen(zone + 3) + 1);
+        (void)sscanf(end, "]:%7[0-9]", port);
+        return true;
+    }
+    if (sscanf(url, "http://%255[^:/]:%7[0-9]", host, port) < 1) return false;
+    snprintf(name, 260, "%s", host);
+    return true;
+}
+
 bt_status bt_client_call(const char *url, const char *method, const char *path, const char *token,
                          const char *body, int *code, bt_buf *answer, bt_err *err)
 {
-    char host[256], port[8] = "80";
+    char host[256], name[260], port[8] = "80";
     bt_buf request = BT_BUF_INIT, raw = BT_BUF_INIT;
     int fd = -1;
-    if (sscanf(url, "http://%255[^:/]:%7[0-9]", host, port) < 1)
-        return bt_err_set(err, BT_EINVAL, 0, "'%s' is not like http://HOST:PORT", url);
+    if (!url_read(url, host, name, port))
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "'%s' is not like http://HOST:PORT or http://[ADDRESS]:PORT", url);
     bt_buf_addf(&request, "%s %s HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\n", method, path,
-                host, port);
+                name, port);
     if (token && *token) bt_buf_addf(&request, "Authorization: Bearer %s\r\n", token);
     if (body)
         bt_buf_addf(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n",

@@ -5,7 +5,10 @@
 #include "base/buf.h"
 #include "baton/status.h"
 
-/* url: http://HOST:PORT. method and path as given; body may be NULL. *code = the HTTP status. */
+/* The URL of a server at `host` as --host names it: an IPv6 address gets its brackets. */
+void bt_client_url_write(const char *host, int port, char *out, size_t cap);
+/* url: http://HOST:PORT or http://[ADDRESS]:PORT. method and path as given; body may be NULL. *code
+ * = the HTTP status. */
 bt_status bt_client_call(const char *url, const char *method, const char *path, const char *token,
                          const char *body, int *code, bt_buf *answer, bt_err *err);
 /* --url, else what the server left in DATA/server, else http://127.0.0.1:7860. */

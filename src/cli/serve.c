@@ -5,7 +5,9 @@
 #include "base/crypto.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "http/server.h"
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -63,12 +65,18 @@ static bt_status owner_token(const bt_options *o, const char *data, char out[sta
 /* DATA/server: the URL, for client commands on this machine. */
 static void leave_url(const char *data, const char *host, int port)
 {
-    char path[512];
+    static const struct in6_addr any6 = IN6ADDR_ANY_INIT;
+    struct in6_addr a6;
+    char path[512], url[320];
+    if (!strcmp(host, "0.0.0.0"))
+        host = "127.0.0.1";
+    else if (inet_pton(AF_INET6, host, &a6) == 1 && !memcmp(&a6, &any6, sizeof a6))
+        host = "::1";
+    bt_client_url_write(host, port, url, sizeof url);
     snprintf(path, sizeof path, "%s/server", data);
     FILE *f = fopen(path, "we");
     if (!f) return; // only a convenience
-    bool any = !strcmp(host, "0.0.0.0") || !strcmp(host, "::");
-    fprintf(f, "http://%s:%d\n", any ? "127.0.0.1" : host, port);
+    fprintf(f, "%s\n", url);
     fclose(f);
 }
 
@@ -143,9 +151,12 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     bt_server *server = NULL;
     bt_err err = {0};
     bt_buf chat_template = BT_BUF_INIT;
-    char token[128];
+    char token[128], host[256], url[320];
     int code = 1, level = bt_log_parse_level(o->log_level);
     const char *data = bt_options_data_dir(o);
+    /* An address may be given as URLs spell it, [::1]. */
+    bool brackets = o->host[0] == '[' && o->host[strlen(o->host) - 1] == ']';
+    snprintf(host, sizeof host, "%.*s", (int)strlen(o->host) - 2 * brackets, o->host + brackets);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
@@ -166,14 +177,15 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     front_options(o, data, token, &fo);
     if (st == BT_OK) st = bt_front_open(&fo, &front, &err);
     bt_buf_release(&chat_template); // front has copied it
-    bt_server_options so = {.host = o->host,
+    bt_server_options so = {.host = host,
                             .port = (uint16_t)o->port,
                             .model_path = o->model,
                             .body_bytes_max = (size_t)o->max_body};
     if (st == BT_OK) st = bt_server_open(front, &so, &server, &err);
     if (st == BT_OK) {
-        bt_say("listening on http://%s:%d", o->host, bt_server_port(server));
-        leave_url(data, o->host, bt_server_port(server));
+        bt_client_url_write(host, bt_server_port(server), url, sizeof url);
+        leave_url(data, host, bt_server_port(server));
+        bt_say("listening on %s", url);
         warn_ephemeral(data);
         code = serve_wait(front, &set);
         bt_front_drain_wait(front); // listening meanwhile: who asks hears why

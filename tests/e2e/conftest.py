@@ -110,7 +110,7 @@ class Server:
     def _read(self):
         for line in self.process.stderr:
             self.lines.append(line.rstrip("\n"))
-            found = re.match(r"listening on http://[^:]+:(\d+)", line)
+            found = re.match(r"listening on http://\S+:(\d+)", line)
             if found:
                 self.port = int(found.group(1))
                 self.listening.set()

@@ -6,6 +6,8 @@ import pty
 import re
 import subprocess
 
+import httpx
+import pytest
 
 from conftest import BIN, MODEL, ROOT, SLOW
 
@@ -148,3 +150,24 @@ def test_quota_shows_and_edits_through_the_server(server):
 def test_health_command(server):
     assert baton("doctor", "--health", "--url", server.url).returncode == 0
     assert baton("doctor", "--health", "--url", "http://127.0.0.1:1").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "host, printed, stored",
+    [
+        ("::1", "[::1]", "[::1]"),
+        ("[::1]", "[::1]", "[::1]"),
+        ("::", "[::]", "[::1]"),
+        ("0.0.0.0", "0.0.0.0", "127.0.0.1"),
+    ],
+)
+def test_addresses_of_ipv6_have_brackets(start, host, printed, stored):
+    s = start("--host", host, wait=False)
+    assert s.listening.wait(20 * SLOW)
+    assert f"listening on http://{printed}:{s.port}" in s.lines
+    assert (s.data / "server").read_text() == f"http://{stored}:{s.port}\n"
+    assert httpx.get(f"http://{stored}:{s.port}/health/live").status_code == 200
+    where = ["--data", s.data, "--owner-token-file", s.data / "owner"]
+    for given in ([], ["--url", f"http://{stored}:{s.port}"], ["--url", f"http://{stored}:{s.port}/"]):
+        r = baton("quota", *where, *given)
+        assert r.returncode == 0, r.stderr

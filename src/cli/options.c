@@ -56,6 +56,10 @@ static const bt_knob knobs[] = {
      "requests waiting in all"},
     {"queue-wait", NULL, "SECONDS", BT_KNOB_INT, AT(queue_wait), 1, 86400, "600", SERVE, "Server",
      "longest wait in the queue"},
+    {"anonymous-share", NULL, "PERCENT", BT_KNOB_INT, AT(anonymous_share), 1, 100, "75", SERVE,
+     "Server",
+     "what visitors without a key may take together of the slots, and of the places in the queue "
+     "that their class may take"},
     {"park-after", NULL, "SECONDS", BT_KNOB_INT, AT(park_after), 0, 1 << 30, "0", SERVE, "Server",
      "give the device's memory back after so long without requests; 0 = never"},
     {"engine-timeout", NULL, "SECONDS", BT_KNOB_INT, AT(engine_timeout), 1, 86400, "60", SERVE,

@@ -27,7 +27,7 @@ typedef struct bt_options {
     bool share_prefix, deterministic;
     /* server */
     const char *host, *data, *log_level;
-    int64_t port, queue, queue_wait, engine_timeout, park_after, max_body;
+    int64_t port, queue, queue_wait, anonymous_share, engine_timeout, park_after, max_body;
     /* who may use it */
     const char *api_keys, *api_key, *tiers, *trusted_proxy, *owner_token_file, *default_tier;
     bool require_key;

@@ -128,6 +128,7 @@ static void front_options(const bt_options *o, const char *data, const char *tok
     out->data_dir = data;
     out->queue = (int32_t)o->queue;
     out->queue_wait_s = (int32_t)o->queue_wait;
+    out->anonymous_percent = (int32_t)o->anonymous_share;
     out->park_after_s = (int32_t)o->park_after;
     out->engine_timeout_s = (int32_t)o->engine_timeout;
     out->price = o->price;

@@ -246,6 +246,7 @@ static void open_options(bt_front *f, const bt_front_options *opt)
     memset(&f->opt.accounts, 0, sizeof f->opt.accounts); // read by bt_accounts_open only
     if (f->opt.queue <= 0) f->opt.queue = QUEUE_DEFAULT;
     if (f->opt.queue_wait_s <= 0) f->opt.queue_wait_s = 600;
+    if (f->opt.anonymous_percent <= 0) f->opt.anonymous_percent = 75;
     if (f->opt.engine_timeout_s <= 0) f->opt.engine_timeout_s = 60;
     if (f->opt.engine.slots <= 0) f->opt.engine.slots = SLOTS_DEFAULT;
     if (f->opt.stream_bytes <= 0) f->opt.stream_bytes = STREAM_BYTES_DEFAULT;
@@ -310,6 +311,8 @@ static bt_status open_sched(bt_front *f, bt_err *err)
     c.requests_max = f->opt.queue + BT_RUNNING_MAX;
     c.accounts_max = c.requests_max + 4096;
     c.queue_wait_ns = f->opt.queue_wait_s * ns_per_s;
+    c.anonymous_percent = f->opt.anonymous_percent;
+    c.group_max = BT_MAX(c.queue_max / 16, 8);
     return bt_sched_open(&c, &f->sched, err);
 }
 

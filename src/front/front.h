@@ -26,6 +26,7 @@ typedef struct bt_front_options {
     bt_accounts_options accounts; // keys, tiers, proxies, owner
     int32_t queue;                // waiting requests in all; 0 = 1024
     int32_t queue_wait_s;         // longest wait in the queue; 0 = 600
+    int32_t anonymous_percent;    // what visitors without a key may take together; 0 = 75
     int32_t park_after_s;         // the model is parked after so long without requests; 0 = never
     int32_t engine_timeout_s;     // an engine with work and without a word is killed; 0 = 60
     double price;                 // charged = device x price; 0 = 1
@@ -67,7 +68,7 @@ typedef struct bt_stream_event {
     bt_status status; // REFUSED, DONE
     const char *message;
     const char *field;      // REFUSED: the one at fault; NULL or "" = none
-    int64_t retry_after_ms; // REFUSED; 0 = no hint
+    int64_t retry_after_ms; // REFUSED, DONE with a status; 0 = no hint
     int32_t position;
     int64_t eta_ms;
     int32_t done, total;

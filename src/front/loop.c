@@ -23,6 +23,14 @@ static void act_book(bt_front *f, bt_book_type type, const bt_sched_action *a)
     if (book.stream) bt__front_book(f, &book);
 }
 
+static void act_void(bt_front *f, const bt_sched_action *a)
+{
+    bt_stream *s = bt__front_find(f, a->request);
+    if (s) s->retry_ms = a->retry_ns / 1000000;
+    bt_stream_unref(s);
+    act_book(f, BT_BOOK_VOID, a);
+}
+
 static void act_admit(bt_front *f, const bt_sched_action *a)
 {
     bt_stream *s = bt__front_find(f, a->request);
@@ -55,7 +63,44 @@ static void act_accept(bt_front *f, const bt_sched_action *a)
     bt_stream_unref(s);
 }
 
-static void refusal_text(const bt_stream *s, bt_status status, char *text, size_t cap)
+/* Which bound it was, and when to try again. */
+static void busy_text(const bt_stream *s, const bt_sched_action *a, char *text, size_t cap)
+{
+    const char *tier = s->identity.tier->name;
+    long long wait_s = bt__retry_s(a->retry_ns / 1000000);
+    switch (a->limit) {
+    case BT_LIMIT_ACCOUNT:
+        snprintf(text, cap,
+                 "account %s has %d requests waiting, and tier %s may have no more; try again in "
+                 "%lld s",
+                 s->identity.account, a->places, tier, wait_s);
+        break;
+    case BT_LIMIT_GROUP:
+        snprintf(text, cap,
+                 "%d requests from your network are waiting, and it may have no more without a "
+                 "key; try again in %lld s",
+                 a->places, wait_s);
+        break;
+    case BT_LIMIT_ANONYMOUS:
+        snprintf(text, cap,
+                 "%d requests without a key are waiting, and together they may be no more; try "
+                 "again in %lld s",
+                 a->places, wait_s);
+        break;
+    case BT_LIMIT_CLASS:
+        snprintf(text, cap,
+                 "the %d places in the queue for tier %s and those of its class and below are "
+                 "taken; try again in %lld s",
+                 a->places, tier, wait_s);
+        break;
+    default:
+        snprintf(text, cap, "all %d places in the queue are taken; try again in %lld s", a->places,
+                 wait_s);
+    }
+}
+
+static void refusal_text(const bt_stream *s, const bt_sched_action *a, bt_status status, char *text,
+                         size_t cap)
 {
     char when[24] = "its first use";
     if (s->balance.resets_us) bt_rfc3339(s->balance.resets_us, when);
@@ -68,11 +113,7 @@ static void refusal_text(const bt_stream *s, bt_status status, char *text, size_
             s->identity.account, (double)s->balance.limit_us / 1e6,
             (double)s->balance.held_us / 1e6, when);
         break;
-    case BT_EBUSY:
-        snprintf(text, cap,
-                 "the queue is full (tier %s may have %d requests waiting); try again in a moment",
-                 s->identity.tier->name, s->identity.tier->queue);
-        break;
+    case BT_EBUSY: busy_text(s, a, text, cap); break;
     case BT_ECLOSED: snprintf(text, cap, "the server is shutting down"); break;
     case BT_ESTORAGE:
         snprintf(text, cap, "the quota ledger cannot be written just now; try again in a moment");
@@ -88,7 +129,7 @@ static void act_refuse(bt_front *f, const bt_sched_action *a)
     char text[200];
     bool ledger_said = a->status == BT_EQUOTA && s->hold_status != BT_OK;
     bt_status status = ledger_said ? s->hold_status : a->status;
-    refusal_text(s, status, text, sizeof text);
+    refusal_text(s, a, status, text, sizeof text);
     bt__count_refused(&f->count, status);
     bt__stream_refused(s, status, text, a->retry_ns / 1000000,
                        status == BT_EQUOTA ? &s->balance : NULL);
@@ -102,7 +143,7 @@ static void act(bt_front *f, const bt_sched_action *a)
     case BT_ACT_HOLD: act_book(f, BT_BOOK_HOLD, a); break;
     case BT_ACT_TOP_UP: act_book(f, BT_BOOK_TOP_UP, a); break;
     case BT_ACT_POST: act_book(f, BT_BOOK_POST, a); break;
-    case BT_ACT_VOID: act_book(f, BT_BOOK_VOID, a); break;
+    case BT_ACT_VOID: act_void(f, a); break;
     case BT_ACT_ACCEPT: act_accept(f, a); break;
     case BT_ACT_ADMIT: act_admit(f, a); break;
     case BT_ACT_BUDGET: bt__link_budget(f, a->request, &a->lease); break;

@@ -255,15 +255,23 @@ void bt__stream_tokens(bt_stream *s, bt_stream_event_type type, const bt_engine_
     put_end(s, mark);
 }
 
-static const char *done_text(bt_status status)
+static const char *done_text(const bt_stream *s, char *text, size_t cap)
 {
-    switch (status) {
+    switch (s->broke) {
+    case BT_OK: return NULL;
     case BT_EDEVICE: return "the engine failed while this ran; try again";
     case BT_ECLOSED: return "the server is shutting down";
     case BT_ETIMEOUT: return "the request waited longer than the queue allows";
     case BT_ENOMEM: return "out of memory for the answer; try again";
-    case BT_EBUSY: return "the engine had no room for it after all; try again in a moment";
-    default: return bt_status_get(status)->text;
+    case BT_EBUSY:
+        if (s->retry_ms == 0)
+            return "the engine had no room for it after all; try again in a moment";
+        snprintf(text, cap,
+                 "the queue is full, and a request of a higher class took this one's place; "
+                 "nothing was charged; try again in %lld s",
+                 (long long)bt__retry_s(s->retry_ms));
+        return text;
+    default: return bt_status_get(s->broke)->text;
     }
 }
 
@@ -275,6 +283,7 @@ void bt__stream_done(bt_stream *s, bt_finish finish, int64_t device_us, int64_t 
         pthread_mutex_unlock(&s->mu);
         return;
     }
+    char text[160];
     int64_t started_ns = s->admitted_ns ? s->admitted_ns : bt_now_ns();
     bt_stream_event last = {
         .type = BT_SE_DONE,
@@ -289,9 +298,10 @@ void bt__stream_done(bt_stream *s, bt_finish finish, int64_t device_us, int64_t 
         .lease_us = s->lease_ns / 1000,
         .device_us = device_us,
         .charged_us = charged_us,
+        .retry_after_ms = s->retry_ms,
         .balance = balance ? *balance : balance_unknown,
     };
-    put_last(s, &last, s->broke ? done_text(s->broke) : NULL);
+    put_last(s, &last, done_text(s, text, sizeof text));
 }
 
 /* ---- taking */

@@ -45,6 +45,7 @@ struct bt_stream {
     bt_ledger_balance balance;
     bt_status hold_status;
     bool accepted; // sched thread writes, ledger thread reads after the book
+    int64_t retry_ms; // likewise: when to try again after a VOID; 0 = no hint
 
     atomic_bool cancelled;
     atomic_bool in_sched; // SUBMIT was pushed: a cancel must follow it

@@ -95,15 +95,21 @@ const bt_tier *bt_accounts_tier_at(const bt_accounts *a, int i)
     return i >= 0 && i < a->tiers.n ? &a->tiers.tier[i] : NULL;
 }
 
-/* Names the account. Its id salts the prefix cache, so nobody may be able to choose a name with
- * another's id: half of a SHA-256 instead of a fast hash. */
-static void identity_name(bt_identity *id, const char *prefix, const char *name)
+/* Never 0. Nobody may be able to choose a name with another's id: a part of a SHA-256 instead of a
+ * fast hash. */
+static uint64_t name_id(const char *name)
 {
     uint8_t hash[32];
+    uint64_t id;
+    bt_sha256(name, strlen(name), hash);
+    memcpy(&id, hash, sizeof id);
+    return id ? id : 1;
+}
+
+static void identity_name(bt_identity *id, const char *prefix, const char *name)
+{
     snprintf(id->account, sizeof id->account, "%s%s", prefix, name);
-    bt_sha256(id->account, strlen(id->account), hash);
-    memcpy(&id->account_id, hash, sizeof id->account_id);
-    if (id->account_id == 0) id->account_id = 1;
+    id->account_id = name_id(id->account);
 }
 
 /* True if this credential is known; then *out is filled. */
@@ -171,6 +177,8 @@ bt_status bt_account_identify(const bt_accounts *a, const char *authorization, c
         char name[64];
         bt_address_account(&client, name);
         identity_name(&id, "", name);
+        bt_address_network(&client, name);
+        id.network = name_id(name);
     } else {
         identity_name(&id, "ip:", "unknown");
     }

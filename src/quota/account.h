@@ -23,6 +23,7 @@ typedef struct bt_tier {
 typedef struct bt_identity {
     char account[64];    // "key:NAME" or "ip:ADDRESS" or "owner"
     uint64_t account_id; // hash of it, never 0: sched's and the prefix cache's name for it
+    uint64_t network;    // anonymous: hash of its address's /48 (IPv4 /24); 0 = none
     const bt_tier *tier; // borrowed from bt_accounts
     bool owner;
     bool authenticated;
@@ -50,7 +51,7 @@ const bt_tier *bt_accounts_tier_at(const bt_accounts *a, int i); // NULL past th
  * socket's address as text; forwarded: X-Forwarded-For or NULL. Either credential is enough. One
  * that is not known is BT_EAUTH, never anonymous; but a server without a key file and without
  * require_key has nothing to know it by, and many clients cannot be told to send none: there it is
- * ignored (the owner's token still counts). IPv6 addresses are grouped by /64. With "auto": private
+ * ignored (the owner's token still counts). A whole IPv6 /64 is one account. With "auto": private
  * peers are trusted only when behind_space; the right-most untrusted hop counts (quota/address.h).
  */
 bt_status bt_account_identify(const bt_accounts *a, const char *authorization, const char *api_key,

@@ -95,6 +95,16 @@ void bt_address_account(const bt_address *a, char dst[static 64])
     }
 }
 
+void bt_address_network(const bt_address *a, char dst[static 64])
+{
+    char text[INET6_ADDRSTRLEN];
+    bool v4 = address_is_v4(a);
+    uint8_t net[16] = {0};
+    memcpy(net, a->b, v4 ? 15 : 6);
+    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? net + 12 : net, text, sizeof text);
+    snprintf(dst, 64, "%s/%d", text, v4 ? 24 : 48);
+}
+
 static void cidr_mask(bt_cidr *c)
 {
     for (int i = 0; i < 16; i++) {

@@ -23,6 +23,9 @@ bool bt_address_parse(const char *s, size_t n, bt_address *out);
  * 127.0.0.1. */
 void bt_address_account(const bt_address *a, char dst[static 64]);
 
+/* The network that one party may well have to itself: "2001:db8:1::/48", or "192.0.2.0/24". */
+void bt_address_network(const bt_address *a, char dst[static 64]);
+
 enum { BT_PROXIES_MAX = 64, BT_FORWARDED_HOPS_MAX = 64 };
 
 typedef struct bt_cidr {

@@ -9,7 +9,8 @@
  * action. INVARIANTS
  *   1. A request leaves the table by one action of REFUSE, VOID, POST, and by no other way.
  *   2. Seats and pages of running requests plus the free ones are the engine's.
- *   3. An account's running_seqs <= slots; n_waiting counts its HOLDING and QUEUED requests. */
+ *   3. An account's running_seqs <= slots; n_waiting counts its HOLDING and QUEUED requests, and so
+ *      do n_class, n_anonymous and group_waiting theirs. */
 #include "sched/state.h"
 #include "base/mem.h"
 #include <string.h>
@@ -27,6 +28,9 @@ void bt_sched_config_init(bt_sched_config *c)
 {
     *c = (bt_sched_config){
         .queue_max = 1024,
+        .class_percent = {50, 75, 100},
+        .anonymous_percent = 75,
+        .group_max = 64,
         .requests_max = 2048,
         .accounts_max = 4096,
         .age_ns = 10000000000,
@@ -51,6 +55,15 @@ static bt_status sched_check(const bt_sched_config *c, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0,
                           "scheduler times and holds must be positive and the hold factor in "
                           "[1, 1000]");
+    int32_t below = 1;
+    for (int i = 0; i < BT_SCHED_CLASSES; below = c->class_percent[i++])
+        if (c->class_percent[i] < below || c->class_percent[i] > 100)
+            return bt_err_set(err, BT_EINVAL, 0,
+                              "the classes' shares of the queue must rise from 1 to 100 percent");
+    if (below != 100 || c->anonymous_percent < 1 || c->anonymous_percent > 100 || c->group_max < 1)
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "the highest class must have 100 percent of the queue, anonymous "
+                          "accounts 1 to 100, and a group a place at least");
     return BT_OK;
 }
 
@@ -67,13 +80,22 @@ static bool sched_alloc(bt_sched *s)
     s->walk->rank = bt_calloc(BT_SCHED_EXACT, sizeof *s->walk->rank);
     if (!s->walk->cursor || !s->walk->tag || !s->walk->rank) return false;
     for (int c = 0; c < BT_SCHED_CLASSES; c++)
-        if (!bt__heap_init(&s->order[c], s->config.accounts_max) ||
-            !bt__heap_init(&s->floor[c], s->config.accounts_max))
+        if (!bt__heap_init(&s->order[BT__NAMED][c], s->config.accounts_max) ||
+            !bt__heap_init(&s->order[BT__ANONYMOUS][c], s->config.accounts_max) ||
+            !bt__heap_init(&s->floor[c], s->config.accounts_max) ||
+            !bt__heap_init(&s->last[c], s->config.accounts_max))
             return false;
     return bt__heap_init(&s->ageing, s->config.accounts_max) &&
            bt__heap_init(&s->walk->heap, s->config.accounts_max) &&
            bt__heap_init(&s->backstop, s->config.requests_max) &&
-           bt_map_reserve(&s->req_by_id, requests) && bt_map_reserve(&s->account_by_id, accounts);
+           bt_map_reserve(&s->req_by_id, requests) && bt_map_reserve(&s->group_waiting, requests) &&
+           bt_map_reserve(&s->account_by_id, accounts);
+}
+
+/* A share of n, rounded up. */
+static int32_t percent_of(int32_t n, int32_t percent)
+{
+    return (int32_t)(((int64_t)n * percent + 99) / 100);
 }
 
 bt_status bt_sched_open(const bt_sched_config *config, bt_sched **out, bt_err *err)
@@ -84,7 +106,10 @@ bt_status bt_sched_open(const bt_sched_config *config, bt_sched **out, bt_err *e
     if (!s) return bt_err_set(err, BT_ENOMEM, 0, "no memory for the scheduler");
     s->config = *config;
     s->free_reqs = s->waits = s->running = s->ending = BT__LIST_NONE;
-    s->free_accounts = s->idle = s->lined = s->top_line = BT__LIST_NONE;
+    s->free_accounts = s->idle = s->lined = BT__LIST_NONE;
+    s->top_line[BT__NAMED] = s->top_line[BT__ANONYMOUS] = BT__LIST_NONE;
+    for (int c = 0; c < BT_SCHED_CLASSES; c++)
+        s->class_max[c] = percent_of(config->queue_max, config->class_percent[c]);
     if (!sched_alloc(s)) {
         bt_sched_close(s);
         return bt_err_set(err, BT_ENOMEM, 0,
@@ -109,8 +134,10 @@ void bt_sched_close(bt_sched *s)
 {
     if (!s) return;
     for (int c = 0; c < BT_SCHED_CLASSES; c++) {
-        bt__heap_release(&s->order[c]);
+        bt__heap_release(&s->order[BT__NAMED][c]);
+        bt__heap_release(&s->order[BT__ANONYMOUS][c]);
         bt__heap_release(&s->floor[c]);
+        bt__heap_release(&s->last[c]);
     }
     bt__heap_release(&s->ageing);
     bt__heap_release(&s->backstop);
@@ -123,6 +150,7 @@ void bt_sched_close(bt_sched *s)
     bt_free(s->walk);
     bt_map_release(&s->req_by_id);
     bt_map_release(&s->account_by_id);
+    bt_map_release(&s->group_waiting);
     bt_free(s->req);
     bt_free(s->account);
     bt_free(s->ring);
@@ -141,6 +169,26 @@ static int32_t req_find(const bt_sched *s, uint64_t id)
     return bt_map_get(&s->req_by_id, id, &ri) ? (int32_t)ri : -1;
 }
 
+static int32_t group_count(const bt_sched *s, uint64_t group)
+{
+    uint64_t n;
+    return group && bt_map_get(&s->group_waiting, group, &n) ? (int32_t)n : 0;
+}
+
+/* One of the account's requests more waits, or one less. */
+static void count_waiting(bt_sched *s, bt__account *a, int32_t by)
+{
+    s->n_waiting += by;
+    a->n_waiting += by;
+    s->n_class[a->cls] += by;
+    if (a->side == BT__ANONYMOUS) s->n_anonymous += by;
+    if (!a->group) return;
+    int32_t n = group_count(s, a->group) + by;
+    bool ok = n ? bt_map_put(&s->group_waiting, a->group, (uint64_t)n)
+                : bt_map_remove(&s->group_waiting, a->group);
+    BT_ASSERT(ok); // room was reserved at open
+}
+
 /* Takes the request out of wherever it waits or runs and leaves its last action to be written. */
 static void req_end(bt_sched *s, int32_t ri, bt_sched_action end)
 {
@@ -148,8 +196,7 @@ static void req_end(bt_sched *s, int32_t ri, bt_sched_action end)
     bt__account *a = &s->account[r->account];
     if (r->state == BT__REQ_HOLDING || r->state == BT__REQ_QUEUED) {
         BT__REQ_REMOVE(s, &s->waits, wait, ri);
-        s->n_waiting--;
-        a->n_waiting--;
+        count_waiting(s, a, -1);
         if (s->n_waiting == 0) s->admit_last_ns = -1;
         if (r->state == BT__REQ_QUEUED) bt__line_remove(s, ri);
     } else {
@@ -161,6 +208,10 @@ static void req_end(bt_sched *s, int32_t ri, bt_sched_action end)
             if (e->owner[i] == ri) e->owner[i] = -1, left--;
         e->slots_free += r->n_seq;
         e->pages_free += r->pages;
+        if (a->side == BT__ANONYMOUS) {
+            e->anonymous_seqs -= r->n_seq;
+            e->anonymous_held -= r->pages;
+        }
         s->n_running--;
         a->running_seqs -= r->n_seq;
         bt__account_update(s, r->account);
@@ -209,11 +260,14 @@ static void req_post(bt_sched *s, int32_t ri, bt_finish finish)
             (bt_sched_action){.type = BT_ACT_POST, .amount_us = r->used_us, .finish = finish});
 }
 
-void bt__req_predict(const bt_sched *s, bt__req *r)
+void bt__req_predict(bt_sched *s, bt__req *r)
 {
-    r->predicted_us = bt__cost_predict(&s->cost, r->prompt_tokens, r->max_tokens, r->n_seq,
-                                       bt__out_tokens(s, &s->account[r->account]));
+    bt__account *a = &s->account[r->account];
+    int64_t before = r->cost_us;
+    r->predicted_us =
+        bt__cost_predict(&s->cost, r->prompt_tokens, r->max_tokens, r->n_seq, bt__out_tokens(s, a));
     r->cost_us = BT_MIN(r->predicted_us, BT_MAX(r->lease_ns / 1000, 1));
+    if (r->state == BT__REQ_QUEUED) a->line_us += r->cost_us - before;
 }
 
 int64_t bt_sched_predict_us(const bt_sched *s, int32_t prompt_tokens, int32_t max_tokens,
@@ -261,10 +315,51 @@ static bt_status submit_check(const bt_sched_request *q)
     return ok ? BT_OK : BT_EINVAL;
 }
 
-static void refuse(bt_sched *s, uint64_t id, bt_status status, int64_t retry_ns)
+static void refuse(bt_sched *s, uint64_t id, bt_sched_action why)
 {
-    emit(s, (bt_sched_action){
-                .type = BT_ACT_REFUSE, .request = id, .status = status, .retry_ns = retry_ns});
+    why.type = BT_ACT_REFUSE;
+    why.request = id;
+    emit(s, why);
+}
+
+/* ahead: how many must leave before another try makes sense. */
+static bt_sched_action full(const bt_sched *s, bt_sched_limit limit, int32_t places, int32_t ahead)
+{
+    return (bt_sched_action){
+        .status = BT_EBUSY, .limit = limit, .places = places, .retry_ns = retry_hint(s, ahead)};
+}
+
+/* Looks for a place (sched.h, BOUNDS): why there is none, status BT_OK if there is one. *victim:
+ * who must give it up, -1 = nobody. */
+static bt_sched_action place_find(const bt_sched *s, const bt_sched_account *who, int32_t *victim)
+{
+    const bt_sched_config *c = &s->config;
+    int32_t ai = bt__account_find(s, who->id), own = ai < 0 ? 0 : s->account[ai].n_waiting;
+    int32_t group = who->anonymous ? group_count(s, who->group) : 0;
+    int32_t anonymous = percent_of(s->class_max[who->cls], c->anonymous_percent);
+    int32_t below = 0;
+    *victim = -1;
+    if (own >= who->queue)
+        return full(s, BT_LIMIT_ACCOUNT, who->queue, s->n_waiting / BT_MAX(own, 1));
+    if (group >= c->group_max) return full(s, BT_LIMIT_GROUP, c->group_max, s->n_waiting / group);
+    if (who->anonymous && s->n_anonymous >= anonymous)
+        return full(s, BT_LIMIT_ANONYMOUS, anonymous, s->n_anonymous / 8);
+    for (int32_t cls = 0; cls < BT_SCHED_CLASSES; cls++) {
+        below += s->n_class[cls];
+        if (cls < who->cls || below < s->class_max[cls] || *victim >= 0) continue;
+        *victim = bt__order_last(s, who->cls);
+        bool whole = s->class_max[cls] == c->queue_max;
+        if (*victim < 0)
+            return full(s, whole ? BT_LIMIT_QUEUE : BT_LIMIT_CLASS, s->class_max[cls], below / 8);
+    }
+    return (bt_sched_action){.status = BT_OK};
+}
+
+static void displace(bt_sched *s, int32_t ri)
+{
+    bt_sched_action end = full(s, BT_LIMIT_DISPLACED, s->config.queue_max, s->n_waiting / 8);
+    end.type = BT_ACT_VOID;
+    req_end(s, ri, end);
 }
 
 static void on_submit(bt_sched *s, const bt_sched_request *q)
@@ -280,15 +375,15 @@ static void on_submit(bt_sched *s, const bt_sched_request *q)
                  .blocked_ns = -1,
                  .weight = q->account.weight};
     if (st == BT_OK) st = engine_check(&s->engine, &r);
-    if (st) return refuse(s, q->id, st, 0);
-    int32_t ri = s->free_reqs.head;
-    if (s->n_waiting >= s->config.queue_max || ri < 0)
-        return refuse(s, q->id, BT_EBUSY, retry_hint(s, s->n_waiting / 8));
-    int32_t ai = bt__account_get(s, &q->account);
-    if (ai < 0) return refuse(s, q->id, BT_EBUSY, retry_hint(s, s->n_waiting / 8));
+    if (st) return refuse(s, q->id, (bt_sched_action){.status = st});
+    int32_t victim, ri = s->free_reqs.head;
+    bt_sched_action why = place_find(s, &q->account, &victim);
+    if (why.status) return refuse(s, q->id, why);
+    int32_t ai = ri < 0 ? -1 : bt__account_get(s, &q->account);
+    if (ai < 0) // tables smaller than what may be alive at a time
+        return refuse(s, q->id, full(s, BT_LIMIT_QUEUE, s->config.queue_max, s->n_waiting / 8));
     bt__account *a = &s->account[ai];
-    if (a->n_waiting >= a->queue)
-        return refuse(s, q->id, BT_EBUSY, retry_hint(s, s->n_waiting / BT_MAX(a->n_waiting, 1)));
+    if (victim >= 0) displace(s, victim);
 
     int64_t lease_max = q->account.lease_max_ns;
     r.lease_ns = q->lease_ns > 0 && q->lease_ns < lease_max ? q->lease_ns : lease_max;
@@ -303,8 +398,7 @@ static void on_submit(bt_sched *s, const bt_sched_request *q)
     BT_ASSERT(ok); // room was reserved at open
     BT__REQ_ADD(s, &s->waits, wait, ri);
     bt__account_alive(s, ai, 1);
-    a->n_waiting++;
-    s->n_waiting++;
+    count_waiting(s, a, 1);
     s->version++;
     double hold = (double)r.predicted_us * s->config.hold_factor;
     int64_t most = r.lease_ns / 1000 + lease_margin_us;
@@ -453,6 +547,8 @@ static void on_engine_up(bt_sched *s, const bt_sched_event *ev)
         e->slots = e->slots_free = BT_MAX(0, BT_MIN(ev->u.engine_up.slots, BT_SCHED_SLOTS_MAX));
         e->n_pages = e->pages_free = BT_MAX(0, ev->u.engine_up.n_pages);
         e->page_tokens = BT_MAX(1, ev->u.engine_up.page_tokens);
+        e->anonymous_slots = (int32_t)((int64_t)e->slots * s->config.anonymous_percent / 100);
+        e->anonymous_pages = (int32_t)((int64_t)e->n_pages * s->config.anonymous_percent / 100);
         for (int i = 0; i < BT_SCHED_SLOTS_MAX; i++) e->owner[i] = -1;
         double prefill = ev->u.engine_up.prefill_us_per_token;
         double decode = ev->u.engine_up.decode_us_per_token;
@@ -569,12 +665,15 @@ static bt_sched_action admit(bt_sched *s, int32_t ri)
     bt__account *a = &s->account[r->account];
     bt__engine *e = &s->engine;
     BT__REQ_REMOVE(s, &s->waits, wait, ri);
-    s->n_waiting--;
-    a->n_waiting--;
+    count_waiting(s, a, -1);
     r->state = BT__REQ_RUNNING;
     r->pages = (int32_t)pages_needed(e, r);
     e->pages_free -= r->pages;
     e->slots_free -= r->n_seq;
+    if (a->side == BT__ANONYMOUS) {
+        e->anonymous_seqs += r->n_seq;
+        e->anonymous_held += r->pages;
+    }
     int32_t first = -1;
     for (int32_t i = 0, left = r->n_seq; left > 0; i++) {
         if (e->owner[i] >= 0) continue;
@@ -602,13 +701,21 @@ static bt_sched_action admit(bt_sched *s, int32_t ri)
     return (bt_sched_action){.type = BT_ACT_ADMIT, .request = r->id, .lease = r->lease};
 }
 
+/* Whether anonymous requests may take this much more (nothing: whether they may take any). */
+static bool anonymous_room(const bt__engine *e, int32_t n_seq, int64_t pages)
+{
+    if (e->anonymous_seqs == 0) return true;
+    return e->anonymous_seqs + BT_MAX(n_seq, 1) <= e->anonymous_slots &&
+           e->anonymous_held + pages <= e->anonymous_pages;
+}
+
 /* Admits the first in order that fits, if those before it may be passed (sched.h, FIT). */
 static bool admit_next(bt_sched *s, bt_sched_action *out)
 {
     bt__engine *e = &s->engine;
     int32_t passed[BT__BYPASS_MAX], n_passed = 0, ai;
-    bool admitted = false;
-    while (e->up && e->slots_free > 0 && (ai = bt__order_first(s)) >= 0) {
+    bool admitted = false, anonymous_too = anonymous_room(e, 0, 0);
+    while (e->up && e->slots_free > 0 && (ai = bt__order_first(s, anonymous_too)) >= 0) {
         bt__account *a = &s->account[ai];
         bt__req *r = &s->req[a->contender];
         bt_status st = engine_check(e, r);
@@ -616,21 +723,26 @@ static bool admit_next(bt_sched *s, bt_sched_action *out)
             req_void(s, a->contender, st);
             continue;
         }
-        if (r->n_seq <= e->slots_free && pages_needed(e, r) <= e->pages_free) {
+        int64_t pages = pages_needed(e, r);
+        bool share = a->side == BT__NAMED || anonymous_room(e, r->n_seq, pages);
+        if (share && r->n_seq <= e->slots_free && pages <= e->pages_free) {
             *out = admit(s, a->contender);
             admitted = true;
             break;
         }
         if (r->blocked_ns < 0) r->blocked_ns = s->now_ns;
         if (a->level == BT__TOP_LINE || s->now_ns - r->blocked_ns >= s->config.bypass_ns ||
-            n_passed == BT__BYPASS_MAX)
-            break;
+            n_passed == BT__BYPASS_MAX) {
+            if (share) break;
+            anonymous_too = false; // it waits for others like it: named ones pass
+            continue;
+        }
         passed[n_passed++] = ai;
-        bt__heap_remove(&s->order[a->level], ai);
+        bt__heap_remove(&s->order[a->side][a->level], ai);
     }
     for (int32_t i = 0; i < n_passed; i++) {
         bt__account *a = &s->account[passed[i]];
-        bt__heap_put(&s->order[a->level], passed[i], a->tag, s->req[a->contender].seq);
+        bt__heap_put(&s->order[a->side][a->level], passed[i], a->tag, s->req[a->contender].seq);
     }
     return admitted;
 }

@@ -44,8 +44,18 @@
  * HOLD    max(hold_min, predicted * hold_factor), never more than the lease can use; topped up when
  *         half is used, to at least twice the hold and three times the use. Looked at again when
  *         a top-up is answered: a paused request reports no use. Admit while any quota remains.
- * BOUNDS  queue in all and per account; running sequences per account (tier slots); a queue-wait
- *         limit.
+ * BOUNDS  Of the queue's places a class and those below it take at most class_percent together, so
+ *         the rest stays for the classes above. Where that is full, or the whole queue, a newcomer
+ *         displaces the last in order of the lowest class that waits, if that is below its own:
+ *         VOID with BT_EBUSY. Nobody is displaced from the top line, nor while the ledger is asked
+ *         for its hold. Besides, an account has places of its own; accounts of one group (a
+ *         network) have group_max together; and all anonymous ones together anonymous_percent of
+ *         what their class may take. A refusal says which of these was hit, and when to try again.
+ *         Running: sequences per account (tier slots). There is no preemption, so anonymous
+ *         accounts together run in at most anonymous_percent of the engine's slots and pages (at
+ *         least one request runs): a named account finds a seat at once, as long as named ones
+ *         have not filled the reserve themselves. At that bound anonymous requests are passed by
+ *         named ones, those in the top line too. A queue-wait limit.
  * ENGINES one, index 0, in this version: requests for another are refused, its events ignored.
  * NOT HERE text, sockets, SQL, time. Thread: sched (one thread owns a state). */
 #pragma once
@@ -63,6 +73,9 @@ enum {
 
 typedef struct bt_sched_config {
     int32_t queue_max;       // requests waiting in all; default 1024
+    int32_t class_percent[BT_SCHED_CLASSES]; // see BOUNDS; default 50, 75, 100
+    int32_t anonymous_percent;               // default 75
+    int32_t group_max;                       // default 64
     int32_t requests_max;    // waiting and running together (table size); default 2048
     int32_t accounts_max;    // accounts with anything alive or remembered; default 4096
     int64_t age_ns;          // a waiter climbs one class each age_ns; default 10 s
@@ -83,6 +96,8 @@ typedef struct bt_sched_account {
     int32_t slots;       // sequences it may run at once
     int32_t queue;       // requests it may have waiting
     int64_t lease_max_ns;
+    bool anonymous; // nobody has given it a name; as `group` looked at while it has nothing alive
+    uint64_t group; // accounts that may be one person's, as addresses of a network; 0 = none
 } bt_sched_account;
 
 typedef struct bt_sched_request {
@@ -138,6 +153,17 @@ typedef struct bt_sched_event {
     } u;
 } bt_sched_event;
 
+/* Which bound of the queue a refusal with BT_EBUSY is about. */
+typedef enum bt_sched_limit {
+    BT_LIMIT_NONE,
+    BT_LIMIT_ACCOUNT,   // the account's own places
+    BT_LIMIT_GROUP,     // those of its group
+    BT_LIMIT_ANONYMOUS, // those of all anonymous accounts
+    BT_LIMIT_CLASS,     // those of its class and the ones below
+    BT_LIMIT_QUEUE,     // all places
+    BT_LIMIT_DISPLACED, // VOID: it had one, and a higher class took it
+} bt_sched_limit;
+
 typedef enum bt_sched_action_type {
     BT_ACT_HOLD,    // ask the ledger: request, amount_us (answer: HELD or REFUSED)
     BT_ACT_TOP_UP,  // request, amount_us = wanted total (answer: TOPPED_UP)
@@ -147,7 +173,8 @@ typedef enum bt_sched_action_type {
     BT_ACT_CANCEL,  // request, lease, finish: end it in the engine (a FINISHED follows from there)
     BT_ACT_POST,    // request, amount_us: settle; it has ended (finish says how)
     BT_ACT_VOID,    // request: it used nothing; it has ended: status, and finish CANCELLED or NONE
-    BT_ACT_REFUSE,  // request, status: never accepted; it has ended. retry_ns: a hint, 0 = none
+    BT_ACT_REFUSE,  // request, status: never accepted; it has ended. retry_ns: a hint, 0 = none,
+                    // also where VOID has a limit
     BT_ACT_PREEMPT, // reserved
     BT_ACT_PARK,
     BT_ACT_WAKE,
@@ -163,6 +190,8 @@ typedef struct bt_sched_action {
     bt_finish finish;
     bt_status status;
     int64_t retry_ns;
+    bt_sched_limit limit; // REFUSE, VOID: with BT_EBUSY
+    int32_t places;       // that it allows
     int32_t engine;
 } bt_sched_action;
 

@@ -63,9 +63,13 @@ typedef struct bt__req {
     uint64_t rank_walk;
 } bt__req;
 
+/* Anonymous accounts stand in lists of their own, so that all can be passed over at once. */
+enum { BT__NAMED, BT__ANONYMOUS, BT__SIDES };
+
 typedef struct bt__account {
-    uint64_t id;
+    uint64_t id, group;
     int32_t cls, slots, queue;
+    int32_t side; // BT__NAMED or BT__ANONYMOUS
     double weight;
     int64_t counter;   // virtual: device ns / weight
     int64_t pending; // of it, what running requests were charged and have not used
@@ -74,12 +78,14 @@ typedef struct bt__account {
     int32_t n_waiting; // HOLDING and QUEUED
     int32_t running_seqs;
     bt__list line;
+    int64_t line_us; // cost of all in it
     /* while it competes (level >= 0) */
     int32_t level;     // 0..2, or BT__TOP_LINE
     int32_t contender; // the line's head when it began to compete
     int64_t tag;       // key in order[level]
     int64_t age_due_ns;
-    bt__link top;   // in the top line
+    uint64_t top_seq; // when it came to the top line
+    bt__link top;     // in the top line
     bt__link link;  // idle, or unused rows
     bt__link lined; // has a line
 } bt__account;
@@ -88,7 +94,9 @@ typedef struct bt__engine {
     bool up, known; // known: its sizes are
     int32_t slots, slots_free;
     int32_t n_pages, pages_free, page_tokens;
-    int32_t owner[BT_SCHED_SLOTS_MAX]; // request in each seat, -1 = free
+    int32_t anonymous_slots, anonymous_pages; // what anonymous requests may take
+    int32_t anonymous_seqs, anonymous_held;   // slots and pages they have
+    int32_t owner[BT_SCHED_SLOTS_MAX];        // request in each seat, -1 = free
 } bt__engine;
 
 /* What bt_sched_find and its kin compute; apart, so that asking leaves a const bt_sched alone. */
@@ -112,9 +120,14 @@ struct bt_sched {
     bt__account *account; // [accounts_max] owned
     bt_map req_by_id, account_by_id;
     bt__list free_reqs, waits, running, ending;
-    bt__list free_accounts, idle, lined, top_line;
+    bt__list free_accounts, idle, lined, top_line[BT__SIDES];
+    uint64_t top_seq;
     int32_t n_waiting, n_running;
-    bt__heap order[BT_SCHED_CLASSES];     // contenders by tag
+    int32_t n_class[BT_SCHED_CLASSES], n_anonymous; // of those who wait
+    int32_t class_max[BT_SCHED_CLASSES];            // for it and the classes below
+    bt_map group_waiting;                           // group -> how many wait
+    bt__heap order[BT__SIDES][BT_SCHED_CLASSES];    // contenders by tag
+    bt__heap last[BT_SCHED_CLASSES];      // accounts with a line, by whose end is last in order
     bt__heap floor[BT_SCHED_CLASSES];     // contenders of that class by birth, by what they had
     int64_t floor_last[BT_SCHED_CLASSES]; // the floor while nobody competes
     double weights[BT_SCHED_CLASSES];     // sum over floor
@@ -148,7 +161,7 @@ void bt__list_remove(bt__list *l, void *rows, size_t row_bytes, size_t offset, i
     bt__list_remove(list, (s)->account, sizeof(bt__account), offsetof(bt__account, field), i)
 
 /* Predicts its cost from what is known now: at submit, when it begins to compete, at admission. */
-void bt__req_predict(const bt_sched *s, bt__req *r);
+void bt__req_predict(bt_sched *s, bt__req *r);
 
 /* order.c: who is next. */
 int64_t bt__virtual(int64_t us, double weight);
@@ -162,7 +175,11 @@ void bt__account_update(bt_sched *s, int32_t ai);
 void bt__line_push(bt_sched *s, int32_t ri);
 void bt__line_remove(bt_sched *s, int32_t ri);
 /* The account whose contender is next in order, -1 = none. */
-int32_t bt__order_first(const bt_sched *s);
+int32_t bt__order_first(const bt_sched *s, bool anonymous_too);
+/* Of a class below cls, the lowest that waits: the request that is last in order, -1 = none. */
+int32_t bt__order_last(const bt_sched *s, int32_t cls);
+/* The account's row, -1 = none: nothing of it is alive or remembered. */
+int32_t bt__account_find(const bt_sched *s, uint64_t id);
 void bt__order_climb(bt_sched *s); // all whose time has come
 /* Gives all contenders new tags, after the cost estimates moved: tags made from different
  * estimates must not meet. Nobody's ageing begins later for it. */

@@ -50,8 +50,14 @@ static void walk(const bt_sched *s)
     w->version = s->version;
     w->number++;
     w->n_rank = 0;
-    for (int32_t ai = s->top_line.head; ai >= 0; ai = s->account[ai].top.next)
-        if (!walk_number(s, s->account[ai].contender)) return;
+    int32_t named = s->top_line[BT__NAMED].head, other = s->top_line[BT__ANONYMOUS].head;
+    while (named >= 0 || other >= 0) {
+        bool first =
+            other < 0 || (named >= 0 && s->account[named].top_seq < s->account[other].top_seq);
+        const bt__account *a = &s->account[first ? named : other];
+        if (!walk_number(s, a->contender)) return;
+        *(first ? &named : &other) = a->top.next;
+    }
     for (int32_t c = BT_SCHED_CLASSES - 1; c >= 0; c--) {
         bt__heap_clear(&w->heap);
         walk_enter(s, c);

@@ -170,7 +170,7 @@ static void full_queue_is_refused(void)
     CHECK_INT(a[2].last.type, BT_SE_REFUSED);
     CHECK_INT(a[2].last.status, BT_EBUSY);
     CHECK(a[2].last.retry_after_ms >= 1000);
-    CHECK(strstr(a[2].last.message, "queue is full"));
+    CHECK(strstr(a[2].last.message, " has 2 requests waiting, and tier "));
     bt_stream_cancel(hog.s);
     finish(&hog, 2000);
     for (int i = 0; i < 2; i++) {

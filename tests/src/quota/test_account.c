@@ -339,6 +339,43 @@ static void addresses_are_read(void)
     }
 }
 
+static void networks_hold_what_one_party_may_have(void)
+{
+    static const struct {
+        const char *address, *network;
+    } row[] = {
+        {"192.0.2.1", "192.0.2.0/24"},
+        {"::ffff:192.0.2.200", "192.0.2.0/24"},
+        {"192.0.3.1", "192.0.3.0/24"},
+        {"2001:db8:1:2::3", "2001:db8:1::/48"},
+        {"2001:db8:1:ffff::3", "2001:db8:1::/48"},
+        {"2001:db8:2:2::3", "2001:db8:2::/48"},
+    };
+    bt_accounts_options opt = {.api_key = "k", .trusted_proxy = "127.0.0.1"};
+    bt_accounts *accounts = NULL;
+    bt_err err = {0};
+    bt_identity id[6], named;
+    REQUIRE(bt_accounts_open(&opt, &accounts, &err) == BT_OK);
+    for (int i = 0; i < 6; i++) {
+        bt_address a;
+        char name[64];
+        REQUIRE(bt_address_parse(row[i].address, strlen(row[i].address), &a));
+        bt_address_network(&a, name);
+        CHECK_STR(name, row[i].network);
+        CHECK_INT(
+            bt_account_identify(accounts, NULL, NULL, "127.0.0.1", row[i].address, &id[i], &err),
+            BT_OK);
+        CHECK(id[i].network != 0);
+    }
+    for (int i = 0; i < 6; i++)
+        for (int k = 0; k < 6; k++)
+            CHECK_INT(id[i].network == id[k].network, strcmp(row[i].network, row[k].network) == 0);
+    CHECK(id[3].account_id != id[4].account_id); // each /64 pays for itself
+    CHECK_INT(bt_account_identify(accounts, NULL, "k", "192.0.2.1", NULL, &named, &err), BT_OK);
+    CHECK(named.network == 0);
+    bt_accounts_close(accounts);
+}
+
 static void proxies_are_believed_as_far_as_they_go(void)
 {
     static const struct {
@@ -471,6 +508,7 @@ int main(void)
     RUN(one_key_can_be_given_directly);
     RUN(without_keys_everyone_is_anonymous);
     RUN(addresses_are_read);
+    RUN(networks_hold_what_one_party_may_have);
     RUN(proxies_are_believed_as_far_as_they_go);
     RUN(truncated_files_are_only_refused);
     RUN(memory_can_run_out);

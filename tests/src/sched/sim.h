@@ -66,14 +66,15 @@ typedef struct sim {
     bool up, stepping;
     int64_t step_end, step_us, step_us_max;
     int64_t crash_at, up_at, drain_at;
-    bool drained;
+    bool drained, tight; // tight: tables smaller than what may be alive
+    int full_cls;        // the highest that was refused a place in this call
     int64_t refuse_percent, reply_delay_ns;
     size_t max_actions;
     uint32_t generation;
     bt_sched_event ev[SIM_EVENTS];
     size_t n_ev;
     uint64_t hash;
-    long calls, ended, refused, voided, posted, aged_admits, expired, exhausted, faults;
+    long calls, ended, refused, voided, displaced, posted, aged_admits, expired, exhausted, faults;
     int64_t busy_us, house_us;
     void (*on_end)(struct sim *w, sim_req *r);       // may add requests; NULL = nothing
     void (*on_busy)(struct sim *w, int64_t step_us); // after each step; NULL = nothing

@@ -142,6 +142,189 @@ static void queue_bounds_refuse_with_a_hint(void)
     CHECK(find(BT_ACT_HOLD, 6));
 }
 
+/* Of 8 places class 0 may have 4, with class 1 together 6. */
+static void start_small(void)
+{
+    bt_sched_config c;
+    bt_sched_config_init(&c);
+    c.queue_max = 8;
+    start_with(&c);
+}
+
+static const bt_sched_action *refused(uint64_t id, uint64_t account, int32_t cls)
+{
+    bt_sched_request q = request(id, account, cls);
+    submit(&q);
+    REQUIRE(find(BT_ACT_REFUSE, id) != NULL);
+    CHECK_INT(find(BT_ACT_REFUSE, id)->status, BT_EBUSY);
+    CHECK(find(BT_ACT_REFUSE, id)->retry_ns >= SEC);
+    return find(BT_ACT_REFUSE, id);
+}
+
+static void places_are_kept_for_higher_classes(void)
+{
+    start_small();
+    for (uint64_t id = 1; id <= 4; id++) enter_simple(id, id, 0);
+    CHECK_INT(refused(5, 5, 0)->limit, BT_LIMIT_CLASS);
+    CHECK_INT(refused(5, 5, 0)->places, 4);
+    enter_simple(11, 11, 1);
+    enter_simple(12, 12, 1);
+    enter_simple(21, 21, 2);
+    enter_simple(22, 22, 2);
+    CHECK_INT(bt_sched_waiting(S), 8); // and nobody had to go
+    CHECK_INT(refused(5, 5, 0)->limit, BT_LIMIT_CLASS);
+}
+
+static void a_higher_class_displaces_the_last_of_the_lowest(void)
+{
+    start_small();
+    for (uint64_t id = 1; id <= 3; id++) enter_simple(id, id, 0);
+    enter_simple(4, 1, 0); // account 1's second: last in order
+    CHECK_INT(view(4).position, 4);
+    for (uint64_t id = 11; id <= 12; id++) enter_simple(id, id, 1);
+    bt_sched_request q = request(13, 13, 1);
+    submit(&q);
+    CHECK(find(BT_ACT_HOLD, 13) != NULL);
+    REQUIRE(find(BT_ACT_VOID, 4) != NULL);
+    CHECK_INT(find(BT_ACT_VOID, 4)->status, BT_EBUSY);
+    CHECK_INT(find(BT_ACT_VOID, 4)->limit, BT_LIMIT_DISPLACED);
+    CHECK(find(BT_ACT_VOID, 4)->retry_ns >= SEC);
+    event(BT_EV_HELD, 13, 1000);
+    for (uint64_t id = 21; id <= 26;
+         id++) { // places 7 and 8, then three of class 0, one of class 1
+        q = request(id, id, 2);
+        submit(&q);
+        CHECK(find(BT_ACT_HOLD, id) != NULL);
+        static const uint64_t goes[] = {0, 0, 3, 2, 1, 13};
+        CHECK_INT(n_out, goes[id - 21] ? 2 : 1);
+        CHECK(!goes[id - 21] || find(BT_ACT_VOID, goes[id - 21]));
+        event(BT_EV_HELD, id, 1000);
+    }
+    enter_simple(27, 27, 2); // 12
+    enter_simple(28, 28, 2); // 11
+    const bt_sched_action *a = refused(29, 29, 2);
+    CHECK_INT(a->limit, BT_LIMIT_QUEUE); // equals give nothing to each other
+    CHECK_INT(a->places, 8);
+    CHECK_INT(bt_sched_waiting(S), 8);
+}
+
+static void the_top_line_is_not_displaced(void)
+{
+    start_small();
+    for (uint64_t id = 1; id <= 4; id++) enter_simple(id, id, 0);
+    for (int i = 0; i < 8; i++) wait_until(now + 10 * SEC);
+    CHECK(view(1).aged && view(4).aged);
+    enter_simple(5, 11, 1);
+    enter_simple(6, 12, 1);
+    bt_sched_request q = request(7, 13, 1);
+    submit(&q);
+    CHECK_INT(find(BT_ACT_REFUSE, 7)->limit, BT_LIMIT_CLASS);
+    enter_simple(8, 21, 2);
+    enter_simple(9, 22, 2);
+    enter_simple(10, 23, 2); // the last of class 1, which has not aged
+    CHECK_INT(bt_sched_waiting(S), 8);
+}
+
+static bt_sched_request visitor(uint64_t id, uint64_t account, uint64_t group)
+{
+    bt_sched_request q = request(id, account, 0);
+    q.account.anonymous = true;
+    q.account.group = group;
+    return q;
+}
+
+static void anonymous_ones_share_places(void)
+{
+    bt_sched_config c;
+    bt_sched_config_init(&c);
+    c.queue_max = 16; // class 0: 8, anonymous: 6
+    c.group_max = 4;
+    start_with(&c);
+    bt_sched_request q = visitor(1, 1, 7);
+    q.account.queue = 1;
+    enter(&q);
+    q.id = 2;
+    submit(&q);
+    CHECK_INT(find(BT_ACT_REFUSE, 2)->limit, BT_LIMIT_ACCOUNT);
+    CHECK_INT(find(BT_ACT_REFUSE, 2)->places, 1);
+    for (uint64_t id = 2; id <= 4; id++) {
+        q = visitor(id, id, 7);
+        enter(&q);
+    }
+    q = visitor(5, 5, 7);
+    submit(&q);
+    CHECK_INT(find(BT_ACT_REFUSE, 5)->limit, BT_LIMIT_GROUP);
+    CHECK_INT(find(BT_ACT_REFUSE, 5)->places, 4);
+    for (uint64_t id = 5; id <= 6; id++) {
+        q = visitor(id, id, 0);
+        enter(&q);
+    }
+    q = visitor(7, 7, 8);
+    submit(&q);
+    CHECK_INT(find(BT_ACT_REFUSE, 7)->limit, BT_LIMIT_ANONYMOUS);
+    CHECK_INT(find(BT_ACT_REFUSE, 7)->places, 6);
+    enter_simple(8, 8, 0); // one with a name
+    event(BT_EV_CANCEL, 1, 0);
+    enter(&q);
+}
+
+/* A house full of visitors, half of them aged: one with a name has a seat at once. */
+static void anonymous_ones_leave_seats(void)
+{
+    start();
+    engine_up(8, 100);
+    int running = 0;
+    for (uint64_t id = 1; id <= 40; id++) {
+        bt_sched_request q = visitor(id, id, 0);
+        enter(&q);
+        running += admitted() != 0;
+    }
+    CHECK_INT(running, 6);
+    for (int i = 0; i < 8; i++) wait_until(now + 10 * SEC);
+    CHECK(view(40).aged);
+    enter_simple(100, 100, 2);
+    CHECK_INT(admitted(), 100);
+    enter_simple(101, 101, 0);
+    CHECK_INT(admitted(), 101);
+    enter_simple(102, 102, 2);
+    CHECK_INT(admitted(), 0);
+    event(BT_EV_FINISHED, 1, 1000); // a visitor's seat: they are below their bound
+    CHECK_INT(admitted(), 7);
+    event(BT_EV_FINISHED, 100, 1000);
+    CHECK_INT(admitted(), 102);
+    event(BT_EV_FINISHED, 101, 1000);
+    CHECK_INT(admitted(), 0);
+}
+
+/* Pages too: six visitors with large contexts leave a quarter of them. */
+static void anonymous_ones_leave_pages(void)
+{
+    start();
+    engine_up(8, 100);
+    for (uint64_t id = 1; id <= 6; id++) {
+        bt_sched_request q = visitor(id, id, 0);
+        q.max_tokens = 390; // 25 pages
+        enter(&q);
+        CHECK_INT(admitted(), id <= 3 ? id : 0);
+    }
+    bt_sched_request q = request(100, 100, 2);
+    q.max_tokens = 390;
+    enter(&q);
+    CHECK_INT(admitted(), 100);
+    for (uint64_t id = 1; id <= 3; id++) event(BT_EV_FINISHED, id, 1000);
+    bt_sched_request whole = visitor(7, 7, 0);
+    whole.max_tokens = 1500; // more than their share
+    event(BT_EV_CANCEL, 4, 0);
+    event(BT_EV_CANCEL, 5, 0);
+    event(BT_EV_CANCEL, 6, 0);
+    event(BT_EV_FINISHED, 100, 1000);
+    enter(&whole);
+    CHECK_INT(admitted(), 0);
+    now += 6 * SEC;
+    for (uint64_t id = 4; id <= 6; id++) event(BT_EV_FINISHED, id, 1000);
+    CHECK_INT(admitted(), 7); // alone it may run
+}
+
 static void holds_are_topped_up_at_half(void)
 {
     start();
@@ -474,6 +657,12 @@ int main(void)
     RUN(impossible_requests_are_refused);
     RUN(one_queued_before_the_engine_may_turn_out_impossible);
     RUN(queue_bounds_refuse_with_a_hint);
+    RUN(places_are_kept_for_higher_classes);
+    RUN(a_higher_class_displaces_the_last_of_the_lowest);
+    RUN(the_top_line_is_not_displaced);
+    RUN(anonymous_ones_share_places);
+    RUN(anonymous_ones_leave_seats);
+    RUN(anonymous_ones_leave_pages);
     RUN(holds_are_topped_up_at_half);
     RUN(a_top_up_that_came_too_late_is_followed_by_another);
     RUN(use_is_of_running_requests_only);

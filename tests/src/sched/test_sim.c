@@ -268,14 +268,31 @@ static void on_ended(sim *w, sim_req *r)
     if (w->on_end) w->on_end(w, r);
 }
 
+/* Whether anonymous requests have what they may take of the engine, without one that comes now. */
+static bool anonymous_full(const sim *w, const sim_req *next)
+{
+    int seats = next->q.n_seq, pages = pages_of(w, next), running = 0;
+    for (int i = w->first_alive; i < w->n; i++) {
+        const sim_req *r = &w->r[i];
+        if (r == next || r->state != SIM_RUNNING || !r->q.account.anonymous) continue;
+        seats += r->q.n_seq;
+        pages += pages_of(w, r);
+        running++;
+    }
+    return running && (seats > w->slots * w->config.anonymous_percent / 100 ||
+                       pages > w->n_pages * w->config.anonymous_percent / 100);
+}
+
 /* Whoever is in the top line is passed neither by one who arrived later nor by one who came to the
- * line later. */
+ * line later; but by named ones while it is anonymous and those have their share. */
 static void check_not_passed(sim *w, const sim_req *x)
 {
+    SIM_CHECK(w, !x->q.account.anonymous || !anonymous_full(w, x), x);
     for (int i = w->first_alive; i < w->n; i++) {
         const sim_req *y = &w->r[i];
         if (y == x || y->state != SIM_QUEUED || y->aged_at == SIM_NEVER) continue;
         if (y->q.n_seq > w->slots || pages_of(w, y) > w->n_pages) continue; // about to be voided
+        if (y->q.account.anonymous && !x->q.account.anonymous) continue;
         SIM_CHECK(w, x->arrive_at <= y->aged_at, y);
         SIM_CHECK(w, x->aged_at <= y->aged_at, y);
     }
@@ -305,6 +322,22 @@ static void on_admit(sim *w, sim_req *r, const bt_sched_action *act)
         SIM_CHECK(w, &w->r[i] == r || w->r[i].lease.slot != r->lease.slot, r);
     }
     SIM_CHECK(w, seats <= w->slots && pages <= w->n_pages, r);
+}
+
+/* A place is refused to, and taken from, nobody whom the bounds do not name. */
+static void check_place(sim *w, const sim_req *r, const bt_sched_action *act)
+{
+    bool busy = act->status == BT_EBUSY, higher = false;
+    SIM_CHECK(w, busy == (act->limit != BT_LIMIT_NONE), r);
+    SIM_CHECK(w, !busy || (act->retry_ns >= SIM_SEC && act->places >= 1), r);
+    SIM_CHECK(w, (act->type == BT_ACT_VOID) == (act->limit == BT_LIMIT_DISPLACED) || !busy, r);
+    SIM_CHECK(w, act->limit != BT_LIMIT_DISPLACED || r->aged_at == SIM_NEVER, r);
+    for (int i = w->first_alive; i < w->n; i++)
+        if (w->r[i].arrive_at == w->now && w->r[i].q.account.cls > r->q.account.cls) higher = true;
+    SIM_CHECK(w, act->limit != BT_LIMIT_DISPLACED || higher, r);
+    if (act->limit == BT_LIMIT_CLASS || act->limit == BT_LIMIT_QUEUE)
+        w->full_cls = BT_MAX(w->full_cls, r->q.account.cls);
+    w->displaced += act->limit == BT_LIMIT_DISPLACED;
 }
 
 static void on_action(sim *w, const bt_sched_action *act)
@@ -351,12 +384,14 @@ static void on_action(sim *w, const bt_sched_action *act)
         break;
     case BT_ACT_VOID:
         SIM_CHECK(w, r->state == SIM_QUEUED && act->status != BT_OK, r);
+        check_place(w, r, act);
         ledger_close(w, r, 0);
         w->voided++;
         on_ended(w, r);
         break;
     case BT_ACT_REFUSE:
         SIM_CHECK(w, r->state == SIM_HOLDING && !r->hold_open && act->status != BT_OK, r);
+        check_place(w, r, act);
         w->refused++;
         on_ended(w, r);
         break;
@@ -367,7 +402,8 @@ static void on_action(sim *w, const bt_sched_action *act)
 /* What must hold between calls. */
 static void sim_check(sim *w)
 {
-    int waiting = 0, running = 0, queued = 0;
+    int waiting = 0, running = 0, queued = 0, anonymous = 0;
+    int of_class[BT_SCHED_CLASSES] = {0}, of_group[3] = {0};
     int64_t wake = bt_sched_next_deadline(w->s);
     bool aged[SIM_ACCOUNTS] = {false}, lined[SIM_ACCOUNTS] = {false};
     uint8_t seen[SIM_REQS] = {0};
@@ -393,6 +429,9 @@ static void sim_check(sim *w)
         SIM_CHECK(w, r->cancelled || w->drained || w->now >= out || wake <= out, r);
         SIM_CHECK(w, r->state != SIM_QUEUED || w->now < out, r); // nobody waits too long
         waiting++;
+        of_class[r->q.account.cls]++;
+        anonymous += r->q.account.anonymous;
+        of_group[r->q.account.anonymous ? r->q.account.group : 0]++;
         w->a[r->account].waiting++;
         if (r->state != SIM_QUEUED) continue;
         queued++;
@@ -403,9 +442,18 @@ static void sim_check(sim *w)
         SIM_CHECK(w, v.position >= 1 && v.position <= bt_sched_waiting(w->s), r);
         SIM_CHECK(w, !seen[v.position], r); // exact positions: no two alike
         seen[v.position] = 1;
+        /* Nobody of a higher class was refused for want of the place that this one has. */
+        bool gives_way = r->queued_at < w->now && r->aged_at == SIM_NEVER && !w->tight;
+        SIM_CHECK(w, !gives_way || r->q.account.cls >= w->full_cls, r);
     }
+    w->full_cls = 0;
     SIM_CHECK(w, waiting == bt_sched_waiting(w->s) && running == bt_sched_running(w->s), NULL);
-    SIM_CHECK(w, waiting <= w->config.queue_max, NULL);
+    for (int c = 0, below = 0; c < BT_SCHED_CLASSES; c++) {
+        below += of_class[c];
+        SIM_CHECK(w, below <= (w->config.queue_max * w->config.class_percent[c] + 99) / 100, NULL);
+    }
+    SIM_CHECK(w, anonymous <= (w->config.queue_max * w->config.anonymous_percent + 99) / 100, NULL);
+    for (int g = 1; g < 3; g++) SIM_CHECK(w, of_group[g] <= w->config.group_max, NULL);
     SIM_CHECK(w, !(w->up && queued && !running), NULL); // an idle engine, and somebody waits
     for (int k = 0; k < w->n_accounts; k++) {
         const sim_account *a = &w->a[k];
@@ -504,7 +552,9 @@ static void random_accounts(sim *w)
                                   .weight = (double)sim_pick(w, 1, 8) / 2,
                                   .slots = (int32_t)sim_pick(w, 1, 4),
                                   .queue = (int32_t)sim_pick(w, 1, 20),
-                                  .lease_max_ns = sim_pick(w, 1, 60) * SIM_SEC / 2};
+                                  .lease_max_ns = sim_pick(w, 1, 60) * SIM_SEC / 2,
+                                  .anonymous = sim_pick(w, 0, 1) == 0,
+                                  .group = (uint64_t)sim_pick(w, 0, 2)};
         a->limit_us = sim_pick(w, 0, 3) ? sim_pick(w, 100000, 20000000) : 1000000000;
     }
 }
@@ -536,10 +586,15 @@ static sim *random_world(uint64_t seed, const char *replay)
     w->config.bypass_ns = sim_pick(w, 0, 20) * SIM_SEC / 10;
     w->config.queue_wait_ns = sim_pick(w, 0, 2) ? sim_pick(w, 1, 60) * SIM_SEC : 0;
     w->config.hold_factor = 1 + (double)sim_pick(w, 0, 10) / 10;
+    w->config.class_percent[1] = (int32_t)sim_pick(w, 1, 100);
+    w->config.class_percent[0] = (int32_t)sim_pick(w, 1, w->config.class_percent[1]);
+    w->config.anonymous_percent = (int32_t)sim_pick(w, 1, 100);
+    w->config.group_max = (int32_t)sim_pick(w, 1, 30);
     bool tight = seed % 4 == 1;
     w->config.queue_max = (int32_t)sim_pick(w, 1, tight ? 10 : 100);
     w->config.requests_max = w->config.queue_max + (int32_t)sim_pick(w, 0, tight ? 3 : 100);
     w->config.accounts_max = (int32_t)sim_pick(w, 1, tight ? 4 : 20);
+    w->tight = w->config.accounts_max < 12 || w->config.requests_max < w->config.queue_max + 20;
     w->slots = (int)sim_pick(w, 1, 8);
     w->page_tokens = 16;
     w->n_pages = (int)sim_pick(w, 20, 200);
@@ -559,7 +614,7 @@ static sim *random_world(uint64_t seed, const char *replay)
 }
 
 typedef struct tally {
-    long calls, ended, refused, voided, posted, aged, expired, exhausted, faults;
+    long calls, ended, refused, voided, displaced, posted, aged, expired, exhausted, faults;
 } tally;
 
 static uint64_t run_seed(uint64_t seed, const char *replay, tally *t)
@@ -575,6 +630,7 @@ static uint64_t run_seed(uint64_t seed, const char *replay, tally *t)
     t->ended += w->ended;
     t->refused += w->refused;
     t->voided += w->voided;
+    t->displaced += w->displaced;
     t->posted += w->posted;
     t->aged += w->aged_admits;
     t->expired += w->expired;
@@ -589,10 +645,11 @@ static uint64_t run_seed(uint64_t seed, const char *replay, tally *t)
 static void tally_print(const tally *t)
 {
     fprintf(stderr,
-            "%ld calls, %ld requests: %ld refused, %ld voided, %ld posted (%ld lease_expired, "
-            "%ld quota_exhausted, %ld device_fault), %ld admitted from the top line\n",
-            t->calls, t->ended, t->refused, t->voided, t->posted, t->expired, t->exhausted,
-            t->faults, t->aged);
+            "%ld calls, %ld requests: %ld refused, %ld voided (%ld displaced), %ld posted (%ld "
+            "lease_expired, %ld quota_exhausted, %ld device_fault), %ld admitted from the top "
+            "line\n",
+            t->calls, t->ended, t->refused, t->voided, t->displaced, t->posted, t->expired,
+            t->exhausted, t->faults, t->aged);
 }
 
 static const char *self = "test_sim";
@@ -610,6 +667,7 @@ static void a_thousand_worlds(void)
     tally_print(&t);
     /* The worlds must have been worth it: every way to end, often. */
     CHECK(t.refused > 1000 && t.voided > 1000 && t.posted > 10000);
+    CHECK(t.displaced > 100);
     CHECK(t.expired > 100 && t.exhausted > 100 && t.faults > 100 && t.aged > 1000);
 }
 

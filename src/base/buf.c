@@ -30,6 +30,7 @@ bool bt_buf_reserve(bt_buf *b, size_t extra)
     if (need <= b->cap) return true;
     size_t cap = b->cap ? b->cap * 2 : 256;
     while (cap < need) cap *= 2;
+    if (cap > max) cap = max + 1; // no more than it may ever hold
     char *data = bt_realloc(b->data, cap);
     if (!data) {
         b->failed = true;

@@ -66,6 +66,14 @@ static const bt_knob knobs[] = {
      "Server", "an engine that has work and says nothing for this long is restarted"},
     {"max-body", NULL, "BYTES", BT_KNOB_INT, AT(max_body), 1024, 1 << 30, "8388608", SERVE,
      "Server", "largest request body"},
+    {"max-bodies", NULL, "BYTES", BT_KNOB_INT, AT(max_bodies), 0, 1LL << 40, "0", SERVE, "Server",
+     "memory of request bodies together; 0 = 8 x --max-body"},
+    {"connections", NULL, "N", BT_KNOB_INT, AT(connections), 8, 100000, "4096", SERVE, "Server",
+     "connections in all"},
+    {"address-connections", NULL, "N", BT_KNOB_INT, AT(address_connections), 0, 100000, "0", SERVE,
+     "Server",
+     "connections of one address that is no trusted proxy; 0 = an eighth of all, or three quarters "
+     "for a private address"},
     {"log-level", NULL, "LEVEL", BT_KNOB_STR, AT(log_level), 0, 0, "info", ENGINE, "Server",
      "error, warn, info or debug"},
 

@@ -28,6 +28,7 @@ typedef struct bt_options {
     /* server */
     const char *host, *data, *log_level;
     int64_t port, queue, queue_wait, anonymous_share, engine_timeout, park_after, max_body;
+    int64_t max_bodies, connections, address_connections;
     /* who may use it */
     const char *api_keys, *api_key, *tiers, *trusted_proxy, *owner_token_file, *default_tier;
     bool require_key;

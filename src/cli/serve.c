@@ -181,7 +181,10 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     bt_server_options so = {.host = host,
                             .port = (uint16_t)o->port,
                             .model_path = o->model,
-                            .body_bytes_max = (size_t)o->max_body};
+                            .body_bytes_max = (size_t)o->max_body,
+                            .bodies_bytes_max = (size_t)o->max_bodies,
+                            .connections_max = (int32_t)o->connections,
+                            .address_connections_max = (int32_t)o->address_connections};
     if (st == BT_OK) st = bt_server_open(front, &so, &server, &err);
     if (st == BT_OK) {
         bt_client_url_write(host, bt_server_port(server), url, sizeof url);

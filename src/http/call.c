@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 static int64_t ms_from_now(int32_t ms)
 {
@@ -102,20 +103,25 @@ static void count_status(bt_call *c)
         atomic_fetch_add(&c->conn->server->count.by_class[hundreds], 1);
 }
 
+/* The reply with its headers, and out of c; NULL: out of memory. */
+static struct MHD_Response *take_reply(bt_call *c)
+{
+    static char nothing[1];
+    struct MHD_Response *r =
+        c->reply.data ? MHD_create_response_from_buffer_with_free_callback(c->reply.len,
+                                                                           c->reply.data, bt_free)
+                      : MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+    if (!r) return NULL;
+    c->reply = (bt_buf)BT_BUF_INIT; // MHD owns the bytes now
+    add_headers(c, r);
+    return r;
+}
+
 enum MHD_Result bt__call_send(bt_call *c)
 {
-    struct MHD_Response *r;
     size_t len = c->reply.len;
-    if (c->reply.data) {
-        r = MHD_create_response_from_buffer_with_free_callback(len, c->reply.data, bt_free);
-        if (!r) return MHD_NO;
-        c->reply = (bt_buf)BT_BUF_INIT; // MHD owns the bytes now
-    } else {
-        static char nothing[1];
-        r = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
-        if (!r) return MHD_NO;
-    }
-    add_headers(c, r);
+    struct MHD_Response *r = take_reply(c);
+    if (!r) return MHD_NO;
     c->stage = BT_STAGE_REPLIED;
     /* All of it must leave within the write limit plus a second for each 16 KiB. */
     c->conn->deadline_ns =
@@ -124,6 +130,38 @@ enum MHD_Result bt__call_send(bt_call *c)
     enum MHD_Result rc = MHD_queue_response(c->conn->mhd, (unsigned int)c->status, r);
     MHD_destroy_response(r);
     return rc;
+}
+
+static enum MHD_Result write_header(void *ud, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    (void)kind;
+    bt_buf_addf(ud, "%s: %s\r\n", name, value);
+    return MHD_YES;
+}
+
+/* MHD takes no response in the midst of a body: it is written on the socket, past MHD. */
+void bt__call_cut(bt_call *c)
+{
+    bt_buf b = BT_BUF_INIT;
+    if (!c->status)
+        bt__call_fail(c, BT_ESLOW, "the request's body came too slowly; send it again", NULL, NULL);
+    c->close_after = c->conn->linger = true;
+    bt_buf_addf(&b, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\n", c->status,
+                MHD_get_reason_phrase_for((unsigned)c->status), c->reply.len);
+    bt_buf body = c->reply;
+    c->reply = (bt_buf)BT_BUF_INIT;
+    struct MHD_Response *r = take_reply(c);
+    if (r) MHD_get_response_headers(r, write_header, &b);
+    bt_buf_adds(&b, "\r\n");
+    if (!c->head) bt_buf_add(&b, body.data, body.len);
+    if (r && !b.failed && send(c->conn->fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+        c->stage = BT_STAGE_REPLIED;
+        count_status(c);
+    }
+    MHD_destroy_response(r);
+    bt_buf_release(&body);
+    bt_buf_release(&b);
 }
 
 /* The response of a stream: the reader gives bytes until it says END. */
@@ -186,6 +224,25 @@ static enum MHD_Result add_hops(void *ud, enum MHD_ValueKind kind, const char *k
     return MHD_YES;
 }
 
+/* A trusted proxy's connections are not bounded by its address; those of each anonymous client that
+ * it names are, by their requests. */
+static bt_status take_place(bt_call *c, bt_err *err)
+{
+    bt_server *s = c->conn->server;
+    int32_t limit = bt__conn_limit(s, false);
+    if (!c->conn->proxy || c->who.authenticated) return BT_OK;
+    c->share = bt__budget_share(&s->budget, c->who.account_id);
+    if (!c->share) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
+    if (c->share->connections >= limit)
+        return bt_err_set(err, BT_EBUSY, 0,
+                          "this address has %d requests under way, and may not have more; try "
+                          "again in a second",
+                          limit);
+    c->share->connections++;
+    c->counted = true;
+    return BT_OK;
+}
+
 static bt_status identify(bt_call *c)
 {
     bt_err err = {0};
@@ -202,6 +259,7 @@ static bt_status identify(bt_call *c)
     if (rc == BT_OK && c->route->need == BT_NEED_OWNER && !c->who.owner)
         rc = bt_err_set(&err, BT_EFORBIDDEN, 0,
                         "only the owner may do that; send the owner's token");
+    if (rc == BT_OK) rc = take_place(c, &err);
     if (rc != BT_OK) bt__call_error(c, &err);
     return rc;
 }
@@ -258,64 +316,118 @@ static void route(bt_call *c, const char *method, const char *url)
     }
 }
 
+/* ---- bodies: whether one is wanted is decided before it comes */
+
+enum {
+    DROP_BYTES_MAX = BT_BODY_SMALL, // of a body that nobody wants, so that the connection can stay
+    DROP_MS = 1000,
+};
+
 static void too_large(bt_call *c)
 {
     char message[96];
     snprintf(message, sizeof message, "the request body is larger than %zu bytes",
              c->conn->server->opt.body_bytes_max);
-    c->discard = c->close_after = true;
     bt__call_fail(c, BT_ETOOBIG, message, NULL, NULL);
+}
+
+/* Memory for a body, which has `held` bytes of it. False: the reply says why there is none. */
+static bool hold_body(bt_call *c, size_t held)
+{
+    bt_server *s = c->conn->server;
+    bt_err err = {0};
+    if (held <= c->body_held) return true;
+    if (!c->share) c->share = bt__budget_share(&s->budget, c->who.account_id);
+    if (!c->share) {
+        bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
+        return false;
+    }
+    bt_status rc =
+        bt__budget_grow(&s->budget, c->share, c->who.tier->cls, c->body_held, held, &err);
+    if (rc != BT_OK) {
+        bt__call_fail(c, rc, err.msg, NULL, "too_many_bodies");
+        return false;
+    }
+    atomic_fetch_add(&s->count.body_bytes, (long long)(held - c->body_held));
+    c->body_held = held;
+    return true;
+}
+
+static void drop_body(bt_call *c)
+{
+    bt_server *s = c->conn->server;
+    if (c->body_held) bt__budget_give_back(&s->budget, c->share, c->body_held);
+    atomic_fetch_sub(&s->count.body_bytes, (long long)c->body_held);
+    c->body_held = 0;
+    bt_buf_release(&c->body);
+}
+
+/* The head is here, and what it says is decided: now the body, of which nothing has come. */
+static enum MHD_Result expect_body(bt_call *c)
+{
+    const char *text = head_value(c, "Content-Length");
+    bool chunked = head_value(c, "Transfer-Encoding") != NULL;
+    uint64_t length = text && !chunked ? strtoull(text, NULL, 10) : 0;
+    size_t max = c->conn->server->opt.body_bytes_max;
+    if (!chunked && !length) return MHD_YES;
+    bool wanted = !c->status && strcmp(c->route->method, "POST") == 0;
+    if (wanted) {
+        if (length > max)
+            too_large(c);
+        else if (chunked || hold_body(c, (size_t)length + 1))
+            c->body.max_bytes = chunked ? max : (size_t)length;
+    }
+    c->discard = !wanted || c->status;
+    if (!c->discard) return MHD_YES; // MHD says "100 Continue" to who waits for it
+    c->conn->deadline_ns = ms_from_now(DROP_MS);
+    if (!c->status && length > DROP_BYTES_MAX)
+        bt__call_fail(c, BT_ETOOBIG, "this route takes no request body", NULL, NULL);
+    if (!c->status || (length <= DROP_BYTES_MAX && !head_value(c, "Expect"))) return MHD_YES;
+    c->close_after = c->conn->linger = true;
+    return bt__call_send(c); // before the body: MHD closes after it
 }
 
 /* The head is here: decides what can be decided before the body. */
 static enum MHD_Result begin(bt_conn *conn, const char *url, const char *method, void **con_cls)
 {
+    if (conn->cut) return MHD_NO;
     bt_call *c = bt_calloc(1, sizeof *c);
     if (!c) return MHD_NO;
     c->conn = conn;
     conn->call = c;
     *con_cls = c;
+    c->begun_ns = conn->since_ns = bt_now_ns();
     conn->deadline_ns = ms_from_now(conn->server->opt.request_timeout_ms);
     bt_api_id(bt_random_id(), c->id);
     atomic_fetch_add(&conn->server->count.requests, 1);
-    c->body.max_bytes = conn->server->opt.body_bytes_max;
     route(c, method, url);
-    c->discard = c->status != 0;
-    const char *length = head_value(c, "Content-Length");
-    if (length && strtoull(length, NULL, 10) > conn->server->opt.body_bytes_max) {
-        c->n_headers = 0;
-        too_large(c);
-        return bt__call_send(c); // before the body: MHD closes after it
-    }
-    return MHD_YES;
+    return expect_body(c);
 }
 
-static void take_body(bt_call *c, const char *data, size_t n)
+/* MHD_NO: nothing more of it is wanted, and what there is to say was said. */
+static enum MHD_Result take_body(bt_call *c, const char *data, size_t n)
 {
-    bt_server *s = c->conn->server;
-    if (c->discard) return;
-    if (c->body.len + n > s->opt.body_bytes_max) {
+    const bt_server_options *o = &c->conn->server->opt;
+    if (c->discard) {
+        c->dropped += n;
+        if (c->dropped <= DROP_BYTES_MAX) return MHD_YES;
+        if (!c->status)
+            bt__call_fail(c, BT_ETOOBIG, "this route takes no request body", NULL, NULL);
+    } else if (c->body.len + n > o->body_bytes_max) {
         too_large(c);
-    } else if (s->bodies_bytes + n > s->opt.bodies_bytes_max) {
-        c->discard = true;
-        bt__call_fail(c, BT_EBUSY, "too many large request bodies are being received; try again",
-                      NULL, NULL);
     } else {
         bt_buf_add(&c->body, data, n);
-        s->bodies_bytes += n;
-        c->body_counted += n;
-        if (c->body.failed) {
-            c->discard = true;
+        if (c->body.failed)
             bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
+        else if (hold_body(c, c->body.cap)) {
+            c->conn->deadline_ns = c->begun_ns + (int64_t)o->request_timeout_ms * 1000000 +
+                                   (int64_t)c->body.len * 1000000000 / o->body_rate;
+            return MHD_YES;
         }
     }
-}
-
-static void drop_body(bt_call *c)
-{
-    c->conn->server->bodies_bytes -= c->body_counted;
-    c->body_counted = 0;
-    bt_buf_release(&c->body);
+    drop_body(c);
+    bt__call_cut(c);
+    return MHD_NO;
 }
 
 /* ---- serving it */
@@ -375,9 +487,9 @@ enum MHD_Result bt__call_serve(void *cls, struct MHD_Connection *mhd, const char
         return conn ? begin(conn, url, method, con_cls) : MHD_NO;
     }
     if (*n_data) {
-        take_body(c, data, *n_data);
+        size_t n = *n_data;
         *n_data = 0;
-        return MHD_YES;
+        return take_body(c, data, n);
     }
     if (c->gone) return MHD_NO;
     switch (c->stage) {
@@ -398,9 +510,14 @@ void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     *con_cls = NULL;
     bt_conn *conn = c->conn;
     conn->call = NULL;
+    conn->head = false;
+    conn->served = true;
+    conn->since_ns = bt_now_ns();
     conn->deadline_ns = ms_from_now(conn->server->opt.idle_timeout_ms);
     bt__generate_release(c);
     drop_body(c);
+    if (c->counted) c->share->connections--;
+    bt__budget_drop(&conn->server->budget, c->share);
     bt_buf_release(&c->reply);
     bt_free((void *)c->tail);
     bt_free(c);

@@ -12,7 +12,10 @@
 #include "api/api.h"
 #include "base/hash.h"
 #include "base/inbox.h"
+#include "http/budget.h"
+#include "http/linger.h"
 #include "http/server.h"
+#include "quota/address.h"
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -21,7 +24,7 @@ typedef struct bt_conn bt_conn;
 typedef struct bt_call bt_call;
 typedef struct bt_route bt_route;
 
-enum { BT_HEADERS_MAX = 10 };
+enum { BT_HEADERS_MAX = 10, CONNECTIONS_MIN = 8 };
 
 typedef struct bt_header {
     const char *name; // static
@@ -36,6 +39,14 @@ struct bt_conn {
     bt_call *call; // owned by MHD's con_cls; NULL between requests
     int fd;
     bool watched;        // the fd is in the hang-up watch
+    bool head;           // a request line has come, of a request that has not ended
+    bool served;         // it has had an answer
+    bool linger;         // the client may still be sending when it is closed
+    bool cut, ended;     // gave way: no longer counted; its socket is shut down
+    bool proxy;          // a trusted one
+    bt_share *share;     // the peer's address
+    int32_t limit;       // of connections of that share
+    int64_t since_ns;    // of its state: idle, or the request under way
     int64_t deadline_ns; // the socket is shut down at it; 0 = none
     char peer[64];
 };
@@ -66,7 +77,11 @@ struct bt_call {
     bt_identity who;
     double lease_header_s; // X-Baton-Lease, 0 = none
     bt_buf body;           // the request's
-    size_t body_counted;   // what of it the server's total knows
+    size_t body_held;      // what of it the budget knows
+    size_t dropped;        // bytes of a body that nobody wants
+    int64_t begun_ns;      // the head was here
+    bt_share *share;       // the account's, while a body or a place is held of it; or NULL
+    bool counted;          // its share counts the request as a connection of its client
 
     int status; // of the reply; 0 = none yet
     bt_buf reply;
@@ -97,6 +112,8 @@ struct bt_route {
 };
 
 typedef struct bt_counters {
+    atomic_llong gave_way, turned_away; // connections
+    atomic_llong body_bytes;
     atomic_llong connections, requests, hangups, timeouts, streams;
     atomic_llong by_class[6]; // answers by hundreds of the status code
 } bt_counters;
@@ -123,10 +140,15 @@ struct bt_server {
 
     /* loop thread only */
     bt_conn *conns;
-    bt_map legs; // stream id -> bt_leg *
+    int32_t n_conns; // that were not cut
+    bool cuts;       // some are to be shut down
+    bt_budget budget;
+    bt_linger linger;
+    bt_proxies near; // private addresses: peers that may be a proxy of many
+    uint64_t seed;   // of the shares' keys
+    bt_map legs;     // stream id -> bt_leg *
     uint64_t *drained;
     size_t cap_drained;
-    size_t bodies_bytes;
     bool resumed;
 };
 
@@ -141,7 +163,9 @@ void bt__call_json(bt_call *c, int status); // the reply buffer holds JSON
 void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance);
 void bt__call_park(bt_call *c);
 void bt__call_unpark(bt_call *c);
-enum MHD_Result bt__call_send(bt_call *c);                                     // queues the reply
+enum MHD_Result bt__call_send(bt_call *c); // queues the reply
+/* Ends the connection before the request has come whole: with the reply, or a 408 without one. */
+void bt__call_cut(bt_call *c);
 enum MHD_Result bt__call_stream(bt_call *c, MHD_ContentReaderCallback reader); // queues a stream
 enum MHD_Result bt__call_serve(void *cls, struct MHD_Connection *mhd, const char *url,
                                const char *method, const char *version, const char *data,
@@ -173,6 +197,14 @@ void bt__engines_change(bt_call *c);
 const bt_route *bt__route_find(const char *method, const char *path, const char **tail,
                                char methods[static 64]);
 
+/* conn.c */
+void bt__conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                     enum MHD_ConnectionNotificationCode what);
+void *bt__conn_head(void *cls, const char *uri, struct MHD_Connection *mhd); // a request line came
+bool bt__conn_watch(bt_conn *conn);                    // wants to know when the client hangs up
+void bt__conn_late(bt_conn *conn);                     // its deadline has passed
+int32_t bt__conn_limit(const bt_server *s, bool near); // connections of one address
+void bt__conns_cut(bt_server *s); // shuts down what gave way. Not inside MHD_run()
+
 /* server.c */
 void bt__server_ready(bt_server *s, uint64_t id); // Thread: any
-bool bt__server_watch(bt_conn *conn);             // wants to know when the client hangs up

@@ -155,6 +155,12 @@ static void metrics(bt_call *c)
     bt_buf *b = &c->reply;
     bt_front_metrics(front_of(c), b);
     metric(b, "baton_http_connections", "gauge", "Open connections.", atomic_load(&n->connections));
+    metric(b, "baton_http_connections_given_way_total", "counter",
+           "Connections closed to make room for newcomers.", atomic_load(&n->gave_way));
+    metric(b, "baton_http_connections_refused_total", "counter",
+           "Newcomers for whom there was no room.", atomic_load(&n->turned_away));
+    metric(b, "baton_http_body_bytes", "gauge", "Memory of request bodies under way.",
+           atomic_load(&n->body_bytes));
     metric(b, "baton_http_requests_total", "counter", "Requests read.", atomic_load(&n->requests));
     metric(b, "baton_http_generations_total", "counter", "Generations submitted.",
            atomic_load(&n->streams));

@@ -3,6 +3,7 @@
 #include "http/server.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/log.h"
 #include "http/internal.h"
 #include <arpa/inet.h>
@@ -11,7 +12,6 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,7 +29,6 @@ enum {
     WORK_MAX = 1024,     // calls lent to the helper
     BACKLOG = 4096,
     FDS_SPARE = 32, // descriptors that are opened later
-    CONNECTIONS_MIN = 8,
 };
 
 /* ---- wakes */
@@ -121,83 +120,6 @@ static void drain(bt_server *s)
 
 /* ---- connections */
 
-static void peer_name(struct MHD_Connection *mhd, char *dst, size_t cap)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    snprintf(dst, cap, "unknown");
-    if (!info || !info->client_addr) return;
-    const struct sockaddr *addr = info->client_addr;
-    socklen_t len =
-        addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-    if (getnameinfo(addr, len, dst, (socklen_t)cap, NULL, 0, NI_NUMERICHOST) != 0) return;
-    if (strncmp(dst, "::ffff:", 7) == 0 && strchr(dst, '.'))
-        memmove(dst, dst + 7, strlen(dst + 7) + 1);
-}
-
-/* Peers that vanish without a word: found by keep-alive when idle, by unacknowledged data when not.
- */
-static void tune_socket(const bt_server *s, int fd)
-{
-    int on = 1, idle = 30, interval = 10, probes = 3;
-    unsigned unacked_ms = (unsigned)s->opt.write_timeout_ms;
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked_ms, sizeof unacked_ms);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
-static void conn_open(bt_server *s, struct MHD_Connection *mhd, void **socket_context)
-{
-    bt_conn *conn = bt_calloc(1, sizeof *conn);
-    if (!conn) return; // its requests are refused: there is no context
-    conn->server = s;
-    conn->mhd = mhd;
-    conn->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    conn->deadline_ns = bt_now_ns() + (int64_t)s->opt.request_timeout_ms * 1000000;
-    peer_name(mhd, conn->peer, sizeof conn->peer);
-    tune_socket(s, conn->fd);
-    conn->next = s->conns;
-    if (s->conns) s->conns->prev = conn;
-    s->conns = conn;
-    atomic_fetch_add(&s->count.connections, 1);
-    *socket_context = conn;
-}
-
-static void conn_close(bt_server *s, bt_conn *conn)
-{
-    if (conn->watched) epoll_ctl(s->watch_fd, EPOLL_CTL_DEL, conn->fd, NULL);
-    if (conn->prev)
-        conn->prev->next = conn->next;
-    else
-        s->conns = conn->next;
-    if (conn->next) conn->next->prev = conn->prev;
-    atomic_fetch_sub(&s->count.connections, 1);
-    bt_free(conn);
-}
-
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
-                          enum MHD_ConnectionNotificationCode what)
-{
-    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        conn_open(cls, mhd, socket_context);
-    } else if (*socket_context) {
-        conn_close(cls, *socket_context);
-        *socket_context = NULL;
-    }
-}
-
-bool bt__server_watch(bt_conn *conn)
-{
-    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = conn};
-    int op = conn->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (epoll_ctl(conn->server->watch_fd, op, conn->fd, &ev) != 0) return false;
-    conn->watched = true;
-    return true;
-}
-
 /* No connection is freed between epoll_wait and the loop: that happens in MHD_run() only. */
 static void take_hangups(bt_server *s)
 {
@@ -213,12 +135,7 @@ static void take_hangups(bt_server *s)
 static void tick(bt_server *s, int64_t now_ns)
 {
     for (bt_conn *conn = s->conns; conn; conn = conn->next) {
-        if (conn->deadline_ns && now_ns >= conn->deadline_ns) {
-            conn->deadline_ns = 0;
-            if (conn->call) atomic_fetch_add(&s->count.timeouts, 1);
-            shutdown(conn->fd, SHUT_RDWR);
-            if (conn->call) bt__call_hangup(conn->call);
-        }
+        if (conn->deadline_ns && now_ns >= conn->deadline_ns) bt__conn_late(conn);
         if (conn->call) bt__generate_beat(conn->call, now_ns);
     }
 }
@@ -249,9 +166,11 @@ static void turn(bt_server *s, int mhd_fd, int64_t *gather_ns, int64_t *tick_ns)
 {
     int64_t now_ns = bt_now_ns();
     bool gathering = now_ns < *gather_ns;
-    struct pollfd fds[3] = {
-        {mhd_fd, POLLIN, 0}, {s->watch_fd, POLLIN, 0}, {gathering ? -1 : s->event_fd, POLLIN, 0}};
-    poll(fds, 3, poll_ms(s, gathering && *gather_ns < *tick_ns ? *gather_ns : *tick_ns));
+    struct pollfd fds[4] = {{mhd_fd, POLLIN, 0},
+                            {s->watch_fd, POLLIN, 0},
+                            {gathering ? -1 : s->event_fd, POLLIN, 0},
+                            {s->linger.epoll_fd, POLLIN, 0}};
+    poll(fds, 4, poll_ms(s, gathering && *gather_ns < *tick_ns ? *gather_ns : *tick_ns));
     if (fds[2].revents) {
         drain(s);
         *gather_ns = s->legs.len > BUSY_STREAMS ? bt_now_ns() + GATHER_NS : 0;
@@ -261,9 +180,12 @@ static void turn(bt_server *s, int mhd_fd, int64_t *gather_ns, int64_t *tick_ns)
     if (now_ns >= *tick_ns) {
         *tick_ns = now_ns + (int64_t)TICK_MS * 1000000;
         tick(s, now_ns);
+        bt__linger_run(&s->linger);
     }
+    if (fds[3].revents) bt__linger_run(&s->linger);
     s->resumed = false;
     MHD_run(s->daemon);
+    bt__conns_cut(s);
 }
 
 static void *loop_main(void *ud)
@@ -297,7 +219,8 @@ static void defaults(bt_server_options *o)
     if (!o->bodies_bytes_max) o->bodies_bytes_max = 8 * o->body_bytes_max;
     if (o->connections_max <= 0) o->connections_max = 4096;
     if (o->header_bytes <= 0) o->header_bytes = 8192;
-    if (o->request_timeout_ms <= 0) o->request_timeout_ms = 30000;
+    if (o->request_timeout_ms <= 0) o->request_timeout_ms = 15000;
+    if (o->body_rate <= 0) o->body_rate = 16 << 10;
     if (o->idle_timeout_ms <= 0) o->idle_timeout_ms = 75000;
     if (o->write_timeout_ms <= 0) o->write_timeout_ms = 30000;
     if (o->beat_ms <= 0) o->beat_ms = 12000;
@@ -314,24 +237,32 @@ static rlim_t files_open(void)
     return n;
 }
 
+/* Connections beside n: as many for newcomers and those that give way to them, and for sockets that
+ * linger. */
+static int32_t spare(rlim_t n)
+{
+    return (int32_t)BT_MIN(BT_MAX(n / 64, 2), BT_LINGER_MAX);
+}
+
 /* As many connections as the limit on open files allows, beside what is open and what the loop, the
  * engine's socket, its usage files and the ledger will open later: none may find no descriptor. */
 static bt_status fit_files(bt_server_options *o, bt_err *err)
 {
     struct rlimit lim;
-    rlim_t needed = files_open() + FDS_SPARE, want = (rlim_t)o->connections_max + needed;
+    rlim_t max = (rlim_t)o->connections_max, others = files_open() + FDS_SPARE;
+    rlim_t want = others + max + 2 * spare(max), least = others + CONNECTIONS_MIN + 2 * spare(0);
     if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want) return BT_OK;
     lim.rlim_cur = lim.rlim_max == RLIM_INFINITY ? want : BT_MIN(want, lim.rlim_max);
     setrlimit(RLIMIT_NOFILE, &lim);
     getrlimit(RLIMIT_NOFILE, &lim);
     if (lim.rlim_cur >= want) return BT_OK;
-    if (lim.rlim_cur < needed + CONNECTIONS_MIN)
+    if (lim.rlim_cur < least)
         return bt_err_set(err, BT_EINVAL, 0,
                           "the limit on open files (ulimit -n) is %llu, and serving needs %llu; "
                           "raise it",
-                          (unsigned long long)lim.rlim_cur,
-                          (unsigned long long)needed + CONNECTIONS_MIN);
-    o->connections_max = (int32_t)(lim.rlim_cur - needed);
+                          (unsigned long long)lim.rlim_cur, (unsigned long long)least);
+    max = lim.rlim_cur - others;
+    o->connections_max = (int32_t)max - 2 * spare(max);
     bt_log(BT_LOG_WARN, "http.files",
            "connections=%d the limit on open files (ulimit -n, %llu) allows no more",
            o->connections_max, (unsigned long long)lim.rlim_cur);
@@ -378,13 +309,14 @@ static bt_status start(bt_server *s, bt_err *err)
     s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->watch_fd < 0 || s->event_fd < 0)
         return bt_err_set(err, BT_EIO, errno, "cannot make event descriptors: %s", strerror(errno));
-    s->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL,
-                                 NULL, bt__call_serve, s, MHD_OPTION_LISTEN_SOCKET, s->listen_fd,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned int)s->opt.connections_max,
-                                 MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)s->opt.header_bytes,
-                                 MHD_OPTION_NOTIFY_COMPLETED, bt__call_completed, s,
-                                 MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
+    s->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL, bt__call_serve, s,
+        MHD_OPTION_LISTEN_SOCKET, s->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned int)(s->opt.connections_max + spare(s->opt.connections_max)),
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)s->opt.header_bytes, MHD_OPTION_NOTIFY_COMPLETED, bt__call_completed, s,
+        MHD_OPTION_NOTIFY_CONNECTION, bt__conn_notify, s, MHD_OPTION_URI_LOG_CALLBACK,
+        bt__conn_head, s, MHD_OPTION_END);
     if (!s->daemon) return bt_err_set(err, BT_EIO, errno, "cannot start the HTTP daemon");
     s->listen_fd = -1; // the daemon's now
     bt_front_on_wake(s->front, on_front_wake, s);
@@ -415,6 +347,17 @@ bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_serve
         return rc;
     }
     rc = fit_files(&s->opt, err);
+    int32_t max = s->opt.connections_max;
+    if (bt__linger_open(&s->linger, spare((rlim_t)max)) != 0 && rc == BT_OK)
+        rc = bt_err_set(err, BT_EIO, errno, "cannot make an epoll: %s", strerror(errno));
+    bt__budget_open(&s->budget, s->opt.body_bytes_max, s->opt.bodies_bytes_max);
+    bt_random(&s->seed, sizeof s->seed);
+    if (rc == BT_OK) rc = bt_proxies_parse("auto", true, &s->near, err);
+    bt_log(BT_LOG_INFO, "http.limits",
+           "connections=%d of_an_address=%d of_a_private_one=%d body_bytes=%zu bodies_bytes=%zu "
+           "body_bytes_s=%d",
+           max, bt__conn_limit(s, false), bt__conn_limit(s, true), s->opt.body_bytes_max,
+           s->opt.bodies_bytes_max, s->opt.body_rate);
     if (rc == BT_OK) rc = listen_on(s, err);
     if (rc == BT_OK) rc = start(s, err);
     if (rc != BT_OK) {
@@ -452,6 +395,8 @@ void bt_server_close(bt_server *s, int32_t drain_ms)
     if (s->event_fd >= 0) close(s->event_fd);
     bt_inbox_release(&s->work);
     bt_map_release(&s->legs);
+    bt__linger_close(&s->linger);
+    bt__budget_release(&s->budget);
     bt_free(s->ready);
     bt_free(s->drained);
     pthread_mutex_destroy(&s->mu);

@@ -2,7 +2,6 @@
 #include "quota/account.h"
 #include "base/crypto.h"
 #include "base/mem.h"
-#include "quota/address.h"
 #include "quota/keys.h"
 #include "quota/tiers.h"
 #include <stdio.h>
@@ -93,6 +92,11 @@ const bt_tier *bt_accounts_tier(const bt_accounts *a, const char *name)
 const bt_tier *bt_accounts_tier_at(const bt_accounts *a, int i)
 {
     return i >= 0 && i < a->tiers.n ? &a->tiers.tier[i] : NULL;
+}
+
+bool bt_accounts_trusts(const bt_accounts *a, const bt_address *peer)
+{
+    return bt_proxies_trust(&a->proxies, peer);
 }
 
 /* Never 0. Nobody may be able to choose a name with another's id: a part of a SHA-256 instead of a

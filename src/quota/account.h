@@ -5,6 +5,7 @@
  * constant time. */
 #pragma once
 #include "baton/status.h"
+#include "quota/address.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,6 +47,9 @@ bt_status bt_accounts_open(const bt_accounts_options *opt, bt_accounts **out, bt
 void bt_accounts_close(bt_accounts *a);
 const bt_tier *bt_accounts_tier(const bt_accounts *a, const char *name);
 const bt_tier *bt_accounts_tier_at(const bt_accounts *a, int i); // NULL past the end
+
+/* Whether the peer is a proxy whose X-Forwarded-For is believed. */
+bool bt_accounts_trusts(const bt_accounts *a, const bt_address *peer);
 
 /* authorization: the header's value ("Bearer KEY") or NULL; api_key: X-Api-Key or NULL; peer: the
  * socket's address as text; forwarded: X-Forwarded-For or NULL. Either credential is enough. One

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import httpx
@@ -143,3 +144,145 @@ def test_too_few_descriptors_are_refused_with_a_sentence(start):
     assert s.process.wait(20 * SLOW) == 2
     s.listening.wait(5)
     assert "the limit on open files (ulimit -n) is 24, and serving needs" in s.log
+
+
+LARGE = 8 << 20
+
+
+def connect(server, source="127.0.0.1"):
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10 * SLOW, source_address=(source, 0))
+
+
+def head(path, length, *headers, method="POST"):
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {length}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def status(sock):
+    """Of the next answer; 0: there is none."""
+    data = b""
+    try:
+        while b"\r\n\r\n" not in data:
+            more = sock.recv(65536)
+            if not more:
+                return 0
+            data += more
+    except OSError:
+        return 0
+    return int(data.split()[1])
+
+
+def health_ms(server, n=100, source="127.0.0.1"):
+    """The 99th of a hundred answers of /health, each over a connection of its own."""
+    times = []
+    for _ in range(n):
+        begun = time.perf_counter()
+        with connect(server, source) as c:
+            c.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert status(c) == 200
+        times.append(1000 * (time.perf_counter() - begun))
+    return sorted(times)[n * 99 // 100 - 1]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/health"])
+def test_connections_that_hold_bodies_stop_nobody(start, path):
+    s = start()
+    held = [connect(s, f"127.0.0.{1 + i % 4}") for i in range(16)]
+    for c in held:
+        c.sendall(head(path, LARGE, method="POST" if path.startswith("/v1") else "GET") + b"{" * 1000)
+    time.sleep(0.2)
+    for key in ("key-pro", None):
+        for _ in range(5):
+            assert s.complete(key=key).status_code == 200
+    large = "x " * (LARGE // 2 - 100)
+    r = s.complete(prompt=large)  # a large body with a key is read to its end: the prompt is too long
+    assert r.status_code in (400, 413) and r.json()["error"]["code"] != "too_many_bodies"
+    m = s.metrics()
+    assert m["baton_http_body_bytes"] <= 4 * (LARGE + 1)
+    refused = sum(status(c) in (413, 429) for c in held[4:])
+    assert refused == len(held) - 4
+    for c in held:
+        c.close()
+    s.wait_for(lambda m: m["baton_http_body_bytes"] == 0, what="giving back")
+
+
+def test_no_body_is_taken_of_who_has_no_key(start):
+    s = start("--require-key")
+    held = [connect(s) for _ in range(8)]
+    for c in held:
+        c.sendall(head("/v1/completions", LARGE))
+    assert [status(c) for c in held] == [401] * 8
+    for body in (b"x" * LARGE, b"{}"):  # the client hears why, whatever it still sends
+        for key in ("wrong", None):
+            with s.client(key) as c:
+                for _ in range(3):
+                    r = c.post("/v1/completions", content=body)
+                    assert r.status_code == 401 and r.json()["error"]["type"] == "authentication_error"
+    for c in held:
+        c.close()
+    assert s.metrics()["baton_http_body_bytes"] == 0
+
+
+def test_a_body_that_is_too_large_is_told_so(server):
+    def endless():
+        for _ in range(1000):
+            yield b" " * 65536
+
+    for content in (b" " * (LARGE + 1), endless()):
+        with server.client() as c:
+            r = c.post("/v1/completions", content=content)
+            assert r.status_code == 413 and str(LARGE) in r.json()["error"]["message"]
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("kind", ["idle", "head", "body"])
+def test_one_address_cannot_take_all_connections(start, kind):
+    s = start("--connections", "512")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    send = {"idle": b"", "head": b"GET /health HTTP/1.1\r\nHost: ", "body": head("/v1/completions", 1000)}[kind]
+    held, stop = [], threading.Event()
+
+    def attack():
+        while not stop.is_set():
+            try:
+                c = connect(s)
+                c.sendall(send)
+                held.append(c)
+            except OSError:
+                pass
+            if len(held) > 1500:
+                held.pop(0).close()
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    try:
+        deadline = time.time() + 30
+        while len(held) < 1000 and time.time() < deadline:
+            time.sleep(0.05)
+        own, other = health_ms(s), health_ms(s, source="127.0.0.2")
+        assert s.complete().status_code == 200
+        assert s.metrics()["baton_http_connections"] <= 512 + 64
+    finally:
+        stop.set()
+        attacker.join()
+        for c in held:
+            c.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(f"{kind}: p99 of /health {own:.1f} ms, of another address {other:.1f} ms")
+    assert own < 200 * SLOW and other < 200 * SLOW
+
+
+def test_an_address_with_too_many_streams_is_told_so(start):
+    s = start("--connections", "64", "--address-connections", "8")
+    body = b'{"prompt":"Once","max_tokens":400,"stream":true,"ignore_eos":true}'
+    held = [connect(s) for _ in range(8)]
+    for c in held:
+        c.sendall(head("/v1/completions", len(body), "Authorization: Bearer key-slow") + body)
+    s.wait_for(lambda m: m["baton_http_generations_total"] >= 7, what="the streams")
+    with connect(s, "127.0.0.2") as c:
+        c.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status(c) == 200
+    for c in held:
+        c.close()
+    s.wait_idle()

@@ -26,16 +26,25 @@ typedef struct reply {
     bool cut; // a chunked body without its end
 } reply;
 
-static inline client client_open(uint16_t port)
+/* last: the client's address is 127.0.0.last */
+static inline client client_open_from(uint16_t port, int last)
 {
     client c = {socket(AF_INET, SOCK_STREAM, 0), BT_BUF_INIT};
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in own = {.sin_family = AF_INET};
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (c.fd < 0 || connect(c.fd, (struct sockaddr *)&a, sizeof a) != 0) {
+    own.sin_addr.s_addr = htonl(0x7F000000u + (unsigned)last);
+    if (c.fd < 0 || bind(c.fd, (struct sockaddr *)&own, sizeof own) != 0 ||
+        connect(c.fd, (struct sockaddr *)&a, sizeof a) != 0) {
         perror("connect");
         abort();
     }
     return c;
+}
+
+static inline client client_open(uint16_t port)
+{
+    return client_open_from(port, 1);
 }
 
 static inline void client_close(client *c)

@@ -328,45 +328,6 @@ static void forwarded(void)
 
 /* At the limit new connections wait or are closed; who is in is served, and a place left is taken
  * again. */
-static void connection_limit(void)
-{
-    bt_server_options opt = {.host = "127.0.0.1", .connections_max = 4};
-    bt_accounts_options accounts = {0};
-    start_with(&opt, &accounts);
-    client in[4];
-    for (int i = 0; i < 4; i++) {
-        in[i] = client_open(port);
-        client_request(&in[i], "GET", "/health", "", NULL);
-        reply r = client_reply(&in[i], false, WAIT_MS);
-        CHECK_INT(r.status, 200);
-        reply_free(&r);
-    }
-    client fifth = client_open(port);
-    client_request(&fifth, "GET", "/health", "", NULL);
-    reply r = client_reply(&fifth, false, 200);
-    CHECK_INT(r.status, 0);
-    reply_free(&r);
-    for (int i = 0; i < 4; i++) {
-        client_request(&in[i], "GET", "/health", "", NULL);
-        r = client_reply(&in[i], false, WAIT_MS);
-        CHECK_INT(r.status, 200);
-        reply_free(&r);
-        client_close(&in[i]);
-    }
-    client_close(&fifth);
-    int status = 0;
-    for (int i = 0; i < 100 && status != 200; i++) {
-        client c = client_open(port);
-        client_request(&c, "GET", "/health", "", NULL);
-        r = client_reply(&c, false, 1000);
-        status = r.status;
-        reply_free(&r);
-        client_close(&c);
-    }
-    CHECK_INT(status, 200);
-    stop();
-}
-
 static void tokenizing(void)
 {
     start();
@@ -717,7 +678,6 @@ int main(void)
     RUN(large_body);
     RUN(identities);
     RUN(forwarded);
-    RUN(connection_limit);
     RUN(tokenizing);
     RUN(answers);
     RUN(refusals);

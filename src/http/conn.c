@@ -87,17 +87,18 @@ static bt_conn *spare(const bt_server *s, const bt_conn *newcomer, bool same_add
 /* In the words of HTTP, on the socket itself: MHD has no request to answer. */
 static void refuse(bt_conn *conn, bt_status status, const char *code, const char *message)
 {
-    bt_buf json = BT_BUF_INIT;
-    char head[256];
-    bt_api_error_write(&json, status, message, NULL, code, NULL);
+    bt_buf json = BT_BUF_INIT, all = BT_BUF_INIT;
     int http = bt_status_get(status)->http;
-    int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
-                     "Retry-After: 1\r\nConnection: close\r\n\r\n",
-                     http, MHD_get_reason_phrase_for((unsigned)http), json.len);
-    if (!json.failed && send(conn->fd, head, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n)
-        (void)!send(conn->fd, json.data, json.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    bt_api_error_write(&json, status, message, NULL, code, NULL);
+    bt_buf_addf(&all,
+                "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                "Retry-After: 1\r\nConnection: close\r\n\r\n",
+                http, MHD_get_reason_phrase_for((unsigned)http), json.len);
+    bt_buf_add(&all, json.data, json.len);
+    if (!json.failed && !all.failed)
+        (void)!send(conn->fd, all.data, all.len, MSG_DONTWAIT | MSG_NOSIGNAL);
     bt_buf_release(&json);
+    bt_buf_release(&all);
 }
 
 static void make_room(bt_server *s, bt_conn *newcomer, bool same_address)

@@ -290,12 +290,22 @@ static void preflight(bt_call *c, const char *methods)
     bt__call_header(c, "Access-Control-Max-Age", "86400");
 }
 
-static void route(bt_call *c, const char *method, const char *url)
+/* The path of a target: some clients and proxies send the whole URL. */
+static const char *path_of(const char *target)
+{
+    const char *host = strstr(target, "://");
+    if (*target == '/' || !host) return target;
+    const char *path = strchr(host + 3, '/');
+    return path ? path : "/";
+}
+
+static void route(bt_call *c, const char *method, const char *target)
 {
     char methods[64] = "";
-    const char *tail = NULL;
+    const char *tail = NULL, *url = path_of(target);
     c->head = strcmp(method, "HEAD") == 0;
     c->route = bt__route_find(c->head ? "GET" : method, url, &tail, methods);
+    if (strcmp(url, "*") == 0) snprintf(methods, sizeof methods, "GET, HEAD, POST, OPTIONS");
     if (tail && !(c->tail = bt_strdup(tail))) {
         bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
     } else if (c->route) {
@@ -514,6 +524,7 @@ void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     conn->served = true;
     conn->since_ns = bt_now_ns();
     conn->deadline_ns = ms_from_now(conn->server->opt.idle_timeout_ms);
+    bt__intake_completed(conn);
     bt__generate_release(c);
     drop_body(c);
     if (c->counted) c->share->connections--;

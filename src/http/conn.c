@@ -84,16 +84,16 @@ static bt_conn *spare(const bt_server *s, const bt_conn *newcomer, bool same_add
     return best;
 }
 
-/* In the words of HTTP, on the socket itself: MHD has no request to answer. */
-static void refuse(bt_conn *conn, bt_status status, const char *code, const char *message)
+void bt__conn_refuse(bt_conn *conn, bt_status status, const char *code, const char *message)
 {
     bt_buf json = BT_BUF_INIT, all = BT_BUF_INIT;
     int http = bt_status_get(status)->http;
     bt_api_error_write(&json, status, message, NULL, code, NULL);
     bt_buf_addf(&all,
                 "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
-                "Retry-After: 1\r\nConnection: close\r\n\r\n",
-                http, MHD_get_reason_phrase_for((unsigned)http), json.len);
+                "%sConnection: close\r\n\r\n",
+                http, MHD_get_reason_phrase_for((unsigned)http), json.len,
+                bt_status_get(status)->retry ? "Retry-After: 1\r\n" : "");
     bt_buf_add(&all, json.data, json.len);
     if (!json.failed && !all.failed)
         (void)!send(conn->fd, all.data, all.len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -121,7 +121,7 @@ static void make_room(bt_server *s, bt_conn *newcomer, bool same_address)
                  "in a second",
                  s->opt.connections_max);
     atomic_fetch_add(&s->count.turned_away, 1);
-    refuse(newcomer, BT_EBUSY, "too_many_connections", message);
+    bt__conn_refuse(newcomer, BT_EBUSY, "too_many_connections", message);
     cut(newcomer);
 }
 
@@ -167,6 +167,11 @@ static void conn_open(bt_server *s, struct MHD_Connection *mhd, void **socket_co
         bt_free(conn);
         return;
     }
+    if (!bt_map_put(&s->by_fd, (uint64_t)conn->fd, (uint64_t)(uintptr_t)conn)) {
+        bt__budget_drop(&s->budget, conn->share);
+        bt_free(conn);
+        return;
+    }
     tune_socket(s, conn->fd);
     conn->next = s->conns;
     if (s->conns) s->conns->prev = conn;
@@ -193,6 +198,8 @@ static void conn_close(bt_server *s, bt_conn *conn)
     if (conn->next) conn->next->prev = conn->prev;
     atomic_fetch_sub(&s->count.connections, 1);
     bt__budget_drop(&s->budget, conn->share);
+    bt_map_remove(&s->by_fd, (uint64_t)conn->fd);
+    bt__framing_release(&conn->framing);
     bt_free(conn);
 }
 
@@ -236,7 +243,7 @@ void bt__conn_late(bt_conn *conn)
     if (c && c->stage == BT_STAGE_READ)
         bt__call_cut(c), conn->linger = false;
     else if (!c && conn->head)
-        refuse(conn, BT_ESLOW, NULL, "the request's head came too slowly");
+        bt__conn_refuse(conn, BT_ESLOW, NULL, "the request's head came too slowly");
     shutdown(conn->fd, SHUT_RDWR);
     if (c) bt__call_hangup(c);
 }

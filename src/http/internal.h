@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/inbox.h"
 #include "http/budget.h"
+#include "http/framing.h"
 #include "http/linger.h"
 #include "http/server.h"
 #include "quota/address.h"
@@ -48,6 +49,8 @@ struct bt_conn {
     int32_t limit;       // of connections of that share
     int64_t since_ns;    // of its state: idle, or the request under way
     int64_t deadline_ns; // the socket is shut down at it; 0 = none
+    bt_framing framing;
+    bool refused; // intake.c has answered: nothing more is said
     char peer[64];
 };
 
@@ -146,7 +149,8 @@ struct bt_server {
     bt_linger linger;
     bt_proxies near; // private addresses: peers that may be a proxy of many
     uint64_t seed;   // of the shares' keys
-    bt_map legs;     // stream id -> bt_leg *
+    bt_map by_fd; // socket -> bt_conn *
+    bt_map legs;  // stream id -> bt_leg *
     uint64_t *drained;
     size_t cap_drained;
     bool resumed;
@@ -176,6 +180,11 @@ void bt__call_work(bt_call *c);   // Thread: helper
 void bt__call_worked(bt_call *c); // the helper gave it back
 void bt__call_hangup(bt_call *c);
 
+/* intake.c */
+void bt__intake_begin(bt_server *s); // this is its loop thread
+void bt__intake_completed(bt_conn *conn);
+void bt__intake_tick(bt_conn *conn); // answers what was refused behind other requests
+
 /* generate.c */
 void bt__generate_parse_chat(bt_call *c);
 void bt__generate_parse_completion(bt_call *c);
@@ -204,6 +213,8 @@ void *bt__conn_head(void *cls, const char *uri, struct MHD_Connection *mhd); // 
 bool bt__conn_watch(bt_conn *conn);                    // wants to know when the client hangs up
 void bt__conn_late(bt_conn *conn);                     // its deadline has passed
 int32_t bt__conn_limit(const bt_server *s, bool near); // connections of one address
+/* In the words of HTTP, on the socket itself: MHD has no request to answer. */
+void bt__conn_refuse(bt_conn *conn, bt_status status, const char *code, const char *message);
 void bt__conns_cut(bt_server *s); // shuts down what gave way. Not inside MHD_run()
 
 /* server.c */

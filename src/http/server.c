@@ -137,6 +137,7 @@ static void tick(bt_server *s, int64_t now_ns)
     for (bt_conn *conn = s->conns; conn; conn = conn->next) {
         if (conn->deadline_ns && now_ns >= conn->deadline_ns) bt__conn_late(conn);
         if (conn->call) bt__generate_beat(conn->call, now_ns);
+        bt__intake_tick(conn);
     }
 }
 
@@ -191,6 +192,7 @@ static void turn(bt_server *s, int mhd_fd, int64_t *gather_ns, int64_t *tick_ns)
 static void *loop_main(void *ud)
 {
     bt_server *s = ud;
+    bt__intake_begin(s);
     int mhd_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     int64_t gather_ns = 0, tick_ns = bt_now_ns();
     while (!atomic_load(&s->stop)) turn(s, mhd_fd, &gather_ns, &tick_ns);
@@ -394,6 +396,7 @@ void bt_server_close(bt_server *s, int32_t drain_ms)
     if (s->watch_fd >= 0) close(s->watch_fd);
     if (s->event_fd >= 0) close(s->event_fd);
     bt_inbox_release(&s->work);
+    bt_map_release(&s->by_fd);
     bt_map_release(&s->legs);
     bt__linger_close(&s->linger);
     bt__budget_release(&s->budget);

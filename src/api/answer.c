@@ -367,20 +367,12 @@ static void on_done(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_bu
 
 static void note_balance(bt_answer *a, const bt_stream_event *ev)
 {
-    if (ev->balance.limit_us < 0) { // not known: what was known before the charge no longer holds
-        a->balance_known = a->balance_known && ev->type != BT_SE_DONE;
+    if (ev->balance.limit_us < 0) { // not known: what was known before a charge no longer holds
+        a->balance_known = a->balance_known && (ev->type != BT_SE_DONE || ev->device_us == 0);
         return;
     }
     a->balance = ev->balance;
     a->balance_known = true;
-}
-
-static void on_accepted(bt_answer *a, int32_t part)
-{
-    a->part[part].accepted = true;
-    for (int32_t i = 0; i < a->n_parts; i++)
-        if (!a->part[i].accepted) return;
-    if (a->state == BT_ANSWER_WAITING) a->state = BT_ANSWER_RUNNING;
 }
 
 void bt_answer_event(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_buf *out)
@@ -396,7 +388,7 @@ void bt_answer_event(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_b
         break;
     case BT_SE_ACCEPTED:
         note_balance(a, ev);
-        on_accepted(a, part);
+        a->state = BT_ANSWER_RUNNING;
         break;
     case BT_SE_QUEUE:
         if (a->stream)

@@ -18,7 +18,7 @@ typedef struct bt_choice {
 /* One part: its name, and its books once it is done. */
 typedef struct bt_part {
     uint64_t id;
-    bool accepted, done;
+    bool done;
     char *prompt; // owned; echoed text or NULL
     size_t n_prompt;
     bt_finish finish;

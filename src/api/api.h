@@ -13,8 +13,8 @@
 #include "front/front.h"
 
 enum {
-    BT_API_PARTS_MAX = 16,    // prompts a completion
-    BT_API_CHOICES_MAX = 128, // prompts x n
+    BT_API_PARTS_MAX = 128,    // prompts a completion
+    BT_API_CHOICES_MAX = 1024, // prompts x n
     BT_API_MESSAGES_MAX = 1024,
     BT_API_TOOLS_MAX = 512,
     BT_API_LEASE_MAX_S = 86400,
@@ -79,8 +79,8 @@ typedef struct bt_api_context {
 typedef struct bt_answer bt_answer;
 
 typedef enum bt_answer_state {
-    BT_ANSWER_WAITING,  // some part has neither been accepted nor refused
-    BT_ANSWER_RUNNING,  // all accepted: the status line may go out
+    BT_ANSWER_WAITING,  // no part has been accepted or refused
+    BT_ANSWER_RUNNING,  // one was accepted: the status line may go out
     BT_ANSWER_REFUSED,  // the error body was written; the other parts should be cancelled
     BT_ANSWER_COMPLETE, // all bytes were written
     BT_ANSWER_BROKEN, // ended by a fault: the error was written, in place of the body or as an SSE

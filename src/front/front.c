@@ -70,6 +70,15 @@ bt_stream *bt__front_find(bt_front *f, uint64_t id)
     return s;
 }
 
+bool bt__front_register(bt_front *f, bt_stream *s)
+{
+    pthread_mutex_lock(&f->registry_mu);
+    s->registered = bt_map_put(&f->registry, s->id, (uintptr_t)s);
+    pthread_mutex_unlock(&f->registry_mu);
+    if (s->registered) atomic_fetch_add(&f->alive, 1);
+    return s->registered;
+}
+
 void bt__front_forget(bt_front *f, bt_stream *s)
 {
     pthread_mutex_lock(&f->registry_mu);
@@ -144,41 +153,37 @@ static int64_t lease_ns_of(const bt_front_request *req)
     return (int64_t)((s < longest ? s : longest) * 1e9);
 }
 
-bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, bt_stream **out,
-                          bt_err *err)
+bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, void *user,
+                          bt_stream **out, bt_err *err)
 {
-    bt_status st = submit_check(f, req, err);
+    bt_status st = BT_OK;
+    for (int32_t i = 0; st == BT_OK && i < n; i++) st = submit_check(f, &req[i], err);
     if (st) return st;
-    if (atomic_fetch_add(&f->alive, 1) >= f->opt.queue + BT_RUNNING_MAX) {
-        atomic_fetch_sub(&f->alive, 1);
+    if (atomic_load(&f->alive) >= f->opt.queue + BT_RUNNING_MAX)
         return bt_err_set(err, BT_EBUSY, 0, "the queue is full; try again in a moment");
+    bt_parts *p = bt__parts_new(f, req, n, user, err);
+    if (!p) return BT_ENOMEM;
+    bt_stream *first = p->part[0];
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = p->part[i];
+        out[i]->lease_ns = lease_ns_of(&req[i]);
+        bt__stream_ref(out[i]); // the registry's, in time
     }
-    bt_stream *s = bt__stream_new(f, req, user, err);
-    if (!s) {
-        atomic_fetch_sub(&f->alive, 1);
-        return BT_ENOMEM;
+    bt__stream_ref(first); // the text worker's
+    st = bt__front_register(f, first) ? bt_inbox_push(&f->text_in, &first) : BT_ENOMEM;
+    if (st == BT_OK) {
+        bt__count(&f->count.submitted, (uint64_t)n);
+        bt__parts_unref(p);
+        return BT_OK;
     }
-    s->lease_ns = lease_ns_of(req);
-    bt__stream_ref(s); // the registry's
-    bt__stream_ref(s); // the text worker's
-    pthread_mutex_lock(&f->registry_mu);
-    bool known = bt_map_put(&f->registry, s->id, (uintptr_t)s);
-    pthread_mutex_unlock(&f->registry_mu);
-    if (known) {
-        bt__count(&f->count.submitted, 1);
-        st = bt_inbox_push(&f->text_in, &s);
-        if (st == BT_OK) {
-            *out = s;
-            return BT_OK;
-        }
-        bt__front_forget(f, s);
-    } else {
-        st = BT_ENOMEM;
-        bt_stream_unref(s);
-        atomic_fetch_sub(&f->alive, 1);
-    }
-    bt_stream_unref(s);
-    bt_stream_unref(s);
+    if (first->registered)
+        bt__front_forget(f, first);
+    else
+        bt_stream_unref(first);
+    bt_stream_unref(first);
+    bt__parts_drop(p);
+    for (int32_t i = 0; i < n; i++) bt_stream_unref(out[i]);
+    bt__parts_unref(p);
     return bt_err_set(err, st, 0, "%s; try again in a moment", bt_status_get(st)->text);
 }
 

@@ -156,6 +156,7 @@ void bt__front_event(bt_front *f, const bt_sched_event *ev);
 void bt__front_event_simple(bt_front *f, bt_sched_event_type type, uint64_t request);
 void bt__front_book(bt_front *f, const bt_book *book); // takes over the book's references
 bt_stream *bt__front_find(bt_front *f, uint64_t id);   // a new reference, or NULL
+bool bt__front_register(bt_front *f, bt_stream *s);    // takes over a reference; false: no memory
 void bt__front_forget(bt_front *f, bt_stream *s);      // drops the registry's reference
 void bt__front_say(bt_front *f, bool ready, const char *message); // state for /health
 
@@ -164,6 +165,26 @@ void *bt__text_main(void *front);
 void *bt__sched_main(void *front);
 void *bt__ledger_main(void *front);
 void *bt__link_main(void *front);
+
+/* ---- text.c */
+void bt__text_submit(bt_front *f, bt_stream *s); // to the scheduler, once it is tokens
+
+/* ---- parts.c. Thread: sched, where nothing else is said. */
+/* Streams of n prompts of one request, with one reference each. Thread: http. */
+bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, void *user,
+                        bt_err *err);
+void bt__parts_unref(bt_parts *p); // Thread: any
+/* Nothing has run, and the first is refused: the others are forgotten. Thread: who has the first.
+ */
+void bt__parts_drop(bt_parts *p);
+void bt__parts_admitted(bt_front *f, bt_stream *s);
+void bt__parts_posted(bt_front *f, bt_stream *s); // after its post is on its way to the ledger
+/* The scheduler has ended one that had not run: how that ends the rest of them, which
+ * bt__parts_voided() then does; NONE: nothing has run at all, the request is refused. */
+bt_finish bt__parts_over(bt_stream *s, bt_status why);
+void bt__parts_voided(bt_front *f, bt_stream *s);
+/* The scheduler has refused one; true: that is taken care of. */
+bool bt__parts_refused(bt_front *f, bt_stream *s, bt_status why);
 
 /* ---- link.c: commands to the engine. Thread: any. Dropped silently while there is none. */
 void bt__link_open(bt_front *f);

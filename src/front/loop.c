@@ -25,10 +25,26 @@ static void act_book(bt_front *f, bt_book_type type, const bt_sched_action *a)
 
 static void act_void(bt_front *f, const bt_sched_action *a)
 {
+    bt_sched_action end = *a;
     bt_stream *s = bt__front_find(f, a->request);
-    if (s) s->retry_ms = a->retry_ns / 1000000;
+    if (!s) return;
+    s->retry_ms = a->retry_ns / 1000000;
+    bt_finish over = bt__parts_over(s, a->status);
+    if (over != BT_FINISH_NONE) { // the answer has begun: this part of it stays empty
+        end.finish = over;
+        end.status = BT_OK;
+    }
+    act_book(f, BT_BOOK_VOID, &end);
+    bt__parts_voided(f, s);
     bt_stream_unref(s);
-    act_book(f, BT_BOOK_VOID, a);
+}
+
+static void act_post(bt_front *f, const bt_sched_action *a)
+{
+    bt_stream *s = bt__front_find(f, a->request);
+    act_book(f, BT_BOOK_POST, a);
+    if (s) bt__parts_posted(f, s);
+    bt_stream_unref(s);
 }
 
 static void act_admit(bt_front *f, const bt_sched_action *a)
@@ -50,6 +66,7 @@ static void act_admit(bt_front *f, const bt_sched_action *a)
         pthread_mutex_unlock(&s->mu);
         bt__front_event(f, &ev);
     }
+    bt__parts_admitted(f, s);
     bt_stream_unref(s);
 }
 
@@ -129,11 +146,13 @@ static void act_refuse(bt_front *f, const bt_sched_action *a)
     char text[200];
     bool ledger_said = a->status == BT_EQUOTA && s->hold_status != BT_OK;
     bt_status status = ledger_said ? s->hold_status : a->status;
-    refusal_text(s, a, status, text, sizeof text);
-    bt__count_refused(&f->count, status);
-    bt__stream_refused(s, status, text, a->retry_ns / 1000000,
-                       status == BT_EQUOTA ? &s->balance : NULL);
-    bt__front_forget(f, s);
+    if (!bt__parts_refused(f, s, status)) {
+        refusal_text(s, a, status, text, sizeof text);
+        bt__count_refused(&f->count, status);
+        bt__stream_refused(s, status, text, a->retry_ns / 1000000,
+                           status == BT_EQUOTA ? &s->balance : NULL);
+        bt__front_forget(f, s);
+    }
     bt_stream_unref(s);
 }
 
@@ -142,7 +161,7 @@ static void act(bt_front *f, const bt_sched_action *a)
     switch (a->type) {
     case BT_ACT_HOLD: act_book(f, BT_BOOK_HOLD, a); break;
     case BT_ACT_TOP_UP: act_book(f, BT_BOOK_TOP_UP, a); break;
-    case BT_ACT_POST: act_book(f, BT_BOOK_POST, a); break;
+    case BT_ACT_POST: act_post(f, a); break;
     case BT_ACT_VOID: act_void(f, a); break;
     case BT_ACT_ACCEPT: act_accept(f, a); break;
     case BT_ACT_ADMIT: act_admit(f, a); break;

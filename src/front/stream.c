@@ -11,25 +11,26 @@ enum { ARENA_BYTES_MAX = 64 << 20, SCRATCH_BYTES_MAX = 16 << 20 };
 
 /* ---- life */
 
-static bool copy_params(bt_stream *s, const bt_gen_params *p)
+bool bt__stream_copy_params(bt_parts *to, const bt_gen_params *p)
 {
-    s->params = *p;
-    s->params.bias = NULL;
-    s->params.stop = NULL;
+    bt_arena_init(&to->arena, ARENA_BYTES_MAX);
+    to->params = *p;
+    to->params.bias = NULL;
+    to->params.stop = NULL;
     if (p->n_bias > 0) {
-        bt_logit_bias *bias = bt_arena_alloc(&s->arena, (size_t)p->n_bias * sizeof *bias);
+        bt_logit_bias *bias = bt_arena_alloc(&to->arena, (size_t)p->n_bias * sizeof *bias);
         if (!bias) return false;
         memcpy(bias, p->bias, (size_t)p->n_bias * sizeof *bias);
-        s->params.bias = bias;
+        to->params.bias = bias;
     }
     if (p->n_stop > 0) {
-        const char **stop = bt_arena_alloc(&s->arena, (size_t)p->n_stop * sizeof *stop);
+        const char **stop = bt_arena_alloc(&to->arena, (size_t)p->n_stop * sizeof *stop);
         if (!stop) return false;
         for (int32_t i = 0; i < p->n_stop; i++) {
-            stop[i] = bt_arena_strndup(&s->arena, p->stop[i], strlen(p->stop[i]));
+            stop[i] = bt_arena_strndup(&to->arena, p->stop[i], strlen(p->stop[i]));
             if (!stop[i]) return false;
         }
-        s->params.stop = stop;
+        to->params.stop = stop;
     }
     return true;
 }
@@ -50,7 +51,7 @@ static bool copy_prompt(bt_stream *s, const bt_front_request *req)
         return true;
     }
     if (req->text) {
-        s->text = bt_arena_strndup(&s->arena, req->text, req->n_text);
+        s->text = bt_strndup(req->text, req->n_text);
         s->n_text = req->n_text;
         return s->text != NULL;
     }
@@ -66,12 +67,17 @@ static bool copy_prompt(bt_stream *s, const bt_front_request *req)
            copy_text(s, &chat->documents) && copy_text(s, &chat->kwargs);
 }
 
-bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_err *err)
+bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_parts *p,
+                          bt_err *err)
 {
     bt_stream *s = bt_calloc(1, sizeof *s);
     if (!s) goto fail;
     atomic_init(&s->refs, 1);
     s->front = f;
+    s->parts = p;
+    atomic_fetch_add(&p->refs, 1);
+    s->params = p->params;
+    s->params.max_tokens = req->params.max_tokens;
     s->user = user;
     s->id = bt_random_id();
     s->identity = req->identity;
@@ -84,7 +90,7 @@ bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, 
     pthread_mutex_init(&s->mu, NULL);
     bt_arena_init(&s->arena, ARENA_BYTES_MAX);
     bt_arena_init(&s->scratch, SCRATCH_BYTES_MAX);
-    if (copy_params(s, &req->params) && copy_prompt(s, req)) return s;
+    if (copy_prompt(s, req)) return s;
 fail:
     if (s) bt_stream_unref(s);
     bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
@@ -104,6 +110,8 @@ void bt_stream_unref(bt_stream *s)
     bt_arena_release(&s->arena);
     bt_arena_release(&s->scratch);
     bt_free(s->tokens);
+    bt_free(s->text);
+    bt__parts_unref(s->parts);
     pthread_mutex_destroy(&s->mu);
     bt_free(s);
 }

@@ -17,6 +17,22 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* What the prompts of one request share (parts.c); most have one. */
+typedef struct bt_parts {
+    atomic_int refs;      // one of each stream
+    bt_gen_params params; // all have the same; bias and stop point into `arena`
+    bt_arena arena;
+    int32_t n;
+    bt_stream **part; // owned; from `next` on, but not the first: one reference each
+    /* sched thread only, once the first was submitted */
+    int32_t next; // to be submitted
+    int32_t running;
+    bool waiting;   // one has the request's place in the queue
+    bool ran;       // one has been admitted
+    bool stalled;   // the next waits for the end of a running one
+    bt_finish over; // not NONE: those that are left end so
+} bt_parts;
+
 struct bt_stream {
     atomic_int refs;
     bt_front *front; // borrowed: outlives every stream
@@ -25,13 +41,14 @@ struct bt_stream {
 
     /* set by submit, constant after */
     bt_identity identity;
-    bt_gen_params params; // bias and stop point into `arena`
+    bt_parts *parts;      // one reference
+    bt_gen_params params; // bias and stop point into the parts' arena
     int32_t n_seq;
     int64_t lease_ns;
     bool progress;
-    int64_t submitted_ns;
-    bt_arena arena; // what submit copied
-    const char *text;
+    int64_t submitted_ns; // of parts behind the first: sched thread, when their turn comes
+    bt_arena arena;       // what submit copied of a chat
+    char *text;           // owned
     size_t n_text;
     const bt_template_chat *chat;
     bool parse_special, bare;
@@ -44,7 +61,8 @@ struct bt_stream {
     /* hold's outcome: ledger thread writes, sched thread reads after the answer's event */
     bt_ledger_balance balance;
     bt_status hold_status;
-    bool accepted; // sched thread writes, ledger thread reads after the book
+    bool registered;  // in front's registry; sched thread, after submit
+    bool accepted;    // sched thread writes, ledger thread reads after the book
     int64_t retry_ms; // likewise: when to try again after a VOID; 0 = no hint
 
     atomic_bool cancelled;
@@ -67,7 +85,10 @@ struct bt_stream {
     bool last_taken;
 };
 
-bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_err *err);
+/* Takes a reference of p. */
+bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_parts *p,
+                          bt_err *err);
+bool bt__stream_copy_params(bt_parts *p, const bt_gen_params *params); // false: out of memory
 void bt__stream_ref(bt_stream *s);
 
 /* Producers. Thread: any. */

@@ -124,7 +124,7 @@ static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
     return BT_OK;
 }
 
-static void text_submit(bt_front *f, bt_stream *s)
+void bt__text_submit(bt_front *f, bt_stream *s)
 {
     const bt_tier *t = s->identity.tier;
     bt_sched_event ev = {.type = BT_EV_SUBMIT, .request = s->id};
@@ -142,6 +142,7 @@ static void text_submit(bt_front *f, bt_stream *s)
         .max_tokens = s->max_tokens,
         .n_seq = s->n_seq,
         .lease_ns = s->lease_ns,
+        .follows = s->parts->ran,
     };
     bt__front_event(f, &ev);
     atomic_store(&s->in_sched, true);
@@ -149,19 +150,38 @@ static void text_submit(bt_front *f, bt_stream *s)
     if (atomic_load(&s->cancelled)) bt__front_event_simple(f, BT_EV_CANCEL, s->id);
 }
 
-/* *enc is opened for the first request, and for each again while that fails. */
+/* All prompts of a request; what is wrong with one of many names it. */
+static bt_status text_parts(bt_front *f, bt_encoder *enc, bt_parts *p, bt_err *err)
+{
+    int32_t ctx = context_of(f);
+    for (int32_t i = 0; i < p->n; i++) {
+        bt_stream *s = p->part[i];
+        if (atomic_load(&s->cancelled)) return BT_ECANCELLED;
+        bt_status st = text_encode(f, enc, s, ctx, err);
+        if (st == BT_OK) st = text_bound(f, s, ctx, err);
+        if (st == BT_OK) continue;
+        if (p->n > 1) {
+            bt_err why = *err;
+            snprintf(err->msg, sizeof err->msg, "prompt %d of %d: %.200s", i + 1, p->n, why.msg);
+        }
+        return st;
+    }
+    return BT_OK;
+}
+
+/* *enc is opened for the first request, and for each again while that fails. s: the first part. */
 static void text_one(bt_front *f, bt_encoder **enc, bt_stream *s)
 {
     bt_err err = {0};
-    int32_t ctx = context_of(f);
-    bt_status st = atomic_load(&s->cancelled) ? BT_ECANCELLED : BT_OK;
-    if (st == BT_OK && !*enc) st = bt_encoder_open(f->tokenizer, enc, &err);
-    if (st == BT_OK) st = text_encode(f, *enc, s, ctx, &err);
-    if (st == BT_OK) st = text_bound(f, s, ctx, &err);
+    bt_status st = *enc ? BT_OK : bt_encoder_open(f->tokenizer, enc, &err);
+    if (st == BT_OK) st = text_parts(f, *enc, s->parts, &err);
     if (st == BT_OK) {
-        text_submit(f, s);
+        s->parts->next = 1;
+        s->parts->waiting = true;
+        bt__text_submit(f, s);
         return;
     }
+    bt__parts_drop(s->parts);
     bt__count_refused(&f->count, st);
     snprintf(s->field, sizeof s->field, "%s", err.field);
     bt__stream_refused(s, st, err.msg, 0, NULL);

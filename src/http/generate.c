@@ -66,24 +66,28 @@ static bt_status open_answer(bt_call *c, const bt_front_state *state, bt_err *er
     return BT_OK;
 }
 
-static bt_status submit_leg(bt_call *c, int32_t part, bt_err *err)
+/* The parts as one request to front. */
+static bt_status submit(bt_call *c, bt_err *err)
 {
     bt_server *s = c->conn->server;
-    bt_front_request *req = &c->req.part[part];
-    bt_leg *leg = &c->leg[part];
-    req->identity = c->who;
-    if (req->lease_seconds <= 0) req->lease_seconds = c->lease_header_s;
-    *leg = (bt_leg){.call = c, .part = part};
-    bt_status rc = bt_front_submit(s->front, req, NULL, &leg->stream, err);
+    bt_stream *stream[BT_API_PARTS_MAX];
+    int32_t n = c->req.n_parts;
+    for (int32_t i = 0; i < n; i++) {
+        bt_front_request *req = &c->req.part[i];
+        req->identity = c->who;
+        if (req->lease_seconds <= 0) req->lease_seconds = c->lease_header_s;
+    }
+    bt_status rc = bt_front_submit(s->front, c->req.part, n, NULL, stream, err);
     if (rc != BT_OK) return rc;
-    c->n_legs = part + 1;
-    uint64_t id = bt_stream_id(leg->stream);
-    if (!bt_map_put(&s->legs, id, (uint64_t)(uintptr_t)leg))
-        return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the answer");
-    bt_answer_part(c->answer, part, id, bt_stream_account(leg->stream),
-                   bt_stream_tier(leg->stream));
-    if (part == 0) bt_api_id(id, c->id);
-    return BT_OK;
+    c->n_legs = n;
+    for (int32_t i = 0; i < n; i++) {
+        uint64_t id = bt_stream_id(stream[i]);
+        c->leg[i] = (bt_leg){.call = c, .part = i, .stream = stream[i]};
+        if (!bt_map_put(&s->legs, id, (uint64_t)(uintptr_t)&c->leg[i])) rc = BT_ENOMEM;
+        bt_answer_part(c->answer, i, id, bt_stream_account(stream[i]), bt_stream_tier(stream[i]));
+    }
+    bt_api_id(bt_stream_id(stream[0]), c->id);
+    return rc ? bt_err_set(err, rc, 0, "out of memory for the answer") : BT_OK;
 }
 
 void bt__generate_start(bt_call *c)
@@ -94,7 +98,7 @@ void bt__generate_start(bt_call *c)
     if (!state.model) state.model = "";
     if (!model_known(c, &state)) return;
     bt_status rc = open_answer(c, &state, &err);
-    for (int32_t i = 0; rc == BT_OK && i < c->req.n_parts; i++) rc = submit_leg(c, i, &err);
+    if (rc == BT_OK) rc = submit(c, &err);
     bt_api_request_release(&c->req); // front and the answer have copied what they need
     if (rc != BT_OK) {
         bt__generate_cancel(c);

@@ -132,13 +132,13 @@ static void compete_join(bt_sched *s, int32_t ai)
     bt__heap_put(&s->ageing, ai, a->age_due_ns, r->seq);
 }
 
-/* Where the account's line ends in the order of its class; one that stands in the top line alone is
- * not the last of anything. */
+/* Where the account's line ends in the order of its class; what must not be displaced is not the
+ * last of anything. */
 static void last_update(bt_sched *s, int32_t ai)
 {
     const bt__account *a = &s->account[ai];
     bool top = a->level == BT__TOP_LINE && a->contender == a->line.tail;
-    if (a->line.tail < 0 || top)
+    if (a->line.tail < 0 || top || s->req[a->line.tail].follows)
         bt__heap_remove(&s->last[a->cls], ai);
     else
         bt__heap_put(&s->last[a->cls], ai, -(a->counter + bt__virtual(a->line_us, a->weight)),

@@ -331,14 +331,16 @@ static bt_sched_action full(const bt_sched *s, bt_sched_limit limit, int32_t pla
 
 /* Looks for a place (sched.h, BOUNDS): why there is none, status BT_OK if there is one. *victim:
  * who must give it up, -1 = nobody. */
-static bt_sched_action place_find(const bt_sched *s, const bt_sched_account *who, int32_t *victim)
+static bt_sched_action place_find(const bt_sched *s, const bt_sched_request *q, int32_t *victim)
 {
     const bt_sched_config *c = &s->config;
+    const bt_sched_account *who = &q->account;
     int32_t ai = bt__account_find(s, who->id), own = ai < 0 ? 0 : s->account[ai].n_waiting;
     int32_t group = who->anonymous ? group_count(s, who->group) : 0;
     int32_t anonymous = percent_of(s->class_max[who->cls], c->anonymous_percent);
     int32_t below = 0;
     *victim = -1;
+    if (q->follows) return (bt_sched_action){.status = BT_OK};
     if (own >= who->queue)
         return full(s, BT_LIMIT_ACCOUNT, who->queue, s->n_waiting / BT_MAX(own, 1));
     if (group >= c->group_max) return full(s, BT_LIMIT_GROUP, c->group_max, s->n_waiting / group);
@@ -371,13 +373,14 @@ static void on_submit(bt_sched *s, const bt_sched_request *q)
                  .prompt_tokens = q->prompt_tokens,
                  .max_tokens = q->max_tokens,
                  .n_seq = q->n_seq,
+                 .follows = q->follows,
                  .submit_ns = s->now_ns,
                  .blocked_ns = -1,
                  .weight = q->account.weight};
     if (st == BT_OK) st = engine_check(&s->engine, &r);
     if (st) return refuse(s, q->id, (bt_sched_action){.status = st});
     int32_t victim, ri = s->free_reqs.head;
-    bt_sched_action why = place_find(s, &q->account, &victim);
+    bt_sched_action why = place_find(s, q, &victim);
     if (why.status) return refuse(s, q->id, why);
     int32_t ai = ri < 0 ? -1 : bt__account_get(s, &q->account);
     if (ai < 0) // tables smaller than what may be alive at a time

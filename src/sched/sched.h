@@ -56,6 +56,8 @@
  *         least one request runs): a named account finds a seat at once, as long as named ones
  *         have not filled the reserve themselves. At that bound anonymous requests are passed by
  *         named ones, those in the top line too. A queue-wait limit.
+ *         A request of many parts comes as one after another, each when the one before it has been
+ *         admitted: it takes that one's place whatever has come meanwhile, and is not displaced.
  * ENGINES one, index 0, in this version: requests for another are refused, its events ignored.
  * NOT HERE text, sockets, SQL, time. Thread: sched (one thread owns a state). */
 #pragma once
@@ -108,6 +110,7 @@ typedef struct bt_sched_request {
     int32_t n_seq;
     int64_t lease_ns; // wall time asked for; 0 or more than lease_max_ns = lease_max_ns
     int32_t engine;   // index; 0 in this version's front
+    bool follows;     // a part of a request whose last part was just admitted: see BOUNDS
 } bt_sched_request;
 
 typedef enum bt_sched_event_type {

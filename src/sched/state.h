@@ -52,7 +52,7 @@ typedef struct bt__req {
     int64_t charged_us; // of it the account's counter knows
     double weight;      // the account's when it was charged
     int64_t held_us, used_us;
-    bool held_final, topping_up, cancel_sent;
+    bool held_final, topping_up, cancel_sent, follows;
     bool doomed; // HOLDING: ends as `end` says when the ledger answers
     bt_lease lease;
     bt_sched_action end; // ENDING (doomed: finish and status)

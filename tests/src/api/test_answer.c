@@ -264,10 +264,10 @@ static void echo(void)
 static void several_prompts(void)
 {
     begin(false, "{\"prompt\":[\"x\",\"y\"],\"n\":2}");
-    put(1, fake_accepted());
     CHECK_INT(bt_answer_state_get(answer), BT_ANSWER_WAITING);
     put(0, fake_accepted());
-    CHECK_INT(bt_answer_state_get(answer), BT_ANSWER_RUNNING);
+    CHECK_INT(bt_answer_state_get(answer), BT_ANSWER_RUNNING); // the others come in their turn
+    put(1, fake_accepted());
     put(1, fake_end(1, "y1", BT_FINISH_EOS));
     put(0, fake_end(0, "x0", BT_FINISH_EOS));
     put(1, fake_end(0, "y0", BT_FINISH_EOS));

@@ -353,10 +353,14 @@ static void prompts(void)
     refused_one(prompt, "[1,\"a\"]", "prompt");
     refused_one(prompt, "[1,1.5]", "prompt");
     refused_one(prompt, "[{}]", "prompt");
-    refused_one(prompt,
-                "[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\","
-                "\"a\",\"a\",\"a\",\"a\",\"a\"]",
-                "prompt");
+    char many[4 * (BT_API_PARTS_MAX + 1) + 2] = "[";
+    for (int i = 0; i <= BT_API_PARTS_MAX; i++) memcpy(many + 1 + 4 * i, "\"a\",", 4);
+    many[4 * (BT_API_PARTS_MAX + 1)] = ']';
+    refused_one(prompt, many, "prompt");
+    memcpy(many + 4 * BT_API_PARTS_MAX, "]", 2);
+    REQUIRE(prompt(many) == BT_OK);
+    CHECK_INT(req.n_parts, 128);
+    bt_api_request_release(&req);
 }
 
 /* Each prefix of a good body is refused, and reads nothing past its end. */

@@ -168,13 +168,10 @@ void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud)
     pthread_mutex_unlock(&f->mu);
 }
 
-bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, bt_stream **out,
-                          bt_err *err)
+static inline bt_stream *fake_stream(bt_front *f, const bt_front_request *req, void *user)
 {
-    if (f->plan == PLAN_SUBMIT_FAILS)
-        return bt_err_set(err, BT_ENOTREADY, 0, "the model is still loading");
     bt_stream *s = bt_calloc(1, sizeof *s);
-    if (!s) return BT_ENOMEM;
+    if (!s) return NULL;
     s->id = bt_random_id();
     s->user = user;
     s->front = f;
@@ -186,12 +183,26 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, void *user, 
     f->last = *req;
     const char *text = req->chat ? req->chat->messages.text : req->text;
     snprintf(f->last_text, sizeof f->last_text, "%s", text ? text : "");
-    int at = atomic_load(&f->n_streams);
-    if (at == FAKE_STREAMS_MAX) abort();
-    f->stream[at] = s;
-    *out = s;
-    fake_play(s, f->plan);
-    atomic_store(&f->n_streams, at + 1);
+    return s;
+}
+
+bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, void *user,
+                          bt_stream **out, bt_err *err)
+{
+    if (f->plan == PLAN_SUBMIT_FAILS)
+        return bt_err_set(err, BT_ENOTREADY, 0, "the model is still loading");
+    for (int32_t i = 0; i < n; i++) {
+        int at = atomic_load(&f->n_streams);
+        if (at == FAKE_STREAMS_MAX) abort();
+        out[i] = fake_stream(f, &req[i], user);
+        if (!out[i]) {
+            while (i-- > 0) bt_stream_unref(out[i]);
+            return BT_ENOMEM;
+        }
+        f->stream[at] = out[i];
+        fake_play(out[i], f->plan);
+        atomic_store(&f->n_streams, at + 1);
+    }
     return BT_OK;
 }
 

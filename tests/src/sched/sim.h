@@ -26,6 +26,7 @@ typedef struct sim_req {
     int account;
     sim_state state;
     int out_tokens; // true length of each sequence
+    int parts_left; // that come after it, one by one
     int64_t arrive_at, cancel_at, reply_at;
     int64_t want_us; // what the ledger was asked for
     int64_t held_us;
@@ -47,6 +48,7 @@ typedef struct sim_account {
     int64_t limit_us, used_us, held_us;
     int64_t change_at; // last time at which its contender may have changed
     int running_seqs, waiting;
+    bool parts;        // some of its requests have many
     int64_t window_us; // device time in the current window of busy time (fairness)
     int64_t total_us;
 } sim_account;

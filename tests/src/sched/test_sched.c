@@ -225,6 +225,28 @@ static void the_top_line_is_not_displaced(void)
     CHECK_INT(bt_sched_waiting(S), 8);
 }
 
+/* A part whose last one was just admitted: it has that one's place, whoever came meanwhile. */
+static void parts_follow_each_other(void)
+{
+    start_small();
+    for (uint64_t id = 1; id <= 3; id++) enter_simple(id, id, 0);
+    bt_sched_request q = request(4, 4, 0);
+    q.account.queue = 1;
+    enter(&q);
+    engine_up(1, 100);
+    CHECK_INT(admitted(), 1);
+    enter_simple(5, 5, 0);
+    q = request(6, 1, 0);
+    q.follows = true;
+    enter(&q);
+    CHECK_INT(bt_sched_waiting(S), 5);
+    CHECK_INT(refused(7, 7, 0)->limit, BT_LIMIT_CLASS);
+    for (uint64_t id = 11; id <= 15; id++) enter_simple(id, id, 1);
+    CHECK_INT(bt_sched_waiting(S), 6);
+    CHECK_INT(view(6).account, 1); // all of class 0 went but this
+    CHECK_INT(refused(16, 16, 1)->limit, BT_LIMIT_CLASS);
+}
+
 static bt_sched_request visitor(uint64_t id, uint64_t account, uint64_t group)
 {
     bt_sched_request q = request(id, account, 0);
@@ -660,6 +682,7 @@ int main(void)
     RUN(places_are_kept_for_higher_classes);
     RUN(a_higher_class_displaces_the_last_of_the_lowest);
     RUN(the_top_line_is_not_displaced);
+    RUN(parts_follow_each_other);
     RUN(anonymous_ones_share_places);
     RUN(anonymous_ones_leave_seats);
     RUN(anonymous_ones_leave_pages);

@@ -105,9 +105,14 @@ static void ledger_close(sim *w, sim_req *r, int64_t used_us)
 
 /* The model engine. */
 
+static bool spent(const sim_req *r)
+{
+    return r->used_us >= r->lease.budget_us;
+}
+
 static bool paused(const sim_req *r)
 {
-    return r->used_us >= r->lease.budget_us && !r->lease.budget_final;
+    return spent(r) && !r->lease.budget_final;
 }
 
 static void engine_finish(sim *w, sim_req *r, bt_finish why)
@@ -142,7 +147,7 @@ static void engine_ends(sim *w)
             engine_finish(w, r, r->end_why);
         else if (r->lease.deadline_ns <= w->now && !r->deaf)
             engine_finish(w, r, BT_FINISH_LEASE_EXPIRED);
-        else if (r->used_us >= r->lease.budget_us && r->lease.budget_final)
+        else if (spent(r) && r->lease.budget_final)
             engine_finish(w, r, BT_FINISH_QUOTA_EXHAUSTED);
     }
 }
@@ -153,7 +158,7 @@ static sim_req *prefill_next(sim *w)
     sim_req *first = NULL;
     for (int i = w->first_alive; i < w->n; i++) {
         sim_req *r = &w->r[i];
-        if (!engine_has(r) || paused(r) || !r->prompt_left || r->rows) continue;
+        if (!engine_has(r) || spent(r) || !r->prompt_left || r->rows) continue;
         if (!first || r->lease.generation < first->lease.generation) first = r;
     }
     return first;
@@ -168,7 +173,7 @@ static void engine_start(sim *w)
     for (int i = w->first_alive; i < w->n; i++) {
         sim_req *r = &w->r[i];
         r->rows = 0;
-        if (!engine_has(r) || paused(r) || r->prompt_left) continue;
+        if (!engine_has(r) || spent(r) || r->prompt_left) continue;
         for (int k = 0; k < r->q.n_seq; k++) r->rows += r->made[k] < r->out_tokens;
         rows += r->rows;
         us += r->rows * w->decode_us;
@@ -322,6 +327,11 @@ static void on_admit(sim *w, sim_req *r, const bt_sched_action *act)
         SIM_CHECK(w, &w->r[i] == r || w->r[i].lease.slot != r->lease.slot, r);
     }
     SIM_CHECK(w, seats <= w->slots && pages <= w->n_pages, r);
+    if (r->parts_left == 0) return;
+    sim_req *next = sim_add(w, r->account, w->now, r->q.prompt_tokens, r->q.max_tokens,
+                            r->out_tokens, r->q.n_seq);
+    next->q.follows = true;
+    next->parts_left = r->parts_left - 1;
 }
 
 /* A place is refused to, and taken from, nobody whom the bounds do not name. */
@@ -329,6 +339,7 @@ static void check_place(sim *w, const sim_req *r, const bt_sched_action *act)
 {
     bool busy = act->status == BT_EBUSY, higher = false;
     SIM_CHECK(w, busy == (act->limit != BT_LIMIT_NONE), r);
+    SIM_CHECK(w, !busy || !r->q.follows || w->tight, r);
     SIM_CHECK(w, !busy || (act->retry_ns >= SIM_SEC && act->places >= 1), r);
     SIM_CHECK(w, (act->type == BT_ACT_VOID) == (act->limit == BT_LIMIT_DISPLACED) || !busy, r);
     SIM_CHECK(w, act->limit != BT_LIMIT_DISPLACED || r->aged_at == SIM_NEVER, r);
@@ -429,10 +440,12 @@ static void sim_check(sim *w)
         SIM_CHECK(w, r->cancelled || w->drained || w->now >= out || wake <= out, r);
         SIM_CHECK(w, r->state != SIM_QUEUED || w->now < out, r); // nobody waits too long
         waiting++;
-        of_class[r->q.account.cls]++;
-        anonymous += r->q.account.anonymous;
-        of_group[r->q.account.anonymous ? r->q.account.group : 0]++;
-        w->a[r->account].waiting++;
+        if (!r->q.follows) {
+            of_class[r->q.account.cls]++;
+            anonymous += r->q.account.anonymous;
+            of_group[r->q.account.anonymous ? r->q.account.group : 0]++;
+            w->a[r->account].waiting++;
+        }
         if (r->state != SIM_QUEUED) continue;
         queued++;
         lined[r->account] = true;
@@ -443,7 +456,8 @@ static void sim_check(sim *w)
         SIM_CHECK(w, !seen[v.position], r); // exact positions: no two alike
         seen[v.position] = 1;
         /* Nobody of a higher class was refused for want of the place that this one has. */
-        bool gives_way = r->queued_at < w->now && r->aged_at == SIM_NEVER && !w->tight;
+        bool gives_way = r->queued_at < w->now && r->aged_at == SIM_NEVER && !w->tight &&
+                         !w->a[r->account].parts;
         SIM_CHECK(w, !gives_way || r->q.account.cls >= w->full_cls, r);
     }
     w->full_cls = 0;
@@ -494,8 +508,7 @@ static int64_t next_time(const sim *w)
         t = BT_MIN(t, r->reply_at);
         if (engine_has(r) && !w->stepping) {
             if (!r->deaf) t = BT_MIN(t, BT_MAX(r->lease.deadline_ns, w->now));
-            if (r->end_now || (r->used_us >= r->lease.budget_us && r->lease.budget_final))
-                t = w->now;
+            if (r->end_now || (spent(r) && r->lease.budget_final)) t = w->now;
         }
     }
     return t;
@@ -573,6 +586,8 @@ static void random_requests(sim *w)
         if (sim_pick(w, 0, 3) == 0) r->q.lease_ns = sim_pick(w, 1, 20 * SIM_SEC);
         if (sim_pick(w, 0, 5) == 0) r->cancel_at = r->arrive_at + sim_pick(w, 0, 10 * SIM_SEC);
         r->deaf = sim_pick(w, 0, 15) == 0;
+        if (sim_pick(w, 0, 9) == 0) r->parts_left = (int)sim_pick(w, 1, 12);
+        if (r->parts_left) w->a[account].parts = true;
     }
 }
 

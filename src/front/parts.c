@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* parts.c - the prompts of one request: one place in the queue, one after another.
+ *
+ * A completion may carry many prompts. Each is a request to the scheduler, the ledger and the
+ * engine, with a hold and a charge of its own; but only one of them waits at a time. The first is
+ * bound by the queue as any request; when it is admitted the next takes the place that it leaves,
+ * and so on, so that no request is ever refused by its own parts, nor pushes others back by more
+ * than its account's share. All are tokens before the first is submitted: what is wrong with any is
+ * said before anything has run.
+ *
+ * Once one has run nothing is refused any more. A hold that was refused because running sisters
+ * have all that is left of the quota is asked for again when one has ended. Where it is final, or
+ * the wait for a place was too long, those left end without having run. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "front/internal.h"
+
+void bt__parts_unref(bt_parts *p)
+{
+    if (!p || atomic_fetch_sub(&p->refs, 1) != 1) return;
+    bt_arena_release(&p->arena);
+    bt_free(p->part);
+    bt_free(p);
+}
+
+bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, void *user,
+                        bt_err *err)
+{
+    bt_parts *p = bt_calloc(1, sizeof *p);
+    if (p) p->part = bt_calloc((size_t)n, sizeof(bt_stream *));
+    if (!p || !p->part) {
+        bt_free(p);
+        bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
+        return NULL;
+    }
+    atomic_init(&p->refs, 1); // the caller's, until all streams have theirs
+    bool ok = bt__stream_copy_params(p, &req->params);
+    for (; ok && p->n < n; p->n++) {
+        p->part[p->n] = bt__stream_new(f, &req[p->n], user, p, err);
+        if (!p->part[p->n]) break;
+    }
+    if (p->n == n) return p;
+    for (int32_t i = 0; i < p->n; i++) bt_stream_unref(p->part[i]);
+    bt__parts_unref(p);
+    bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
+    return NULL;
+}
+
+void bt__parts_drop(bt_parts *p)
+{
+    for (int32_t i = BT_MAX(p->next, 1); i < p->n; i++) bt_stream_unref(p->part[i]);
+    p->next = p->n;
+}
+
+/* One that is not, or no longer, with the scheduler and has not run. */
+static void end(bt_front *f, bt_stream *s, bt_finish finish, const bt_ledger_balance *balance)
+{
+    bt__count(&f->count.finished[finish], 1);
+    bt__stream_done(s, finish, 0, 0, balance);
+    if (s->registered)
+        bt__front_forget(f, s);
+    else
+        bt_stream_unref(s);
+}
+
+/* Submits the next, if none waits; ends those that are not to run. */
+static void go_on(bt_front *f, bt_parts *p)
+{
+    while (!p->waiting && !p->stalled && p->next < p->n) {
+        bt_stream *s = p->part[p->next++];
+        bt_finish over = atomic_load(&s->cancelled) ? BT_FINISH_CANCELLED : p->over;
+        s->submitted_ns = bt_now_ns();
+        if (over == BT_FINISH_NONE && !s->registered && !bt__front_register(f, s))
+            over = BT_FINISH_LEASE_EXPIRED; // out of memory
+        if (over != BT_FINISH_NONE) {
+            end(f, s, over, NULL);
+            continue;
+        }
+        s->accepted = true; // the answer has begun
+        p->waiting = true;
+        bt__text_submit(f, s);
+    }
+}
+
+void bt__parts_admitted(bt_front *f, bt_stream *s)
+{
+    bt_parts *p = s->parts;
+    p->waiting = false;
+    p->ran = true;
+    p->running++;
+    go_on(f, p);
+}
+
+void bt__parts_posted(bt_front *f, bt_stream *s)
+{
+    bt_parts *p = s->parts;
+    p->running--;
+    p->stalled = false;
+    go_on(f, p);
+}
+
+bt_finish bt__parts_over(bt_stream *s, bt_status why)
+{
+    bt_parts *p = s->parts;
+    p->waiting = false;
+    if (!p->ran) {
+        bt__parts_drop(p);
+        return BT_FINISH_NONE;
+    }
+    if (p->over == BT_FINISH_NONE)
+        p->over = why == BT_EQUOTA       ? BT_FINISH_QUOTA_EXHAUSTED
+                  : why == BT_ECANCELLED ? BT_FINISH_CANCELLED
+                                         : BT_FINISH_LEASE_EXPIRED;
+    return p->over;
+}
+
+void bt__parts_voided(bt_front *f, bt_stream *s)
+{
+    go_on(f, s->parts);
+}
+
+bool bt__parts_refused(bt_front *f, bt_stream *s, bt_status why)
+{
+    bt_parts *p = s->parts;
+    if (why == BT_EQUOTA && p->running > 0) {
+        p->waiting = false;
+        p->stalled = true;
+        p->next--; // it is the one submitted last
+        return true;
+    }
+    bt_finish over = bt__parts_over(s, why);
+    if (over == BT_FINISH_NONE) return false;
+    end(f, s, over, why == BT_EQUOTA ? &s->balance : NULL);
+    go_on(f, p);
+    return true;
+}

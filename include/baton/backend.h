@@ -137,7 +137,10 @@ typedef struct bt_backend {
      * the time worth spending on them, and the most rows of such a step. */
     double bytes_per_us, warm_up_us;
     int32_t warm_up_rows;
-    /* Refused here, at load and by name, is every weight format without a kernel. */
+    /* Refuses by name every weight format and shape without a kernel, before a plan is made: of the
+     * plan, the KV format and the ordinal count here. open() asks the same again. */
+    bt_status (*can)(const bt_recipe *recipe, const bt_weights *weights, const bt_device_plan *plan,
+                     bt_err *err);
     bt_status (*open)(const bt_recipe *recipe, const bt_weights *weights,
                       const bt_device_plan *plan, bt_load_progress progress, void *ud,
                       bt_device **out, bt_err *err);

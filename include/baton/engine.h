@@ -197,6 +197,16 @@ bt_status bt_engine_open(const bt_engine_options *opt, bt_engine_sink sink, void
                          bt_engine **out, bt_err *err);
 void bt_engine_close(bt_engine *e);
 
+/* Where a model would run and what it would take there. */
+typedef struct bt_engine_fit {
+    char device[48]; // "cpu", "cuda:0"
+    uint64_t weights_bytes, kv_bytes, scratch_bytes, free_bytes;
+    int32_t ctx, slots, kv_tokens;
+} bt_engine_fit;
+/* Asks all that bt_engine_open does before it loads (device, file, vocabulary, formats, memory) and
+ * refuses with its sentence; no weights are read or converted. */
+bt_status bt_engine_check(const bt_engine_options *opt, bt_engine_fit *out, bt_err *err);
+
 /* Takes a copy of everything. EBUSY: no slots or pages (the caller admitted too much). */
 bt_status bt_engine_submit(bt_engine *e, const bt_engine_request *req, bt_err *err);
 /* Ends a request at once with this finish; inert if it is gone or the generation is another. The

@@ -14,7 +14,7 @@
 enum { BT_JSON_DEPTH_MAX = 64 };
 
 /* *out is owned by the caller (cJSON_Delete). Refuses trailing bytes and strings that hold \u0000.
- */
+ * A byte order mark before the text is skipped. */
 bt_status bt_json_parse(const char *text, size_t len, cJSON **out, bt_err *err);
 
 /* Typed getters for request bodies. Absent or null: BT_OK and *out untouched. Wrong type or out of

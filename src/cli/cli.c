@@ -54,7 +54,7 @@ bt_status bt_cli_chat_template(const bt_options *o, bt_buf *buf, const char **ow
     if (strlen(buf->data) + 1 != buf->len)
         return bt_err_set(err, BT_EINVAL, 0, "%.160s holds a NUL: it is no template",
                           o->chat_template_file);
-    *own = buf->data;
+    *own = buf->data + (strncmp(buf->data, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0);
     return BT_OK;
 }
 

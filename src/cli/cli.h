@@ -3,6 +3,7 @@
  * 0 ok, 1 failed, 2 usage, 3 no device when one was demanded. */
 #pragma once
 #include "cli/options.h"
+#include "front/front.h"
 
 int bt_cmd_serve(const bt_options *o, int argc, char **argv);
 int bt_cmd_run(const bt_options *o, int argc, char **argv);
@@ -21,5 +22,8 @@ bt_status bt_cli_read_file(const char *path, bt_buf *out, size_t max, bt_err *er
 /* What --chat-template and --chat-template-file say; *own NULL: nothing. The text lives in buf or
  * in the options. */
 bt_status bt_cli_chat_template(const bt_options *o, bt_buf *buf, const char **own, bt_err *err);
+/* What the options say beside the engine and the chat template; token may be NULL. All borrowed. */
+void bt_cli_front_options(const bt_options *o, const char *data, const char *token,
+                          bt_front_options *out);
 /* One line of a small file, without its newline; "" if the file is not there. */
 bt_status bt_cli_read_line(const char *path, char *out, size_t cap, bt_err *err);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* doctor.c - `baton doctor`: what this machine offers, what is usable, and what to do about the
  * rest. */
+#include "base/assert.h"
+#include "base/log.h"
 #include "base/pool.h"
 #include "cli/cli.h"
 #include "cli/client.h"
@@ -8,13 +10,10 @@
 #include "device/cuda_probe.h"
 #include "device/nvml.h"
 #endif
-#include "file/gguf.h"
+#include "front/model_text.h"
 #include "kernels/cpu_isa.h"
-#include "model/model.h"
 #include "model/plan.h"
-#include "quota/ledger.h"
-#include "text/open.h"
-#include "text/template_chat.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,10 +85,19 @@ static void check_gpu(void)
 
 static void check_data(const bt_options *o)
 {
-    const char *dir = bt_options_data_dir(o);
+    const char *dir = bt_options_data_dir(o), *slash = strrchr(dir, '/');
+    char parent[512] = ".";
     struct stat st;
     bool space = getenv("SPACE_ID") != NULL;
-    if (stat(dir, &st) != 0)
+    if (slash) snprintf(parent, sizeof parent, "%.*s", (int)BT_MAX(slash - dir, 1), dir);
+    bool there = stat(dir, &st) == 0;
+    int why = there && !S_ISDIR(st.st_mode)               ? ENOTDIR
+              : there || access(parent, W_OK | X_OK) == 0 ? 0
+                                                          : errno;
+    if (why)
+        say("FAIL", "data: cannot make the data directory %s: %s; give another with --data", dir,
+            strerror(why));
+    else if (!there)
         say("note", "data: %s is not there yet; `baton serve` makes it", dir);
     else if (access(dir, W_OK) != 0)
         say("FAIL", "data: %s is not writable by uid %d; give --data DIR", dir, (int)getuid());
@@ -100,44 +108,77 @@ static void check_data(const bt_options *o)
     if (space) say("ok", "space: addresses are taken from X-Forwarded-For (--trusted-proxy auto)");
 }
 
-static void check_chat(const bt_vocab *vocab)
+static void check_accounts(const bt_options *o)
 {
-    bt_chat *chat = NULL;
+    bt_front_options fo = {0};
+    bt_accounts *accounts = NULL;
     bt_err err = {0};
-    if (bt_chat_open(vocab, NULL, &chat, &err))
-        say("warn", "chat template: %s; chats need --chat-template", err.msg);
-    else if (bt_chat_is_plain(chat))
-        say("note", "chat template: none; chats get the plain format");
+    bt_cli_front_options(o, NULL, NULL, &fo);
+    if (bt_accounts_open(&fo.accounts, &accounts, &err))
+        say("FAIL", "accounts: %s", err.msg);
+    else if (o->api_keys || o->api_key)
+        say("ok", "accounts: keys and tiers are read");
     else
-        say("ok", "chat template: the model's own%s",
-            bt_chat_caps(chat)->tools ? ", with tools" : "");
-    bt_chat_close(chat);
+        say("note", "accounts: no keys; visitors are told apart by their addresses");
+    bt_accounts_close(accounts);
 }
 
+static void check_chat(const bt_model_text *t, bool own)
+{
+    const bt_err *why = &t->chat_why;
+    if (why->code)
+        say(!t->chat || why->code == BT_EFORMAT ? "FAIL" : "warn", "chat template: %s", why->msg);
+    else if (bt_chat_is_plain(t->chat))
+        say("note", "chat template: none; chats get the plain format");
+    else
+        say("ok", "chat template: %s%s", own ? "as given" : "the model's own",
+            bt_chat_caps(t->chat)->tools ? ", with tools" : "");
+}
+
+static void check_fit(const bt_engine_options *eo)
+{
+    bt_engine_fit fit;
+    bt_err err = {0};
+    char text[4][16];
+    if (bt_engine_check(eo, &fit, &err)) {
+        say("FAIL", "device: %s", err.msg);
+        return;
+    }
+    say("ok",
+        "device: %s: weights %s, KV %s, scratch %s of %s free; %d slots of up to %d tokens, "
+        "%d in the KV cache",
+        fit.device, bt_bytes_text(fit.weights_bytes, text[0]), bt_bytes_text(fit.kv_bytes, text[1]),
+        bt_bytes_text(fit.scratch_bytes, text[2]), bt_bytes_text(fit.free_bytes, text[3]),
+        fit.slots, fit.ctx, fit.kv_tokens);
+}
+
+/* As `baton serve` opens it, short of loading the weights. */
 static void check_model(const bt_options *o)
 {
-    bt_model *model = NULL;
-    bt_vocab *vocab = NULL;
-    bt_tokenizer *tok = NULL;
-    bt_err err;
+    bt_engine_options eo;
+    bt_model_text t;
+    bt_buf file = BT_BUF_INIT;
+    const char *own = NULL;
+    bt_err err = {0};
     if (!o->model) {
         say("note", "model: none given (--model PATH checks one)");
         return;
     }
-    bt_status st = bt_model_open(o->model, &model, &err);
-    if (st == BT_OK) {
-        const bt_recipe *r = &model->recipe;
+    bt_status st = bt_options_engine(o, &eo, &err);
+    if (st == BT_OK) st = bt_cli_chat_template(o, &file, &own, &err);
+    if (st == BT_OK) st = bt_model_text_open(o->model, own, &t, &err);
+    if (st) {
+        say("FAIL", "model: %s", err.msg);
+    } else {
+        const bt_recipe *r = &t.model->recipe;
         say("ok", "model: %s, %s, %d layers of %d, context %d", r->name[0] ? r->name : o->model,
             r->arch, r->n_layers, r->hidden, r->ctx_train);
-        st = bt_text_open(o->model, NULL, &vocab, &tok, &err);
+        say("ok", "tokenizer: %d tokens", bt_vocab_size(t.vocab));
+        check_chat(&t, own != NULL);
+        check_fit(&eo);
+        bt_model_text_close(&t);
     }
-    if (st == BT_OK)
-        say("ok", "tokenizer: %d tokens", bt_vocab_size(vocab)), check_chat(vocab);
-    else
-        say("FAIL", "model: %s", err.msg);
-    bt_tokenizer_close(tok);
-    bt_vocab_close(vocab);
-    bt_model_close(model);
+    bt_buf_release(&file);
 }
 
 /* For a container's health check: one line and an exit code. */
@@ -157,12 +198,19 @@ static int check_health(const bt_options *o)
 
 int bt_cmd_doctor(const bt_options *o, int argc, char **argv)
 {
-    (void)argc, (void)argv;
+    bt_err err = {0};
+    if (argc > 0) {
+        bt_err_set(&err, BT_EINVAL, 0, "unexpected argument '%s'", argv[0]);
+        return bt_cli_fail(&err);
+    }
     if (o->health) return check_health(o);
+    if (bt_log_parse_level(o->log_level) < 0)
+        say("FAIL", "--log-level must be error, warn, info or debug");
     printf("Baton %s\n", BATON_VERSION);
     check_machine();
     check_gpu();
     check_data(o);
+    check_accounts(o);
     check_model(o);
     printf("%s\n", problems ? "problems were found" : "all well");
     return problems ? 1 : 0;

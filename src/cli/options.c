@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #define AT(field) offsetof(bt_options, field)
-#define SERVE BT_CMD_SERVE
-#define ENGINE (BT_CMD_SERVE | BT_CMD_RUN | BT_CMD_BENCH | BT_CMD_DOCTOR)
+#define SERVE (BT_CMD_SERVE | BT_CMD_DOCTOR) // the doctor asks what serving asks
+#define ENGINE (SERVE | BT_CMD_RUN | BT_CMD_BENCH)
 #define MODEL (ENGINE | BT_CMD_TOKENIZE)
 #define ALL (MODEL | BT_CMD_QUOTA | BT_CMD_TEMPLATE)
 
@@ -50,8 +50,8 @@ static const bt_knob knobs[] = {
      "listen here"},
     {"port", NULL, "PORT", BT_KNOB_INT, AT(port), 0, 65535, "7860", SERVE, "Server",
      "listen here; 0 = any free one (PORT is read too)"},
-    {"data", NULL, "DIR", BT_KNOB_STR, AT(data), 0, 0, NULL, SERVE | BT_CMD_QUOTA | BT_CMD_DOCTOR,
-     "Server", "ledger and keys; default /data if it is there, else ./data"},
+    {"data", NULL, "DIR", BT_KNOB_STR, AT(data), 0, 0, NULL, SERVE | BT_CMD_QUOTA, "Server",
+     "ledger and keys; default /data if it is there, else ./data"},
     {"queue", NULL, "N", BT_KNOB_INT, AT(queue), 1, 1000000, "1024", SERVE, "Server",
      "requests waiting in all"},
     {"queue-wait", NULL, "SECONDS", BT_KNOB_INT, AT(queue_wait), 1, 86400, "600", SERVE, "Server",

@@ -7,8 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "text/open.h"
-#include "text/template_chat.h"
+#include "front/model_text.h"
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -228,8 +227,7 @@ int bt_cmd_run(const bt_options *o, int argc, char **argv)
     (void)argc, (void)argv;
     session s = {.o = o, .progress = isatty(STDERR_FILENO)};
     bt_engine_options eo;
-    bt_vocab *vocab = NULL;
-    bt_tokenizer *tok = NULL;
+    bt_model_text text = {0};
     bt_buf file = BT_BUF_INIT;
     const char *own = NULL;
     bt_err err = {0};
@@ -240,9 +238,11 @@ int bt_cmd_run(const bt_options *o, int argc, char **argv)
     bt_status st = bt_options_engine(o, &eo, &err);
     if (st == BT_OK && eo.slots == 0) eo.slots = 1;
     if (st == BT_OK) st = bt_cli_chat_template(o, &file, &own, &err);
-    if (st == BT_OK) st = bt_text_open(o->model, NULL, &vocab, &tok, &err);
-    if (st == BT_OK && chat) st = bt_chat_open(vocab, own, &s.chat, &err);
-    if (st == BT_OK) st = bt_encoder_open(tok, &s.encoder, &err);
+    if (st == BT_OK) st = bt_model_text_open(o->model, own, &text, &err);
+    s.chat = text.chat;
+    if (st == BT_OK && chat && !s.chat)
+        st = bt_err_set(&err, text.chat_why.code, 0, "%s", text.chat_why.msg);
+    if (st == BT_OK) st = bt_encoder_open(text.tokenizer, &s.encoder, &err);
     if (st == BT_OK) st = bt_engine_open(&eo, on_event, &s, &s.engine, &err);
     if (st == BT_OK) {
         signal(SIGINT, on_interrupt);
@@ -250,10 +250,8 @@ int bt_cmd_run(const bt_options *o, int argc, char **argv)
     }
     bt_engine_close(s.engine);
     bt_encoder_close(s.encoder);
-    bt_chat_close(s.chat);
+    bt_model_text_close(&text);
     bt_buf_release(&file);
-    bt_tokenizer_close(tok);
-    bt_vocab_close(vocab);
     bt_buf_release(&s.answer);
     return st ? bt_cli_fail(&err) : 0;
 }

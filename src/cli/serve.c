@@ -121,7 +121,7 @@ static int serve_wait(bt_front *f, const sigset_t *set)
     }
 }
 
-static void front_options(const bt_options *o, const char *data, const char *token,
+void bt_cli_front_options(const bt_options *o, const char *data, const char *token,
                           bt_front_options *out)
 {
     out->model_alias = o->alias;
@@ -175,7 +175,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     st = bt_cli_chat_template(o, &chat_template, &fo.chat_template, &err);
     if (st == BT_OK) st = data_make(data, &err);
     if (st == BT_OK) st = owner_token(o, data, token, &err);
-    front_options(o, data, token, &fo);
+    bt_cli_front_options(o, data, token, &fo);
     if (st == BT_OK) st = bt_front_open(&fo, &front, &err);
     bt_buf_release(&chat_template); // front has copied it
     bt_server_options so = {.host = host,

@@ -105,20 +105,27 @@ static void fill_tables(void *ud, int thread, int threads)
                    bt__cpu_floats(d, d->at.sin) + from);
 }
 
+static bt_status cpu_can(const bt_recipe *recipe, const bt_weights *weights,
+                         const bt_device_plan *plan, bt_err *err)
+{
+    bt_err why = {0};
+    if (bt__cpu_can(recipe, weights, plan, &why)) return BT_OK;
+    return bt_err_set(err, why.code, 0, "%s", why.msg);
+}
+
 static bt_status cpu_open(const bt_recipe *recipe, const bt_weights *weights,
                           const bt_device_plan *plan, bt_load_progress progress, void *ud,
                           bt_device **out, bt_err *err)
 {
-    bt_err why = {0};
-    if (!bt__cpu_can(recipe, weights, plan, &why))
-        return bt_err_set(err, why.code, 0, "%s", why.msg);
+    bt_status rc = cpu_can(recipe, weights, plan, err);
+    if (rc) return rc;
     bt_device *d = bt_calloc(1, sizeof *d);
     if (!d) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the CPU device");
     d->recipe = recipe;
     d->weights = weights;
     d->plan = *plan;
     bt__cpu_layout_make(recipe, weights, plan, &d->at);
-    bt_status rc = take_memory(d, err);
+    rc = take_memory(d, err);
     if (rc == BT_OK) rc = bt_pool_new(plan->threads, &d->pool, err);
     if (rc != BT_OK) {
         cpu_close(d);
@@ -153,6 +160,7 @@ const bt_backend bt_backend_cpu = {
     .bytes_per_us = 10000,
     .warm_up_us = 20000,
     .warm_up_rows = 16,
+    .can = cpu_can,
     .open = cpu_open,
     .close = cpu_close,
     .bytes = cpu_bytes,

@@ -162,6 +162,16 @@ static bt_status open_inner(bt_device *d, bt_load_progress progress, void *ud, b
     return BT_OK;
 }
 
+static bt_status cuda_can(const bt_recipe *recipe, const bt_weights *weights,
+                          const bt_device_plan *plan, bt_err *err)
+{
+    bt_cuda_found found;
+    bt_err why = {0};
+    bt_status rc = found_of(plan->ordinal, &found, err);
+    if (rc || bt__cuda_can(recipe, weights, plan, &found.props, &why)) return rc;
+    return bt_err_set(err, why.code, 0, "%s", why.msg);
+}
+
 static bt_status cuda_open(const bt_recipe *recipe, const bt_weights *weights,
                            const bt_device_plan *plan, bt_load_progress progress, void *ud,
                            bt_device **out, bt_err *err)
@@ -210,6 +220,7 @@ const bt_backend bt_backend_cuda = {
     .bytes_per_us = 300000,
     .warm_up_us = 2000000,
     .warm_up_rows = WARM_UP_ROWS,
+    .can = cuda_can,
     .open = cuda_open,
     .close = cuda_close,
     .bytes = cuda_bytes,

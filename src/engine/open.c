@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* open.c - from a model's path to an engine: device, file, vocabulary, plan. */
+#include "base/assert.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/pool.h"
 #include "engine/engine_internal.h"
 #include "model/model.h"
 #include "model/plan.h"
 #include "model/requant.h"
+#include <stdio.h>
 #include <string.h>
 #ifdef BATON_CUDA
 #include "device/cuda_probe.h"
@@ -73,11 +76,19 @@ static bt_status choose_place(const char *device, place *out, bt_err *err)
                       "unknown device '%.32s'; known are auto, cpu, cuda:N and cuda:UUID", device);
 }
 
+/* What a device cannot run at all is refused first: a plan's bytes count on that. */
 static bt_status make_plan(const bt_recipe *recipe, const bt_weights *weights,
-                           const bt_engine_options *opt, const place *p, bt_device_plan *out,
-                           bt_err *err)
+                           const bt_engine_options *opt, const place *p, bt_plan *out, bt_err *err)
 {
-    bt_plan plan;
+    bt_device_plan least = {.threads = 1,
+                            .page_tokens = 16,
+                            .n_pages = 1,
+                            .ctx = 1,
+                            .rows_max = 1,
+                            .seqs_max = 1,
+                            .out_max = 1,
+                            .kv_format = opt->kv_format,
+                            .ordinal = p->ordinal};
     bt_plan_ask ask = {.recipe = recipe,
                        .weights = weights,
                        .bytes = p->backend->bytes,
@@ -91,8 +102,8 @@ static bt_status make_plan(const bt_recipe *recipe, const bt_weights *weights,
                        .ordinal = p->ordinal,
                        .deterministic = opt->deterministic,
                        .keep_host = true};
-    bt_status status = bt_plan_make(&ask, &plan, err);
-    if (!status) *out = plan.device;
+    bt_status status = p->backend->can(recipe, weights, &least, err);
+    if (!status) status = bt_plan_make(&ask, out, err);
     return status;
 }
 
@@ -105,8 +116,11 @@ static bt_status open_at(const place *p, const bt_recipe *recipe, const bt_weigh
                              .weights = weights,
                              .vocab = vocab,
                              .name = recipe->name};
-    bt_status status = make_plan(recipe, weights, opt, p, &parts.plan, err);
-    return status ? status : bt_engine_open_parts(&parts, opt, sink, ud, out, err);
+    bt_plan plan;
+    bt_status status = make_plan(recipe, weights, opt, p, &plan, err);
+    if (status) return status;
+    parts.plan = plan.device;
+    return bt_engine_open_parts(&parts, opt, sink, ud, out, err);
 }
 
 bt_status bt_engine_open_weights(const bt_recipe *recipe, const bt_weights *weights,
@@ -133,6 +147,59 @@ static void on_requant(void *ud, uint64_t done, uint64_t total)
     l->sink(l->ud, &ev);
 }
 
+/* All but the weights: where it will run, the file and its vocabulary. */
+static bt_status find_parts(const bt_engine_options *opt, int32_t *quant, place *p,
+                            bt_model **model, bt_vocab **vocab, bt_err *err)
+{
+    if (!opt->model_path) return bt_err_set(err, BT_EINVAL, 0, "no model was named; use --model");
+    bt_status status = bt_requant_parse(opt->quant, quant, err);
+    if (!status) status = choose_place(opt->device, p, err);
+    if (!status) status = bt_model_open(opt->model_path, model, err);
+    if (!status) status = bt_vocab_open((*model)->gguf, vocab, err);
+    return status;
+}
+
+bt_status bt_engine_check(const bt_engine_options *opt, bt_engine_fit *out, bt_err *err)
+{
+    bt_model *model = NULL;
+    bt_vocab *vocab = NULL;
+    bt_layer_weights *layers = NULL;
+    bt_weights converted;
+    const bt_weights *weights = NULL;
+    bt_plan plan;
+    place p = {0};
+    int32_t quant = -1;
+    bt_status status = find_parts(opt, &quant, &p, &model, &vocab, err);
+    if (!status) weights = &model->weights;
+    if (!status && quant >= 0) {
+        layers = bt_malloc((size_t)model->recipe.n_layers * sizeof *layers);
+        if (!layers) status = bt_err_set(err, BT_ENOMEM, 0, "out of memory to check the model");
+    }
+    if (layers) {
+        uint64_t bytes = bt_requant_preview(&model->recipe, weights, quant, layers, &converted);
+        weights = &converted;
+        if (p.backend == &bt_backend_cpu) p.free_bytes -= BT_MIN(bytes, p.free_bytes);
+    }
+    if (!status) status = make_plan(&model->recipe, weights, opt, &p, &plan, err);
+    if (!status) {
+        const bt_device_plan *d = &plan.device;
+        *out = (bt_engine_fit){.weights_bytes = plan.weights_bytes,
+                               .kv_bytes = plan.kv_bytes,
+                               .scratch_bytes = plan.scratch_bytes,
+                               .free_bytes = plan.free_bytes,
+                               .ctx = d->ctx,
+                               .slots = d->seqs_max,
+                               .kv_tokens = d->n_pages * d->page_tokens};
+        snprintf(out->device, sizeof out->device, "%s", p.backend->name);
+        if (p.backend != &bt_backend_cpu)
+            snprintf(out->device, sizeof out->device, "%s:%d", p.backend->name, p.ordinal);
+    }
+    bt_free(layers);
+    bt_vocab_close(vocab);
+    bt_model_close(model);
+    return status;
+}
+
 bt_status bt_engine_open(const bt_engine_options *opt, bt_engine_sink sink, void *ud,
                          bt_engine **out, bt_err *err)
 {
@@ -142,11 +209,7 @@ bt_status bt_engine_open(const bt_engine_options *opt, bt_engine_sink sink, void
     int32_t quant = -1;
     listener l = {sink, ud};
     int threads = opt->threads > 0 ? opt->threads : bt_cpu_count();
-    if (!opt->model_path) return bt_err_set(err, BT_EINVAL, 0, "no model was named; use --model");
-    bt_status status = bt_requant_parse(opt->quant, &quant, err);
-    if (!status) status = choose_place(opt->device, &p, err);
-    if (!status) status = bt_model_open(opt->model_path, &model, err);
-    if (!status) status = bt_vocab_open(model->gguf, &vocab, err);
+    bt_status status = find_parts(opt, &quant, &p, &model, &vocab, err);
     if (!status && quant >= 0)
         status = bt_model_requant(model, quant, threads, on_requant, &l, err);
     if (!status && quant >= 0) /* what the converted weights took of the host is no longer free */

@@ -6,6 +6,7 @@
  *          array:  u32 element type | u64 n | elements
  *          tensor: string | u32 n_dims | u64 dim[n_dims] | u32 format | u64 offset
  *          padding to general.alignment, then the data; offsets count from there.
+ * PARTS    A split model's first part opens the others beside it and has all their tensors.
  * BOUNDS   Counts are checked against the bytes that are left before anything is allocated for
  *          them, so memory stays below three times the header's own size.
  * NOT HERE what keys and tensors mean (src/model, src/text). */
@@ -14,9 +15,12 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "file/gguf_impl.h"
+#include "file/not_gguf.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,58 +35,9 @@ enum {
     KEY_BYTES_MIN = 8 + 1 + 4 + 1,         // the smallest key: length, one byte, type, one byte
     TENSOR_BYTES_MIN = 8 + 1 + 4 + 8 + 12, // the smallest tensor info
     ALIGNMENT_MAX = 1 << 20,
+    PARTS_MAX = 1000,
 };
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF is read in place");
-
-typedef struct gguf_kv {
-    bt_str key;
-    int32_t type, elem;  // elem: element type of an array
-    uint64_t n;          // elements of an array, else 1
-    const uint8_t *data; // borrowed: in the mapping; a string starts with its length
-} gguf_kv;
-
-/* Finds items by name: open addressing over item numbers + 1. Items start with their bt_str. */
-typedef struct gguf_names {
-    uint32_t *slot; // owned
-    size_t cap;     // a power of two, at least twice the items
-    const void *items;
-    size_t stride;
-    uint64_t seed;
-} gguf_names;
-static_assert(offsetof(gguf_kv, key) == 0 && offsetof(bt_gguf_tensor, name) == 0, "names first");
-
-struct bt_gguf {
-    char *path;        // owned
-    const char *label; // the end of path, short enough for a sentence
-    const uint8_t *base;
-    size_t bytes;
-    bool mapped; // base is ours to unmap
-    size_t at;   // read cursor while opening
-    size_t data_start, alignment;
-    gguf_kv *kv; // owned
-    size_t n_kv;
-    bt_gguf_tensor *tensor; // owned
-    size_t n_tensors;
-    gguf_names kv_names, tensor_names;
-};
-
-/* Bytes of one value; 0: not of fixed size. Index: BT_GGUF_*. */
-static const uint8_t value_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-static const char *const type_name[] = {
-    "an unsigned 8-bit integer",
-    "an 8-bit integer",
-    "an unsigned 16-bit integer",
-    "a 16-bit integer",
-    "an unsigned 32-bit integer",
-    "a 32-bit integer",
-    "a 32-bit float",
-    "a truth value",
-    "a string",
-    "an array",
-    "an unsigned 64-bit integer",
-    "a 64-bit integer",
-    "a 64-bit float",
-};
 
 /* Formats that exist elsewhere and are not in BT_FORMAT_MAP, so that the refusal can name them. */
 static const struct {
@@ -100,53 +55,6 @@ bt_shown bt_str_shown(bt_str s)
     for (size_t i = 0; i < n; i++) out.s[i] = s.s[i] >= ' ' && s.s[i] < 0x7f ? s.s[i] : '?';
     if (n < s.n) memcpy(out.s + n, "...", 4);
     return out;
-}
-
-/* Names ---------------------------------------------------------------------------------------- */
-
-static bool names_init(gguf_names *t, const void *items, size_t stride, size_t n, uint64_t seed)
-{
-    size_t cap = 16;
-    while (cap < 2 * n) cap *= 2;
-    t->slot = bt_calloc(cap, sizeof *t->slot);
-    t->cap = cap;
-    t->items = items;
-    t->stride = stride;
-    t->seed = seed;
-    return t->slot != NULL;
-}
-
-static bt_str names_at(const gguf_names *t, size_t i)
-{
-    return *(const bt_str *)((const char *)t->items + i * t->stride);
-}
-
-/* The slot that holds this name, or the free one where it would go. */
-static uint32_t *names_slot(const gguf_names *t, bt_str name)
-{
-    size_t i = bt_hash(name.s, name.n, t->seed) & (t->cap - 1);
-    for (; t->slot[i]; i = (i + 1) & (t->cap - 1)) {
-        bt_str have = names_at(t, t->slot[i] - 1);
-        if (have.n == name.n && memcmp(have.s, name.s, name.n) == 0) break;
-    }
-    return &t->slot[i];
-}
-
-/* False if the name is there already. */
-static bool names_add(gguf_names *t, size_t i)
-{
-    uint32_t *slot = names_slot(t, names_at(t, i));
-    if (*slot) return false;
-    *slot = (uint32_t)(i + 1);
-    return true;
-}
-
-/* Item number, or SIZE_MAX. */
-static size_t names_find(const gguf_names *t, const char *name)
-{
-    if (!t->slot) return SIZE_MAX;
-    uint32_t *slot = names_slot(t, (bt_str){name, strlen(name)});
-    return *slot ? *slot - 1 : SIZE_MAX;
 }
 
 /* Reading -------------------------------------------------------------------------------------- */
@@ -197,42 +105,11 @@ static bool name_is_clean(bt_str s, size_t max)
     return true;
 }
 
-/* Says what a file that is no GGUF is instead. */
-static bt_status refuse_other(const bt_gguf *g, bt_err *err)
-{
-    static const struct {
-        const char *magic, *what;
-    } known[] = {
-        {"version https://git-lfs", "a Git LFS pointer, not the model itself; run \"git lfs pull\" "
-                                    "or download the file again"},
-        {"PK\003\004", "a zip archive (a PyTorch checkpoint); such files can run code when opened "
-                       "and are refused: use a GGUF file"},
-        {"\x80", "a pickle (an old PyTorch checkpoint); such files can run code when opened "
-                 "and are refused: use a GGUF file"},
-        {"lmgg", "a GGML file of 2023, from before GGUF; convert the model again"},
-        {"tjgg", "a GGJT file of 2023, from before GGUF; convert the model again"},
-        {"<!DOCTYPE", "a web page, not a model; check the address it was downloaded from"},
-        {"<html", "a web page, not a model; check the address it was downloaded from"},
-    };
-    for (size_t i = 0; i < BT_COUNT(known); i++) {
-        size_t n = strlen(known[i].magic);
-        if (g->bytes >= n && memcmp(g->base, known[i].magic, n) == 0)
-            return bt_err_set(err, BT_EFORMAT, 0, "%s is %s", g->label, known[i].what);
-    }
-    uint64_t header = 0;
-    if (g->bytes > 9) memcpy(&header, g->base, sizeof header);
-    if (header && header <= g->bytes - 8 && g->base[8] == '{')
-        return bt_err_set(err, BT_EUNSUPPORTED, 0,
-                          "%s is a safetensors file; this build reads GGUF: convert the model",
-                          g->label);
-    return bt_err_set(err, BT_EFORMAT, 0, "%s is not a GGUF file: it does not start with \"GGUF\"",
-                      g->label);
-}
-
 static bt_status read_header(bt_gguf *g, uint64_t *n_tensors, uint64_t *n_kv, bt_err *err)
 {
     if (g->bytes == 0) return bt_err_set(err, BT_EFORMAT, 0, "%s is empty", g->label);
-    if (memcmp(g->base, "GGUF", BT_MIN(g->bytes, (size_t)4)) != 0) return refuse_other(g, err);
+    if (memcmp(g->base, "GGUF", BT_MIN(g->bytes, (size_t)4)) != 0)
+        return bt_not_gguf_file(g->label, g->base, g->bytes, err);
     uint32_t version;
     g->at = BT_MIN(g->bytes, (size_t)4);
     if (!read_u32(g, &version)) return cut_short(g, "its first line", err);
@@ -278,12 +155,12 @@ static bt_status skip_values(bt_gguf *g, const gguf_kv *kv, int32_t type, uint64
             if (!read_str(g, &s)) goto cut;
         return BT_OK;
     }
-    if (n > left(g) / value_bytes[type]) goto cut;
+    if (n > left(g) / bt__value_bytes[type]) goto cut;
     if (type == BT_GGUF_BOOL && !bools_are_clean(g->base + g->at, (size_t)n))
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s: key '%s' holds a truth value that is neither 0 nor 1", g->label,
                           bt_str_shown(kv->key).s);
-    g->at += (size_t)n * value_bytes[type];
+    g->at += (size_t)n * bt__value_bytes[type];
     return BT_OK;
 cut:
     return bt_err_set(err, BT_EFORMAT, 0,
@@ -307,10 +184,9 @@ static bt_status read_kv(bt_gguf *g, gguf_kv *kv, bt_err *err)
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "%s: key '%s' is an array of arrays, which is not read", g->label,
                           bt_str_shown(kv->key).s);
-    if (type >= BT_COUNT(value_bytes) || elem >= BT_COUNT(value_bytes))
+    if (type >= BT__VALUE_TYPES || elem >= BT__VALUE_TYPES)
         return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' has the unknown value type %u",
-                          g->label, bt_str_shown(kv->key).s,
-                          type >= BT_COUNT(value_bytes) ? type : elem);
+                          g->label, bt_str_shown(kv->key).s, type >= BT__VALUE_TYPES ? type : elem);
     kv->type = (int32_t)type;
     kv->elem = type == BT_GGUF_ARRAY ? (int32_t)elem : (int32_t)type;
     kv->data = g->base + g->at;
@@ -320,12 +196,12 @@ static bt_status read_kv(bt_gguf *g, gguf_kv *kv, bt_err *err)
 static bt_status read_kvs(bt_gguf *g, size_t n, uint64_t seed, bt_err *err)
 {
     g->kv = bt_calloc(n + !n, sizeof *g->kv);
-    if (!g->kv || !names_init(&g->kv_names, g->kv, sizeof *g->kv, n, seed))
+    if (!g->kv || !bt__names_init(&g->kv_names, g->kv, sizeof *g->kv, n, seed))
         return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the keys of %s", g->label);
     for (size_t i = 0; i < n; i++) {
         bt_status s = read_kv(g, &g->kv[i], err);
         if (s) return s;
-        if (!names_add(&g->kv_names, i))
+        if (!bt__names_add(&g->kv_names, i))
             return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is there twice", g->label,
                               bt_str_shown(g->kv[i].key).s);
         g->n_kv = i + 1;
@@ -376,12 +252,9 @@ static bt_status read_shape(bt_gguf *g, bt_gguf_tensor *t, bt_err *err)
                           g->label, bt_str_shown(t->name).s, (long long)t->dim[0], f->name,
                           f->elems);
     uint64_t bytes;
-    if (__builtin_mul_overflow(elems / (uint64_t)f->elems, (uint64_t)f->bytes, &bytes) ||
-        bytes > g->bytes)
-        return bt_err_set(err, BT_EFORMAT, 0,
-                          "%s: tensor '%s' is larger than the whole file (%zu bytes); the download "
-                          "or copy is incomplete",
-                          g->label, bt_str_shown(t->name).s, g->bytes);
+    if (__builtin_mul_overflow(elems / (uint64_t)f->elems, (uint64_t)f->bytes, &bytes))
+        return bt_err_set(err, BT_EFORMAT, 0, "%s: tensor '%s' is larger than any file", g->label,
+                          bt_str_shown(t->name).s);
     t->format = (int32_t)id;
     t->bytes = (size_t)bytes;
     return BT_OK;
@@ -405,20 +278,21 @@ static bt_status read_tensor(bt_gguf *g, bt_gguf_tensor *t, uint64_t *offset, bt
     return BT_OK;
 }
 
-static bt_status place_tensor(const bt_gguf *g, bt_gguf_tensor *t, uint64_t offset, bt_err *err)
+static bt_status place_tensors(bt_gguf *g, const uint64_t *offset, bt_err *err)
 {
     size_t room = g->bytes - g->data_start;
-    if (offset > room || t->bytes > room - offset) {
-        uint64_t past = offset > room ? offset - room : t->bytes - (room - offset);
-        if (offset > room) past = past > UINT64_MAX - t->bytes ? UINT64_MAX : past + t->bytes;
-        return bt_err_set(
-            err, BT_EFORMAT, 0,
-            "%s: tensor '%s' ends %llu bytes after the file (%zu bytes); the download "
-            "or copy is incomplete",
-            g->label, bt_str_shown(t->name).s, (unsigned long long)past, g->bytes);
+    uint64_t need = 0;
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        bt_gguf_tensor *t = &g->tensor[i];
+        uint64_t end = offset[i] > UINT64_MAX - t->bytes ? UINT64_MAX : offset[i] + t->bytes;
+        need = BT_MAX(need, end);
+        if (end <= room) t->data = g->base + g->data_start + offset[i];
     }
-    t->data = g->base + g->data_start + offset;
-    return BT_OK;
+    if (need <= room) return BT_OK;
+    return bt_err_set(err, BT_EFORMAT, 0,
+                      "%s ends too early: %llu bytes are missing (it has %zu); the download or "
+                      "copy is incomplete: get it again",
+                      g->label, (unsigned long long)(need - room), g->bytes);
 }
 
 static int by_place(const void *a, const void *b)
@@ -454,13 +328,13 @@ static bt_status read_tensors(bt_gguf *g, size_t n, uint64_t seed, bt_err *err)
     uint64_t *offset = bt_calloc(n + !n, sizeof *offset);
     g->tensor = bt_calloc(n + !n, sizeof *g->tensor);
     if (!offset || !g->tensor ||
-        !names_init(&g->tensor_names, g->tensor, sizeof *g->tensor, n, seed)) {
+        !bt__names_init(&g->tensor_names, g->tensor, sizeof *g->tensor, n, seed)) {
         s = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tensors of %s", g->label);
         goto done;
     }
     for (size_t i = 0; i < n; i++) {
         if ((s = read_tensor(g, &g->tensor[i], &offset[i], err))) goto done;
-        if (!names_add(&g->tensor_names, i)) {
+        if (!bt__names_add(&g->tensor_names, i)) {
             s = bt_err_set(err, BT_EFORMAT, 0, "%s: tensor '%s' is there twice", g->label,
                            bt_str_shown(g->tensor[i].name).s);
             goto done;
@@ -474,7 +348,7 @@ static bt_status read_tensors(bt_gguf *g, size_t n, uint64_t seed, bt_err *err)
         goto done;
     }
     g->data_start = g->at + pad;
-    for (size_t i = 0; i < n && !s; i++) s = place_tensor(g, &g->tensor[i], offset[i], err);
+    s = place_tensors(g, offset, err);
     if (!s) s = check_overlap(g, err);
 done:
     bt_free(offset);
@@ -523,13 +397,11 @@ static bt_status map_file(bt_gguf *g, bt_err *err)
     /* O_NONBLOCK: a FIFO must not hold us here. */
     int fd = open(g->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) != 0) {
-        s = bt_err_set(err, errno == ENOENT || errno == ENOTDIR ? BT_ENOTFOUND : BT_EIO, errno,
-                       "cannot open %s: %s", g->label, strerror(errno));
+        s = bt_not_gguf_path(g->path, g->label, errno, err);
         goto done;
     }
     if (S_ISDIR(st.st_mode)) {
-        s = bt_err_set(err, BT_EFORMAT, 0, "%s is a directory; name the GGUF file inside it",
-                       g->label);
+        s = bt_not_gguf_folder(g->path, g->label, err);
         goto done;
     }
     if (!S_ISREG(st.st_mode)) {
@@ -553,12 +425,122 @@ done:
     return s;
 }
 
-bt_status bt_gguf_open(const char *path, bt_gguf **out, bt_err *err)
+/* One file, whole or a part. */
+static bt_status open_file(const char *path, bt_gguf **out, bt_err *err)
 {
     bt_gguf *g = handle_new(path, err);
     if (!g) return BT_ENOMEM;
     bt_status s = map_file(g, err);
     if (!s) s = parse(g, err);
+    if (s)
+        bt_gguf_close(g);
+    else
+        *out = g;
+    return s;
+}
+
+/* Which part of how many; 0 of 1 for a whole model. */
+static bt_status read_split(const bt_gguf *g, int64_t *no, int64_t *count, bt_err *err)
+{
+    *no = 0;
+    *count = 1;
+    bt_status s = bt_gguf_int(g, "split.no", 0, PARTS_MAX, no, err);
+    if (!s) s = bt_gguf_int(g, "split.count", 0, PARTS_MAX, count, err);
+    return s;
+}
+
+/* The path of another part, "...-00002-of-00003.gguf"; false if this one is not called so. */
+static bool part_path(const bt_gguf *g, int64_t no, int64_t count, int64_t other, char *dst,
+                      size_t cap)
+{
+    char end[32];
+    int len = snprintf(end, sizeof end, "-%05d-of-%05d.gguf", (int)no + 1, (int)count);
+    size_t n = strlen(g->path);
+    if (len < 0 || n <= (size_t)len || strcmp(g->path + n - (size_t)len, end) != 0) return false;
+    int stem = (int)(n - (size_t)len);
+    int total =
+        snprintf(dst, cap, "%.*s-%05d-of-%05d.gguf", stem, g->path, (int)other + 1, (int)count);
+    return total > 0 && (size_t)total < cap;
+}
+
+static bt_status add_part(bt_gguf *g, const char *path, int64_t i, int64_t count, bt_err *err)
+{
+    bt_err why = {0};
+    bt_gguf *part = NULL;
+    int64_t no = 0, parts = 0;
+    bt_status s = open_file(path, &part, &why);
+    if (s == BT_ENOTFOUND)
+        return bt_err_set(err, s, why.sys,
+                          "part %d of %d is missing beside %s; all parts have to lie in one folder",
+                          (int)i + 1, (int)count, g->label);
+    if (!s) s = read_split(part, &no, &parts, &why);
+    if (!s && (no != i || parts != count))
+        s = bt_err_set(&why, BT_EFORMAT, 0, "%s is not part %d of %d, as its name says",
+                       part->label, (int)i + 1, (int)count);
+    bt_gguf_tensor *all =
+        s ? NULL : bt_realloc(g->tensor, (g->n_tensors + part->n_tensors + 1) * sizeof *all);
+    if (!s && !all) s = bt_err_set(&why, BT_ENOMEM, 0, "out of memory to join %s", g->label);
+    if (s) {
+        bt_gguf_close(part);
+        return bt_err_set(err, s, why.sys, "%s", why.msg);
+    }
+    g->tensor = all;
+    if (part->n_tensors) memcpy(all + g->n_tensors, part->tensor, part->n_tensors * sizeof *all);
+    g->n_tensors += part->n_tensors;
+    g->part[g->n_parts++] = part;
+    return BT_OK;
+}
+
+static bt_status index_parts(bt_gguf *g, bt_err *err)
+{
+    uint64_t seed = g->tensor_names.seed;
+    int64_t n = (int64_t)g->n_tensors;
+    bt__names_release(&g->tensor_names);
+    if (!bt__names_init(&g->tensor_names, g->tensor, sizeof *g->tensor, g->n_tensors, seed))
+        return bt_err_set(err, BT_ENOMEM, 0, "out of memory to join %s", g->label);
+    for (size_t i = 0; i < g->n_tensors; i++)
+        if (!bt__names_add(&g->tensor_names, i))
+            return bt_err_set(err, BT_EFORMAT, 0, "%s: tensor '%s' is in two of its parts",
+                              g->label, bt_str_shown(g->tensor[i].name).s);
+    bt_status s = bt_gguf_int(g, "split.tensors.count", 0, TENSORS_MAX, &n, err);
+    if (s || n == (int64_t)g->n_tensors) return s;
+    return bt_err_set(err, BT_EFORMAT, 0, "the parts of %s hold %zu of its %lld tensors", g->label,
+                      g->n_tensors, (long long)n);
+}
+
+/* Opens the other parts of a split model. */
+static bt_status join_parts(bt_gguf *g, bt_err *err)
+{
+    char path[4096];
+    int64_t no, count;
+    bt_status s = read_split(g, &no, &count, err);
+    if (s || count < 2) return s;
+    bool named = part_path(g, no, count, 0, path, sizeof path);
+    const char *slash = strrchr(path, '/');
+    if (no > 0 && named)
+        return bt_err_set(
+            err, BT_EUNSUPPORTED, 0,
+            "%s is part %d of %d: give the first, %.60s, with all parts in one folder", g->label,
+            (int)no + 1, (int)count, slash ? slash + 1 : path);
+    if (!named)
+        return bt_err_set(err, BT_EUNSUPPORTED, 0,
+                          "%s is part %d of %d: give the first, with all parts in one folder and "
+                          "their names ending in -00001-of-%05d.gguf and so on",
+                          g->label, (int)no + 1, (int)count, (int)count);
+    g->part = bt_calloc((size_t)count, sizeof(bt_gguf *));
+    if (!g->part) return bt_err_set(err, BT_ENOMEM, 0, "out of memory to join %s", g->label);
+    for (int64_t i = 1; !s && i < count; i++) {
+        part_path(g, 0, count, i, path, sizeof path);
+        s = add_part(g, path, i, count, err);
+    }
+    return s ? s : index_parts(g, err);
+}
+
+bt_status bt_gguf_open(const char *path, bt_gguf **out, bt_err *err)
+{
+    bt_gguf *g = NULL;
+    bt_status s = open_file(path, &g, err);
+    if (!s) s = join_parts(g, err);
     if (s)
         bt_gguf_close(g);
     else
@@ -585,8 +567,10 @@ void bt_gguf_close(bt_gguf *g)
 {
     if (!g) return;
     if (g->mapped) munmap((void *)(uintptr_t)g->base, g->bytes);
-    bt_free(g->kv_names.slot);
-    bt_free(g->tensor_names.slot);
+    for (size_t i = 0; i < g->n_parts; i++) bt_gguf_close(g->part[i]);
+    bt_free(g->part);
+    bt__names_release(&g->kv_names);
+    bt__names_release(&g->tensor_names);
     bt_free(g->kv);
     bt_free(g->tensor);
     bt_free(g->path);
@@ -607,7 +591,9 @@ const char *bt_gguf_label(const bt_gguf *g)
 
 size_t bt_gguf_bytes(const bt_gguf *g)
 {
-    return g->bytes;
+    size_t bytes = g->bytes;
+    for (size_t i = 0; i < g->n_parts; i++) bytes += g->part[i]->bytes;
+    return bytes;
 }
 
 size_t bt_gguf_n_tensors(const bt_gguf *g)
@@ -623,7 +609,7 @@ const bt_gguf_tensor *bt_gguf_tensor_at(const bt_gguf *g, size_t i)
 
 const bt_gguf_tensor *bt_gguf_tensor_find(const bt_gguf *g, const char *name)
 {
-    size_t i = names_find(&g->tensor_names, name);
+    size_t i = bt__names_find(&g->tensor_names, name);
     return i == SIZE_MAX ? NULL : &g->tensor[i];
 }
 
@@ -636,165 +622,4 @@ bt_str bt_gguf_key_at(const bt_gguf *g, size_t i)
 {
     BT_ASSERT(i < g->n_kv);
     return g->kv[i].key;
-}
-
-static const gguf_kv *find(const bt_gguf *g, const char *key)
-{
-    size_t i = names_find(&g->kv_names, key);
-    return i == SIZE_MAX ? NULL : &g->kv[i];
-}
-
-static bt_status wrong_type(const bt_gguf *g, const gguf_kv *kv, const char *want, bt_err *err)
-{
-    return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is %s; expected %s", g->label,
-                      bt_str_shown(kv->key).s, type_name[kv->type], want);
-}
-
-/* An integer of any width; *big: it is past INT64_MAX. False: no integer type. */
-static bool integer_at(int32_t type, const uint8_t *p, int64_t *out, bool *big)
-{
-    uint64_t u = 0;
-    memcpy(&u, p, value_bytes[type]);
-    int unused_bits = 64 - 8 * value_bytes[type];
-    *big = false;
-    switch (type) {
-    case BT_GGUF_U8:
-    case BT_GGUF_U16:
-    case BT_GGUF_U32:
-    case BT_GGUF_U64:
-        *big = u > INT64_MAX;
-        *out = *big ? INT64_MAX : (int64_t)u;
-        return true;
-    case BT_GGUF_I8:
-    case BT_GGUF_I16:
-    case BT_GGUF_I32:
-    case BT_GGUF_I64: *out = (int64_t)(u << unused_bits) >> unused_bits; return true;
-    default: return false;
-    }
-}
-
-static bool float_at(int32_t type, const uint8_t *p, double *out)
-{
-    float f;
-    if (type == BT_GGUF_F32) {
-        memcpy(&f, p, sizeof f);
-        *out = (double)f;
-    } else if (type == BT_GGUF_F64) {
-        memcpy(out, p, sizeof *out);
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static bt_str string_at(const uint8_t *p)
-{
-    uint64_t n;
-    memcpy(&n, p, sizeof n);
-    return (bt_str){(const char *)p + sizeof n, (size_t)n};
-}
-
-bt_status bt_gguf_int(const bt_gguf *g, const char *key, int64_t min, int64_t max, int64_t *out,
-                      bt_err *err)
-{
-    const gguf_kv *kv = find(g, key);
-    int64_t v;
-    bool big;
-    if (!kv) return BT_OK;
-    if (!integer_at(kv->type, kv->data, &v, &big)) return wrong_type(g, kv, "an integer", err);
-    if (big || v < min || v > max)
-        return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is %s%lld; expected %lld to %lld",
-                          g->label, key, big ? "over " : "", (long long)v, (long long)min,
-                          (long long)max);
-    *out = v;
-    return BT_OK;
-}
-
-bt_status bt_gguf_float(const bt_gguf *g, const char *key, double *out, bt_err *err)
-{
-    const gguf_kv *kv = find(g, key);
-    if (!kv) return BT_OK;
-    if (!float_at(kv->type, kv->data, out)) return wrong_type(g, kv, "a float", err);
-    return BT_OK;
-}
-
-bt_status bt_gguf_bool(const bt_gguf *g, const char *key, bool *out, bt_err *err)
-{
-    const gguf_kv *kv = find(g, key);
-    if (!kv) return BT_OK;
-    if (kv->type != BT_GGUF_BOOL) return wrong_type(g, kv, "a truth value", err);
-    *out = *kv->data;
-    return BT_OK;
-}
-
-bt_status bt_gguf_string(const bt_gguf *g, const char *key, bt_str *out, bt_err *err)
-{
-    const gguf_kv *kv = find(g, key);
-    if (!kv) return BT_OK;
-    if (kv->type != BT_GGUF_STRING) return wrong_type(g, kv, "a string", err);
-    *out = string_at(kv->data);
-    return BT_OK;
-}
-
-bool bt_gguf_has(const bt_gguf *g, const char *key)
-{
-    return find(g, key) != NULL;
-}
-
-static const gguf_kv *find_array(const bt_gguf *g, const char *key)
-{
-    const gguf_kv *kv = find(g, key);
-    return kv && kv->type == BT_GGUF_ARRAY ? kv : NULL;
-}
-
-int bt_gguf_array(const bt_gguf *g, const char *key, size_t *n)
-{
-    const gguf_kv *kv = find_array(g, key);
-    if (!kv) return -1;
-    if (n) *n = (size_t)kv->n;
-    return kv->elem;
-}
-
-bool bt_gguf_each_string(const bt_gguf *g, const char *key, bt_gguf_string_fn fn, void *ud)
-{
-    const gguf_kv *kv = find_array(g, key);
-    if (!kv || kv->elem != BT_GGUF_STRING) return false;
-    const uint8_t *p = kv->data;
-    for (size_t i = 0; i < kv->n; i++) {
-        bt_str s = string_at(p);
-        if (!fn(ud, i, s)) return false;
-        p = (const uint8_t *)s.s + s.n;
-    }
-    return true;
-}
-
-int64_t bt_gguf_array_int(const bt_gguf *g, const char *key, size_t i)
-{
-    const gguf_kv *kv = find_array(g, key);
-    BT_ASSERT(kv && i < kv->n && value_bytes[kv->elem]);
-    const uint8_t *p = kv->data + i * value_bytes[kv->elem];
-    int64_t v;
-    bool big;
-    double d;
-    if (integer_at(kv->elem, p, &v, &big)) return v;
-    if (!float_at(kv->elem, p, &d)) return *p; // a truth value
-    if (!(d > -0x1p63 && d < 0x1p63)) return d > 0 ? INT64_MAX : d < 0 ? INT64_MIN : 0;
-    return (int64_t)d;
-}
-
-double bt_gguf_array_float(const bt_gguf *g, const char *key, size_t i)
-{
-    const gguf_kv *kv = find_array(g, key);
-    BT_ASSERT(kv && i < kv->n && value_bytes[kv->elem]);
-    double d;
-    if (float_at(kv->elem, kv->data + i * value_bytes[kv->elem], &d)) return d;
-    return (double)bt_gguf_array_int(g, key, i);
-}
-
-const void *bt_gguf_array_raw(const bt_gguf *g, const char *key, int type, size_t *n)
-{
-    const gguf_kv *kv = find_array(g, key);
-    if (!kv || kv->elem != type || !value_bytes[type]) return NULL;
-    if (n) *n = (size_t)kv->n;
-    return kv->data;
 }

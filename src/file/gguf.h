@@ -50,9 +50,10 @@ enum {
     BT_GGUF_F64
 };
 
-/* Errors name the file and what is wrong ("tensor 'x' ends 12 bytes after the file"). A Git LFS
- * pointer file and other formats are told apart by name. BT_ENOTFOUND: no such file; BT_EFORMAT:
- * not a sound GGUF file; BT_EUNSUPPORTED: sound, but of a kind this build does not read. */
+/* Errors name the file, what is wrong ("12 bytes are missing") and what to do; other formats are
+ * told apart by name. The first part of a split model opens the others beside it, and all their
+ * tensors are its own. BT_ENOTFOUND: no such file; BT_EFORMAT: not a sound GGUF file;
+ * BT_EUNSUPPORTED: sound, but of a kind this build does not read. */
 bt_status bt_gguf_open(const char *path, bt_gguf **out, bt_err *err);
 /* The same over memory the caller keeps (tests, fuzzing). */
 bt_status bt_gguf_open_memory(const void *data, size_t bytes, const char *name, bt_gguf **out,
@@ -60,7 +61,7 @@ bt_status bt_gguf_open_memory(const void *data, size_t bytes, const char *name, 
 void bt_gguf_close(bt_gguf *g); // NULL is fine
 const char *bt_gguf_path(const bt_gguf *g);
 const char *bt_gguf_label(const bt_gguf *g); // the path's last 100 bytes: fits into a sentence
-size_t bt_gguf_bytes(const bt_gguf *g); // of the whole file
+size_t bt_gguf_bytes(const bt_gguf *g); // of the whole file, all parts
 
 size_t bt_gguf_n_tensors(const bt_gguf *g);
 const bt_gguf_tensor *bt_gguf_tensor_at(const bt_gguf *g, size_t i);

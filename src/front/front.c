@@ -9,7 +9,7 @@
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "text/open.h"
+#include "front/model_text.h"
 #include <string.h>
 
 enum {
@@ -269,43 +269,26 @@ static void open_alias(bt_front *f)
         f->state_model[n - 5] = 0;
 }
 
-/* A template of the model's that cannot be used costs the chats, not the model: each is refused
- * with the reason. The owner's own must be one. */
-static bt_status open_chat(bt_front *f, bt_err *err)
-{
-    bt_status st = bt_chat_open(f->vocab, f->opt.chat_template, &f->chat, &f->chat_why);
-    if (st == BT_OK) f->state.chat_template = !bt_chat_is_plain(f->chat);
-    if (st == BT_OK) return st;
-    if (f->opt.chat_template || st == BT_ENOMEM) {
-        if (err) *err = f->chat_why;
-        return st;
-    }
-    bt_log(BT_LOG_WARN, "chat.template", "error=\"%s\" hint=\"give --chat-template plain\"",
-           f->chat_why.msg);
-    return BT_OK;
-}
-
 static bt_status open_text(bt_front *f, bt_err *err)
 {
-    bt_gguf *file = NULL;
-    bt_str arch = {"", 0};
-    int64_t ctx = INT32_MAX;
-    char key[96];
-    const char *path = f->opt.engine.model_path;
-    bt_status st = bt_gguf_open(path, &file, err); // the engine takes nothing else
-    if (st == BT_OK) st = bt_text_open_gguf(file, &f->vocab, &f->tokenizer, err);
-    if (st == BT_OK) st = open_chat(f, err);
-    if (st == BT_OK) st = bt_gguf_string(file, "general.architecture", &arch, err);
-    if (st == BT_OK) {
-        snprintf(key, sizeof key, "%.*s.context_length", (int)BT_MIN(arch.n, 64), arch.s);
-        st = bt_gguf_int(file, key, 1, INT32_MAX, &ctx, err);
-    }
-    bt_gguf_close(file);
-    int64_t wanted = f->opt.engine.ctx > 0         ? f->opt.engine.ctx
+    bt_model_text t;
+    bt_status st = bt_model_text_open(f->opt.engine.model_path, f->opt.chat_template, &t, err);
+    if (st) return st;
+    f->vocab = t.vocab;
+    f->tokenizer = t.tokenizer;
+    f->chat = t.chat;
+    f->chat_why = t.chat_why;
+    if (t.chat_why.code)
+        bt_log(BT_LOG_WARN, "chat.template", "error=\"%s\" hint=\"give --chat-template plain\"",
+               t.chat_why.msg);
+    int32_t wanted = f->opt.engine.ctx > 0         ? f->opt.engine.ctx
                      : f->opt.engine.kv_tokens > 0 ? BT_MIN(f->opt.engine.kv_tokens, CTX_DEFAULT)
                                                    : CTX_DEFAULT;
-    f->state.ctx = (int32_t)BT_MIN(ctx, wanted);
-    return st;
+    f->state.ctx = BT_MIN(t.model->recipe.ctx_train, wanted);
+    f->state.chat_template = t.chat && !bt_chat_is_plain(t.chat);
+    f->state.vocab = bt_vocab_size(t.vocab);
+    bt_model_close(t.model); // the engine opens its own
+    return BT_OK;
 }
 
 static bt_status open_sched(bt_front *f, bt_err *err)
@@ -368,7 +351,6 @@ bt_status bt_front_open(const bt_front_options *opt, bt_front **out, bt_err *err
     f->state.created = bt_wall_us() / 1000000;
     snprintf(f->state_message, sizeof f->state_message, "loading the model");
     bt_status st = open_text(f, err);
-    if (st == BT_OK) f->state.vocab = bt_vocab_size(f->vocab);
     if (st == BT_OK) st = bt_accounts_open(&opt->accounts, &f->accounts, err);
     if (st == BT_OK) st = bt__books_open(f, err);
     if (st == BT_OK) st = open_sched(f, err);

@@ -80,22 +80,73 @@ static bt_status missing(const bt_gguf *g, const char *key, bt_err *err)
     return bt_err_set(err, BT_EFORMAT, 0, "%s lacks the key '%s'", bt_gguf_label(g), key);
 }
 
-static bt_status read_arch(const bt_gguf *g, bt_recipe *r, const struct arch **arch, bt_err *err)
+/* Files that are no model to talk to, by general.type or the architecture: what they are for. */
+static const struct other {
+    const char *name, *what;
+} other_types[] =
+    {
+        {"adapter", "a LoRA adapter and no model: give the model it was made for; adapters are not "
+                    "applied yet"},
+        {"mmproj",
+         "the part of a model that sees or hears (mmproj): give the language model's file"},
+        {"clip-vision", "the part of a model that sees (mmproj): give the language model's file"},
+        {"imatrix", "an importance matrix, for making a quantized file: give the model's own file"},
+        {"vocab", "a vocabulary and holds no weights; \"baton tokenize\" reads it"},
+},
+  other_archs[] = {
+      {"clip", "the part of a model that sees or hears (mmproj): give the language model's file"},
+      {"bert", NULL},
+      {"modern-bert", NULL},
+      {"nomic-bert", NULL},
+      {"nomic-bert-moe", NULL},
+      {"neo-bert", NULL},
+      {"eurobert", NULL},
+      {"jina-bert-v2", NULL},
+      {"jina-bert-v3", NULL},
+      {"gemma-embedding", NULL},
+      {"llama-embed", NULL},
+      {"t5encoder", NULL},
+};
+
+static const struct other *find_other(const struct other *row, size_t n, bt_str name)
 {
-    bt_str name = {"", 0}, type = {"model", 5};
-    int64_t parts = 1;
-    bt_status s = bt_gguf_string(g, "general.architecture", &name, err);
-    if (!s) s = bt_gguf_string(g, "general.type", &type, err);
-    if (!s) s = bt_gguf_int(g, "split.count", 0, 1 << 16, &parts, err);
-    if (s) return s;
-    if (name.n == 0) return missing(g, "general.architecture", err);
-    if (parts > 1)
+    for (size_t i = 0; i < n; i++)
+        if (strlen(row[i].name) == name.n && memcmp(row[i].name, name.s, name.n) == 0)
+            return &row[i];
+    return NULL;
+}
+
+/* BT_EUNSUPPORTED for what is no model that writes text. */
+static bt_status refuse_other(const bt_gguf *g, bt_str type, bt_str name, bt_err *err)
+{
+    const struct other *by_type = find_other(other_types, BT_COUNT(other_types), type);
+    const struct other *by_arch = find_other(other_archs, BT_COUNT(other_archs), name);
+    const struct other *o = by_type ? by_type : by_arch;
+    if (o && o->what)
+        return bt_err_set(err, BT_EUNSUPPORTED, 0, "%s is %s", bt_gguf_label(g), o->what);
+    if (o)
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
-                          "%s is one of %lld parts of a model; join them into one file",
-                          bt_gguf_label(g), (long long)parts);
+                          "%s is an embedding model (%s), which writes no text: give a model that "
+                          "does; known architectures are %s",
+                          bt_gguf_label(g), o->name, bt_recipe_archs());
     if (type.n != 5 || memcmp(type.s, "model", 5) != 0)
         return bt_err_set(err, BT_EUNSUPPORTED, 0, "%s holds no model but a '%s'", bt_gguf_label(g),
                           bt_str_shown(type).s);
+    if (bt_gguf_n_tensors(g) == 0)
+        return bt_err_set(err, BT_EUNSUPPORTED, 0,
+                          "%s is a vocabulary and holds no weights; \"baton tokenize\" reads it",
+                          bt_gguf_label(g));
+    return BT_OK;
+}
+
+static bt_status read_arch(const bt_gguf *g, bt_recipe *r, const struct arch **arch, bt_err *err)
+{
+    bt_str name = {"", 0}, type = {"model", 5};
+    bt_status s = bt_gguf_string(g, "general.architecture", &name, err);
+    if (!s) s = bt_gguf_string(g, "general.type", &type, err);
+    if (!s) s = refuse_other(g, type, name, err);
+    if (s) return s;
+    if (name.n == 0) return missing(g, "general.architecture", err);
     for (size_t i = 0; i < BT_COUNT(archs); i++) {
         if (strlen(archs[i].name) != name.n || memcmp(archs[i].name, name.s, name.n) != 0) continue;
         memcpy(r->arch, name.s, name.n);
@@ -280,9 +331,7 @@ static bt_status read_vocab(const bt_gguf *g, bt_recipe *r, bt_err *err)
     const bt_gguf_tensor *embed = bt_gguf_tensor_find(g, "token_embd.weight");
     size_t n_tokens = 0;
     if (!embed)
-        return bt_err_set(err, BT_EFORMAT, 0,
-                          bt_gguf_n_tensors(g) ? "%s lacks the tensor 'token_embd.weight'"
-                                               : "%s holds a vocabulary and no weights",
+        return bt_err_set(err, BT_EFORMAT, 0, "%s lacks the tensor 'token_embd.weight'",
                           bt_gguf_label(g));
     bt_gguf_array(g, "tokenizer.ggml.tokens", &n_tokens);
     if (embed->dim[1] > VOCAB_MAX || n_tokens > (size_t)embed->dim[1])

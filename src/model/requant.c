@@ -39,17 +39,21 @@ static bool worth_it(const bt_weight *w, int32_t format)
            bytes_of(format, w) < bytes_of(w->format, w);
 }
 
-void bt_requant_preview(const bt_recipe *r, const bt_weights *w, int32_t format,
-                        bt_layer_weights *layers, bt_weights *out)
+uint64_t bt_requant_preview(const bt_recipe *r, const bt_weights *w, int32_t format,
+                            bt_layer_weights *layers, bt_weights *out)
 {
     memcpy(layers, w->layers, (size_t)r->n_layers * sizeof *layers);
     *out = *w;
     out->layers = layers;
+    uint64_t bytes = 0;
     for (int32_t i = 0; i <= r->n_layers * BT_MATRICES_PER_LAYER; i++) {
         bt_weight *m = matrix_at(r, out, i);
-        if (worth_it(m, format)) m->format = format;
+        if (!worth_it(m, format)) continue;
+        bytes += (bytes_of(format, m) + 63) / 64 * 64;
+        m->format = format;
     }
     if (w->head.data == w->embed.data) out->embed = out->head;
+    return bytes;
 }
 
 typedef struct requant_job {

@@ -11,9 +11,10 @@
  * another word. */
 bt_status bt_requant_parse(const char *name, int32_t *format, bt_err *err);
 /* The weights with the formats that bt_model_requant would leave, for counting: the data stay as
- * they are. layers is the caller's, [n_layers], and has to live as long as out. */
-void bt_requant_preview(const bt_recipe *r, const bt_weights *w, int32_t format,
-                        bt_layer_weights *layers, bt_weights *out);
+ * they are. layers is the caller's, [n_layers], and has to live as long as out. Returns the bytes
+ * of host memory that the converted ones take. */
+uint64_t bt_requant_preview(const bt_recipe *r, const bt_weights *w, int32_t format,
+                            bt_layer_weights *layers, bt_weights *out);
 /* threads >= 1. progress (may be NULL) tells bytes of the file read. The model's weights point to
  * memory that it owns from now on. BT_ENOMEM leaves the model as it was. */
 bt_status bt_model_requant(bt_model *m, int32_t format, int threads,

@@ -95,14 +95,16 @@ static bt_status look_inside(const char *path, source *out, bt_err *err)
     bt_str file = {0};
     bt_status st = map_file(path, &file, err);
     if (st) return st;
-    size_t n = BT_MIN(file.n, (size_t)256);
+    size_t n = BT_MIN(file.n, (size_t)256), first = 0;
     bool ranks = false; // "base64 rank" lines
     for (size_t i = 0; i < n && (unsigned char)file.s[i] >= ' ' && (unsigned char)file.s[i] < 127;
          i++)
         ranks = ranks || file.s[i] == ' ';
+    if (n >= 3 && memcmp(file.s, "\xEF\xBB\xBF", 3) == 0) first = 3; // as Windows editors begin
+    while (first < n && strchr(" \t\r\n", file.s[first]) && file.s[first]) first++;
     if (n >= 4 && memcmp(file.s, "GGUF", 4) == 0)
         *out = SOURCE_GGUF;
-    else if (n && file.s[0] == '{')
+    else if (first < n && file.s[first] == '{')
         *out = SOURCE_JSON;
     else
         *out = ranks && memcmp(file.s, "version ", BT_MIN(n, (size_t)8)) != 0

@@ -215,7 +215,8 @@ static bool read_template_file(beside *b, bt_str text)
     bt_str name = {"default", 7};
     if (bt_utf8_valid_prefix(text.s, text.n) != text.n)
         return bt__jfail(&b->l, BT_EFORMAT, "chat_template.jinja is not UTF-8 text");
-    return add_template(&b->l, name, text);
+    bool marked = text.n >= 3 && memcmp(text.s, "\xEF\xBB\xBF", 3) == 0;
+    return add_template(&b->l, name, marked ? (bt_str){text.s + 3, text.n - 3} : text);
 }
 
 /* A file's own text is what faults count bytes of. */

@@ -111,6 +111,36 @@ bt_status bt_chat_render(const bt_chat *c, const bt_template_chat *chat, bt_jinj
     return bt_template_render(c->tmpl, &now, out, NULL, err);
 }
 
+bt_status bt_chat_check(const bt_chat *c, bt_err *err)
+{
+#define USER "{\"role\":\"user\",\"content\":\"qUSERq\"}"
+    static const struct {
+        const char *what, *messages;
+    } row[] = {
+        {"a user's message", "[" USER "]"},
+        {"a system message", "[{\"role\":\"system\",\"content\":\"qSYSTEMq\"}," USER "]"},
+        {"a conversation", "[" USER ",{\"role\":\"assistant\",\"content\":\"qANSWERq\"}," USER "]"},
+    };
+#undef USER
+    for (size_t i = 0; i < BT_COUNT(row); i++) {
+        bt_template_chat chat = {.messages = {row[i].messages, strlen(row[i].messages)},
+                                 .add_generation_prompt = true};
+        bt_jinja_output out = {0};
+        bt_err why = {0};
+        bt_status st = bt_chat_render(c, &chat, &out, &why);
+        bool shown = st == BT_OK && strstr(out.text, "qUSERq") != NULL;
+        bt_jinja_output_release(&out);
+        if (shown) continue;
+        bt_status code = i == 0 ? BT_EFORMAT : BT_EUNSUPPORTED;
+        if (st)
+            return bt_err_set(err, code, 0, "the chat template refuses %s: %.160s", row[i].what,
+                              why.msg);
+        return bt_err_set(err, code, 0, "the chat template leaves out what the user says in %s",
+                          row[i].what);
+    }
+    return BT_OK;
+}
+
 bt_status bt_chat_encode(const bt_chat *c, bt_encoder *e, const bt_jinja_output *prompt,
                          bool parse_special, size_t n_max, const int32_t **ids, size_t *n_ids,
                          bt_err *err)

@@ -28,6 +28,10 @@ bool bt_chat_is_plain(const bt_chat *c);
 const char *bt_chat_stop(const bt_chat *c);
 const bt_template_caps *bt_chat_caps(const bt_chat *c);
 
+/* Renders a user's message, one with a system message, and a conversation. BT_EFORMAT: the first
+ * already fails or is not shown; BT_EUNSUPPORTED: one of the others. */
+bt_status bt_chat_check(const bt_chat *c, bt_err *err);
+
 /* The prompt, with what of it is the users' own. now_local_us 0: the present; plain_safe is always
  * true here. BT_EINVAL: the template's own refusal, or tools that it would not show.
  * Thread: any. */

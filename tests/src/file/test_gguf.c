@@ -2,10 +2,12 @@
 /* LABEL unit TIMEOUT 120
  * GGUF: what is read is what is there, and nothing damaged gets past open. */
 #include "file/gguf.h"
+#include "file/not_gguf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "src/file/gguf_build.h"
 #include "test.h"
+#include <errno.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -411,7 +413,7 @@ static const struct refusal {
     {b_safetensors, BT_EUNSUPPORTED, "F is a safetensors file"},
     {b_html, BT_EFORMAT, "F is a web page"},
     {b_ggjt, BT_EFORMAT, "F is a GGJT file"},
-    {b_noise, BT_EFORMAT, "F is not a GGUF file"},
+    {b_noise, BT_EFORMAT, "F is a text (\"what is this\"), not a GGUF file"},
     {b_version0, BT_EUNSUPPORTED, "GGUF version 0"},
     {b_version1, BT_EUNSUPPORTED, "F is GGUF version 1 of 2023"},
     {b_version4, BT_EUNSUPPORTED, "F is GGUF version 4; versions 2 and 3 are read"},
@@ -435,14 +437,14 @@ static const struct refusal {
     {b_dims5, BT_EFORMAT, "tensor 'x' has 5 dimensions"},
     {b_dim_zero, BT_EFORMAT, "dimension 1 of tensor 'x' is 0"},
     {b_dim_wraps, BT_EFORMAT, "dimension 1 of tensor 'x' is 4294967296, which cannot be"},
-    {b_bytes_wrap, BT_EFORMAT, "tensor 'x' is larger than the whole file"},
+    {b_bytes_wrap, BT_EFORMAT, "tensor 'x' is larger than any file"},
     {b_foreign, BT_EUNSUPPORTED, "'blk.0.ffn_up.weight' has the unknown format 19 (IQ1_S)"},
     {b_format_high, BT_EUNSUPPORTED, "tensor 'x' has the unknown format 4294967295;"},
     {b_format_own, BT_EUNSUPPORTED, "tensor 'x' has the unknown format 1000;"},
     {b_block, BT_EFORMAT, "rows of tensor 'x' have 8 elements, no multiple of Q8_0's block of 32"},
     {b_unaligned, BT_EFORMAT, "tensor 'x' starts at 16, no multiple of the alignment 32"},
-    {b_past_end, BT_EFORMAT, "tensor 'x' ends 12 bytes after the file (84 bytes)"},
-    {b_offset_wraps, BT_EFORMAT, "tensor 'x' ends 18446744073709551"},
+    {b_past_end, BT_EFORMAT, "F ends too early: 12 bytes are missing (it has 84)"},
+    {b_offset_wraps, BT_EFORMAT, "F ends too early: 18446744073709551"},
     {b_no_data, BT_EFORMAT, "F ends inside its header"},
     {b_tensor_name, BT_EFORMAT, "the tensor name '' is empty"},
     {b_tensor_twice, BT_EFORMAT, "tensor 'x' is there twice"},
@@ -587,10 +589,12 @@ static void real_files_and_what_is_no_file(void)
 
     REQUIRE(mkdtemp(dir));
     CHECK_INT(bt_gguf_open(dir, &g, &err), BT_EFORMAT);
-    CHECK(strstr(err.msg, "is a directory; name the GGUF file inside it"));
+    CHECK(strstr(err.msg, "is a directory without a GGUF file"));
     snprintf(path, sizeof path, "%s/none.gguf", dir);
     CHECK_INT(bt_gguf_open(path, &g, &err), BT_ENOTFOUND);
     CHECK(strstr(err.msg, path) && strstr(err.msg, "No such file"));
+    CHECK_INT(bt_not_gguf_path(path, "F", EACCES, &err), BT_EIO);
+    CHECK(strstr(err.msg, "cannot open F: Permission denied; the user with id "));
     REQUIRE(mkfifo(path, 0600) == 0);
     CHECK_INT(bt_gguf_open(path, &g, &err), BT_EFORMAT);
     CHECK(strstr(err.msg, "not a regular file"));

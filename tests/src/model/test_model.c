@@ -512,7 +512,6 @@ static const struct bad_key {
     {"llama.rope.scaling.attn_factor", BT_GGUF_F32, 1.2, BT_EUNSUPPORTED, "(yarn)"},
     {"llama.rope.dimension_sections", BT_GGUF_U32, 1, BT_EUNSUPPORTED, "multi-axis rope"},
     {"llama.nextn_predict_layers", BT_GGUF_U32, 1, BT_EUNSUPPORTED, "multi-token prediction"},
-    {"split.count", BT_GGUF_U32, 3, BT_EUNSUPPORTED, "F is one of 3 parts of a model"},
     {"general.name", BT_GGUF_U32, 3, BT_EFORMAT, "'general.name' is an unsigned 32-bit integer"},
 };
 
@@ -524,7 +523,7 @@ static const struct bad_text {
     {"general.architecture", "mamba", BT_EUNSUPPORTED,
      "the architecture 'mamba' is not known; known are llama, qwen2"},
     {"general.architecture", "a\x01\xff", BT_EUNSUPPORTED, "the architecture 'a?\?' is not known"},
-    {"general.type", "adapter", BT_EUNSUPPORTED, "F holds no model but a 'adapter'"},
+    {"general.type", "adapter", BT_EUNSUPPORTED, "F is a LoRA adapter and no model"},
     {"llama.rope.scaling.type", "yarn", BT_EUNSUPPORTED, "rope scaling 'yarn' is not supported"},
     {"llama.rope.scaling.type", "longrope", BT_EUNSUPPORTED, "rope scaling 'longrope'"},
     {"llama.block_count", "two", BT_EFORMAT, "'llama.block_count' is a string"},
@@ -558,7 +557,7 @@ static void what_a_recipe_lacks_is_refused_by_key(void)
     expect_refused(&s, BT_EFORMAT, "an embedding of 6 rows does not go with 7 tokens");
     spec_llama(&s);
     s.n_tensors = 0;
-    expect_refused(&s, BT_EFORMAT, "F holds a vocabulary and no weights");
+    expect_refused(&s, BT_EUNSUPPORTED, "F is a vocabulary and holds no weights");
 }
 
 static void long_names_are_cut_on_a_character(void)

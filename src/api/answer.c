@@ -307,10 +307,10 @@ static void fail(bt_answer *a, bt_answer_state state, const bt_stream_event *ev,
     a->state = state;
     a->status = ev->status != BT_OK ? ev->status : BT_EINTERNAL;
     a->retry_after_ms = ev->retry_after_ms;
-    const char *field = ev->field && *ev->field     ? ev->field
-                        : a->status != BT_ECONTEXT  ? NULL
-                        : a->dialect == BT_API_CHAT ? "messages"
-                                                    : "prompt";
+    const char *field = ev->field && *ev->field                                 ? ev->field
+                        : (a->status != BT_ECONTEXT && a->status != BT_ETOOBIG) ? NULL
+                        : a->dialect == BT_API_CHAT                             ? "messages"
+                                                                                : "prompt";
     bool event = a->stream && state == BT_ANSWER_BROKEN; // the status line is long gone
     if (event) bt_buf_adds(out, "data: ");
     bt_api_error_write(out, a->status, ev->message, field, NULL, bt_answer_balance(a));

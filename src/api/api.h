@@ -43,13 +43,14 @@ void bt_api_request_release(bt_api_request *r); // idempotent
 
 /* llama-server's text routes: the whole answer to one body, appended to out (which may hold a part
  * of it after a failure of out itself). /tokenize takes 'messages' as well, in place of 'content'.
- * Thread: any; a template may run for a moment, so not the HTTP loop. */
+ * Bounded in items, tokens and bytes whatever the body says (BT_ETOOBIG names the field). Thread:
+ * text (front/work.h). */
 typedef enum bt_llama_route {
     BT_LLAMA_TOKENIZE,
     BT_LLAMA_DETOKENIZE,
     BT_LLAMA_APPLY_TEMPLATE,
 } bt_llama_route;
-bt_status bt_llama_answer(bt_llama_route route, bt_front *f, const char *body, size_t len,
+bt_status bt_llama_answer(bt_llama_route route, bt_text *t, const char *body, size_t len,
                           bt_buf *out, bt_err *e);
 
 /* Whether `wanted` names the model served as `alias` from the file `path` (may be NULL): the alias,

@@ -2,9 +2,15 @@
 /* llama.c - llama-server's text routes: /tokenize, /detokenize, /apply-template. */
 #include "api/parse.h"
 #include "base/utf8.h"
+#include <stdio.h>
 #include <string.h>
 
-enum { PIECES_MAX = 4096 }; // strings in one 'content'
+/* What one answer may hold. All of it counts, whatever else the request says. */
+enum {
+    PIECES_MAX = 4096,    // strings in one 'content'
+    TOKENS_MAX = 1 << 20, // tokens out, or in
+    TEXT_MAX = 32 << 20,  // bytes of a detokenized text
+};
 
 /* ---- tokenize */
 
@@ -33,15 +39,33 @@ static bt_status no_memory(bt_parser *p)
     return bt_err_set(p->e, BT_ENOMEM, 0, "out of memory for the tokens");
 }
 
-static bt_status add_text(bt_parser *p, bt_front *f, const char *text, bool ends, bool special,
+static bt_status too_many(bt_parser *p, const char *field)
+{
+    return bt__parse_fault(p, BT_ETOOBIG, field,
+                           "'%s' has more than %d tokens, the most that one answer holds: send it "
+                           "in parts",
+                           field, TOKENS_MAX);
+}
+
+/* What front said of the text in `field`, as a fault of that field where it is the text's own. */
+static bt_status text_fault(bt_parser *p, bt_status rc, const char *field)
+{
+    if (rc == BT_ECONTEXT) return too_many(p, field);
+    if ((rc == BT_ETOOBIG || rc == BT_EINVAL) && !*p->e->field)
+        snprintf(p->e->field, sizeof p->e->field, "%s", field);
+    return rc;
+}
+
+static bt_status add_text(bt_parser *p, bt_text *x, const char *text, bool ends, bool special,
                           tokens *t)
 {
     int32_t *ids = NULL;
-    size_t n = 0;
-    bt_status rc = bt_front_tokenize(f, text, strlen(text), ends, special, &ids, &n, p->e);
+    size_t n = 0, room = TOKENS_MAX - t->n;
+    if (room == 0) return too_many(p, "content");
+    bt_status rc = bt_front_tokenize(x, text, strlen(text), ends, special, room, &ids, &n, p->e);
     if (rc == BT_OK && !tokens_add(t, ids, n)) rc = no_memory(p);
     bt_free(ids);
-    return rc;
+    return text_fault(p, rc, "content");
 }
 
 static bool id_of(const cJSON *item, int32_t *id)
@@ -53,12 +77,12 @@ static bool id_of(const cJSON *item, int32_t *id)
 }
 
 /* A string, or an array of strings and token ids; what belongs before a text comes once. */
-static bt_status add_content(bt_parser *p, bt_front *f, const cJSON *content, bool ends,
+static bt_status add_content(bt_parser *p, bt_text *x, const cJSON *content, bool ends,
                              bool special, tokens *t)
 {
     int texts = 0;
     size_t at = 0;
-    if (cJSON_IsString(content)) return add_text(p, f, content->valuestring, ends, special, t);
+    if (cJSON_IsString(content)) return add_text(p, x, content->valuestring, ends, special, t);
     if (!cJSON_IsArray(content))
         return bt__parse_fault(p, BT_EINVAL, "content",
                                "'content' must be the text to tokenize: a string, or an array of "
@@ -70,12 +94,15 @@ static bt_status add_content(bt_parser *p, bt_front *f, const cJSON *content, bo
             if (texts == PIECES_MAX)
                 return bt__parse_fault(p, BT_EINVAL, "content",
                                        "'content' holds more than %d strings", PIECES_MAX);
-            rc = add_text(p, f, item->valuestring, ends && texts++ == 0, special, t);
+            rc = add_text(p, x, item->valuestring, ends && texts == 0, special, t);
+            texts++;
         } else if (!id_of(item, &id)) {
             rc = bt__parse_fault(p, BT_EINVAL, "content",
                                  "'content' has something at place %zu that is neither a string "
                                  "nor a token id",
                                  at);
+        } else if (t->n == TOKENS_MAX) {
+            rc = too_many(p, "content");
         } else if (!tokens_add(t, &id, 1)) {
             rc = no_memory(p);
         }
@@ -117,7 +144,7 @@ static void write_tokens(bt_buf *out, bt_front *f, const tokens *t, bool pieces)
     bt_jw_close(&w, '}');
 }
 
-static bt_status tokenize(bt_parser *p, bt_front *f, bt_buf *out)
+static bt_status tokenize(bt_parser *p, bt_text *x, bt_buf *out)
 {
     bool ends = false, special = true, pieces = false, guard = false;
     const cJSON *content = bt_json_item(p->root, "content");
@@ -130,36 +157,54 @@ static bt_status tokenize(bt_parser *p, bt_front *f, bt_buf *out)
         bt_template_chat chat = {0};
         if ((rc = bt__parse_bool(p, "parse_special", &guard)) || (rc = bt__parse_chat(p, &chat)))
             return rc;
-        rc = bt_front_chat(f, &chat, guard, NULL, NULL, &t.ids, &t.n, p->e);
+        rc = bt_front_chat(x, &chat, guard, TOKENS_MAX, NULL, NULL, &t.ids, &t.n, p->e);
+        rc = text_fault(p, rc, "messages");
     } else {
         rc = bt__parse_bool(p, "parse_special", &special);
         if (rc == BT_OK && !content)
             rc = bt__parse_fault(p, BT_EINVAL, "content",
                                  "'content' is missing: the text to tokenize");
-        if (rc == BT_OK) rc = add_content(p, f, content, ends, special, &t);
+        if (rc == BT_OK) rc = add_content(p, x, content, ends, special, &t);
     }
-    if (rc == BT_OK) write_tokens(out, f, &t, pieces);
+    if (rc == BT_OK) write_tokens(out, x->front, &t, pieces);
     bt_free(t.ids);
     return rc;
 }
 
 /* ---- detokenize */
 
-static bt_status detokenize(bt_parser *p, bt_front *f, bt_buf *out)
+/* Bytes of the text at most, so that it is known before there is memory for it. */
+static size_t text_bytes(bt_front *f, const int32_t *ids, size_t n)
 {
+    size_t bytes = 0, one = 0;
+    for (size_t i = 0; i < n && bytes <= TEXT_MAX; i++)
+        if (bt_front_token_bytes(f, ids[i], &one)) bytes += one;
+    return bytes;
+}
+
+static bt_status detokenize(bt_parser *p, bt_text *x, bt_buf *out)
+{
+    bt_front *f = x->front;
     const cJSON *list = bt_json_item(p->root, "tokens");
     char *text = NULL;
     size_t n = 0, n_text = 0;
     if (!cJSON_IsArray(list))
         return bt__parse_fault(p, BT_EINVAL, "tokens", "'tokens' must be an array of token ids");
-    int32_t *ids = bt__parse_alloc(p, (size_t)cJSON_GetArraySize(list) + 1, sizeof *ids);
+    size_t count = (size_t)cJSON_GetArraySize(list);
+    if (count > TOKENS_MAX) return too_many(p, "tokens");
+    int32_t *ids = bt__parse_alloc(p, count + 1, sizeof *ids);
     if (!ids) return bt__parse_nomem(p);
     for (const cJSON *item = list->child; item; item = item->next, n++)
         if (!id_of(item, &ids[n]))
             return bt__parse_fault(p, BT_EINVAL, "tokens",
                                    "'tokens' has something at place %zu that is not a token id", n);
+    if (text_bytes(f, ids, n) > TEXT_MAX)
+        return bt__parse_fault(p, BT_ETOOBIG, "tokens",
+                               "'tokens' make a text of more than %d MiB, the most that one answer "
+                               "holds: send them in parts",
+                               TEXT_MAX >> 20);
     bt_status rc = bt_front_detokenize(f, ids, n, &text, &n_text, p->e);
-    if (rc != BT_OK) return rc;
+    if (rc != BT_OK) return text_fault(p, rc, "tokens");
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');
     bt_jw_key(&w, "content");
@@ -171,14 +216,15 @@ static bt_status detokenize(bt_parser *p, bt_front *f, bt_buf *out)
 
 /* ---- apply-template */
 
-static bt_status apply_template(bt_parser *p, bt_front *f, bt_buf *out)
+static bt_status apply_template(bt_parser *p, bt_text *x, bt_buf *out)
 {
     bt_template_chat chat = {0};
     char *text = NULL;
     size_t n = 0;
     bt_status rc = bt__parse_chat(p, &chat);
-    if (rc == BT_OK) rc = bt_front_chat(f, &chat, false, &text, &n, NULL, NULL, p->e);
     if (rc != BT_OK) return rc;
+    rc = bt_front_chat(x, &chat, false, 0, &text, &n, NULL, NULL, p->e);
+    if (rc != BT_OK) return text_fault(p, rc, "messages");
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');
     bt_jw_key(&w, "prompt");
@@ -188,17 +234,17 @@ static bt_status apply_template(bt_parser *p, bt_front *f, bt_buf *out)
     return BT_OK;
 }
 
-bt_status bt_llama_answer(bt_llama_route route, bt_front *f, const char *body, size_t len,
+bt_status bt_llama_answer(bt_llama_route route, bt_text *x, const char *body, size_t len,
                           bt_buf *out, bt_err *e)
 {
-    static bt_status (*const answer[])(bt_parser *, bt_front *,
+    static bt_status (*const answer[])(bt_parser *, bt_text *,
                                        bt_buf *) = {[BT_LLAMA_TOKENIZE] = tokenize,
                                                     [BT_LLAMA_DETOKENIZE] = detokenize,
                                                     [BT_LLAMA_APPLY_TEMPLATE] = apply_template};
     bt_api_request scratch; // for its arena
     bt_parser p;
     bt_status rc = bt__parse_open(&p, body, len, &scratch, e);
-    if (rc == BT_OK) rc = answer[route](&p, f, out);
+    if (rc == BT_OK) rc = answer[route](&p, x, out);
     rc = bt__parse_close(&p, rc);
     bt_api_request_release(&scratch);
     return rc;

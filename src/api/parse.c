@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { VALUES_MAX = 1 << 19 }; // in one body: some 100 bytes of memory each
+
 bt_status bt__parse_fault(bt_parser *p, bt_status code, const char *field, const char *fmt, ...)
 {
     char msg[sizeof p->e->msg];
@@ -35,7 +37,7 @@ bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_requ
     *out = (bt_api_request){0};
     /* Tokens are the worst case: two body bytes ("1,") become four; the rest is copied once. */
     bt_arena_init(&out->arena, len * 8 + (256 << 10));
-    bt_status rc = bt_json_parse(body, len, &p->root, e);
+    bt_status rc = bt_json_parse_bounded(body, len, VALUES_MAX, &p->root, e);
     if (rc == BT_OK && !cJSON_IsObject(p->root))
         rc = bt_err_set(e, BT_EINVAL, 0, "the request body must be a JSON object");
     return rc;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 int64_t bt_now_ns(void);      // CLOCK_MONOTONIC
+int64_t bt_thread_ns(void);   // of the processor that the calling thread has had
 int64_t bt_wall_us(void);     // microseconds since 1970, UTC
 void bt_sleep_ns(int64_t ns); // not for waiting on others: those use deadlines
 /* "2026-01-02T03:04:05Z"; dst needs 21 bytes. Returns dst. */

@@ -13,6 +13,8 @@ typedef struct scan {
     const char *s;
     size_t at, len;
     const char *why; // first fault, NULL while fine
+    size_t values, values_max;
+    size_t key, n_key; // the last member name of the outermost object
 } scan;
 
 static bool scan_fail(scan *c, const char *why)
@@ -125,11 +127,16 @@ static bool scan_scalar(scan *c)
 }
 
 /* Reads `"key" :` of an object member. */
-static bool scan_key(scan *c)
+static bool scan_key(scan *c, int depth)
 {
     scan_space(c);
+    size_t from = c->at;
     if (c->at >= c->len || c->s[c->at] != '"') return scan_fail(c, "expected a member name");
     if (!scan_string(c)) return false;
+    if (depth == 1) {
+        c->key = from + 1;
+        c->n_key = c->at - from - 2;
+    }
     scan_space(c);
     if (c->at >= c->len || c->s[c->at] != ':') return scan_fail(c, "expected ':'");
     c->at++;
@@ -144,6 +151,7 @@ static bool scan_document(scan *c)
         /* a value */
         scan_space(c);
         if (c->at >= c->len) return scan_fail(c, "unexpected end");
+        if (++c->values > c->values_max) return scan_fail(c, "too many values");
         char ch = c->s[c->at];
         if (ch == '{' || ch == '[') {
             if (depth == BT_JSON_DEPTH_MAX) return scan_fail(c, "nested too deeply");
@@ -154,7 +162,7 @@ static bool scan_document(scan *c)
                 c->at++;
                 depth--;
             } else {
-                if (ch == '{' && !scan_key(c)) return false;
+                if (ch == '{' && !scan_key(c, depth)) return false;
                 continue;
             }
         } else if (!scan_scalar(c)) {
@@ -171,7 +179,7 @@ static bool scan_document(scan *c)
                 continue;
             }
             if (ch != ',') return scan_fail(c, "expected ',' or a closing bracket");
-            if (stack[depth - 1] == '{' && !scan_key(c)) return false;
+            if (stack[depth - 1] == '{' && !scan_key(c, depth)) return false;
             break;
         }
     }
@@ -179,12 +187,26 @@ static bool scan_document(scan *c)
 
 bt_status bt_json_parse(const char *text, size_t len, cJSON **out, bt_err *err)
 {
+    return bt_json_parse_bounded(text, len, SIZE_MAX, out, err);
+}
+
+bt_status bt_json_parse_bounded(const char *text, size_t len, size_t values_max, cJSON **out,
+                                bt_err *err)
+{
     if (len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3, len -= 3;
     size_t valid = bt_utf8_valid_prefix(text, len);
     if (valid != len)
         return bt_err_set(err, BT_EINVAL, 0, "invalid UTF-8 at byte %zu of the JSON text", valid);
-    scan c = {text, 0, len, NULL};
-    if (!scan_document(&c))
+    scan c = {.s = text, .len = len, .values_max = values_max};
+    bool sound = scan_document(&c);
+    if (c.values > values_max) {
+        char member[64];
+        snprintf(member, sizeof member, "%.*s", (int)c.n_key, text + c.key);
+        return bt_err_field(err, BT_ETOOBIG, member,
+                            "'%s' brings the JSON to more than %zu values; send less at once",
+                            member, values_max);
+    }
+    if (!sound)
         return bt_err_set(err, BT_EINVAL, 0, "invalid JSON at byte %zu: %s",
                           c.at < len ? c.at : len, c.why);
     cJSON *root = cJSON_ParseWithLength(text, len);

@@ -17,6 +17,11 @@ enum { BT_JSON_DEPTH_MAX = 64 };
  * A byte order mark before the text is skipped. */
 bt_status bt_json_parse(const char *text, size_t len, cJSON **out, bt_err *err);
 
+/* The same; BT_ETOOBIG where there are more values than that, and its field is the member of the
+ * outermost object that they are in. */
+bt_status bt_json_parse_bounded(const char *text, size_t len, size_t values_max, cJSON **out,
+                                bt_err *err);
+
 /* Typed getters for request bodies. Absent or null: BT_OK and *out untouched. Wrong type or out of
  * range: BT_EINVAL with a sentence that names the field. */
 bt_status bt_json_get_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,

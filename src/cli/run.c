@@ -181,7 +181,8 @@ static bt_status chat_turn(session *s, bt_buf *list, bt_err *err)
     bt_status st = bt_chat_render(s->chat, &chat, &prompt, err);
     list->len--;
     if (st) return st;
-    st = bt_chat_encode(s->chat, s->encoder, &prompt, false, (size_t)s->ctx, &ids, &n_ids, err);
+    st = bt_chat_encode(s->chat, s->encoder, &prompt, false, (size_t)s->ctx, NULL, &ids, &n_ids,
+                        err);
     bt_jinja_output_release(&prompt);
     bt_buf_clear(&s->answer);
     st = complete(s, st, ids, n_ids, bt_chat_stop(s->chat), err);

@@ -59,7 +59,7 @@ static bt_status print_ids(const bt_chat *chat, const bt_tokenizer *tok,
     const int32_t *ids;
     size_t n = 0;
     bt_status st = bt_encoder_open(tok, &enc, err);
-    if (st == BT_OK) st = bt_chat_encode(chat, enc, prompt, parse_special, 0, &ids, &n, err);
+    if (st == BT_OK) st = bt_chat_encode(chat, enc, prompt, parse_special, 0, NULL, &ids, &n, err);
     for (size_t i = 0; st == BT_OK && i < n; i++) printf("%s%d", i ? " " : "", ids[i]);
     if (st == BT_OK) putchar('\n');
     bt_encoder_close(enc);

@@ -25,15 +25,15 @@ static const int64_t retry_ns = 250000000, sync_ns = 1000000000, ask_ns = 200000
 
 /* ---- questions from other threads: two owners, the asker may give up waiting */
 
-typedef enum ask_type { ASK_READ, ASK_TOTALS, ASK_SET_LIMIT, ASK_RESET, ASK_LIST } ask_type;
+typedef enum ask_type { ASK_READ, ASK_SET_LIMIT, ASK_RESET, ASK_LIST } ask_type;
 
 struct bt_ask {
     atomic_int refs;
     ask_type type;
     char account[64];
+    uint64_t account_id; // READ
     int64_t limit_us;
     bt_ledger_balance balance;
-    bt_ledger_totals totals;
     struct {
         char account[64];
         int64_t limit_us;
@@ -114,8 +114,8 @@ static void ask_run(bt_front *f, bt_ask *a)
     switch (a->type) {
     case ASK_READ:
         a->st = bt_ledger_read(f->ledger, a->account, a->limit_us, now, &a->balance, &a->err);
+        if (a->st == BT_OK) bt__balances_put(f, a->account_id, a->limit_us, &a->balance);
         break;
-    case ASK_TOTALS: a->st = bt_ledger_totals_read(f->ledger, &a->totals, &a->err); break;
     case ASK_SET_LIMIT:
         a->st = bt_ledger_set_limit(f->ledger, a->account, a->limit_us, now, &a->err);
         break;
@@ -126,6 +126,7 @@ static void ask_run(bt_front *f, bt_ask *a)
             a->st = bt_err_set(&a->err, BT_ENOMEM, 0, "out of memory for the list of accounts");
         break;
     }
+    if (a->type == ASK_SET_LIMIT || a->type == ASK_RESET) bt__balances_forget(f);
     pthread_mutex_lock(&a->mu);
     a->answered = true;
     pthread_cond_signal(&a->cond);
@@ -136,17 +137,9 @@ static void ask_run(bt_front *f, bt_ask *a)
 bt_status bt_front_balance(bt_front *f, const bt_identity *who, bt_ledger_balance *out, bt_err *err)
 {
     bt_ask *a = ask_new(ASK_READ, who->account, who->tier->quota_us);
+    if (a) a->account_id = who->account_id;
     bt_status st = ask_wait(f, a, err);
     if (st == BT_OK) *out = a->balance;
-    ask_unref(a);
-    return st;
-}
-
-bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out, bt_err *err)
-{
-    bt_ask *a = ask_new(ASK_TOTALS, NULL, 0);
-    bt_status st = ask_wait(f, a, err);
-    if (st == BT_OK) *out = a->totals;
     ask_unref(a);
     return st;
 }
@@ -303,6 +296,23 @@ static void deliver(bt_front *f, const bt_book *b, const outcome *o)
     bt_stream_unref(b->stream);
 }
 
+/* What was committed, for all who ask. */
+static void remember(bt_front *f, const bt_book *b, const outcome *o)
+{
+    bt_stream *s = b->stream;
+    bool said = o->st == BT_OK || (o->st == BT_EQUOTA && b->type == BT_BOOK_HOLD);
+    if (!said) return;
+    if (b->type == BT_BOOK_TOP_UP)
+        bt__balances_held(f, s->identity.account_id, s->balance.window_started_us,
+                          o->held_us - s->held_us);
+    else
+        bt__balances_put(f, s->identity.account_id, s->identity.tier->quota_us, &o->balance);
+    s->held_us = o->held_us;
+    if (b->type == BT_BOOK_HOLD && o->st == BT_OK) bt__balances_booked(f, 1, 0, 0);
+    if (b->type == BT_BOOK_POST) bt__balances_booked(f, -1, b->amount_us, o->charged_us);
+    if (b->type == BT_BOOK_VOID) bt__balances_booked(f, -1, 0, 0);
+}
+
 /* ---- posts that could not be written yet */
 
 /* Room for all: each living request ends once, and stays alive until that is written. */
@@ -385,6 +395,7 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposte
         bt_ledger_rollback(f->ledger);
     if (st == BT_OK) {
         keep->said = false;
+        for (size_t i = 0; i < n; i++) remember(f, &books[i], &out[i]);
         for (size_t i = 0; i < n; i++) deliver(f, &books[i], &out[i]);
     } else if (apple && n > 1) { // one bad apple must not spoil the batch
         for (size_t i = 0; i < n; i++) books_commit(f, &books[i], 1, keep);
@@ -419,6 +430,13 @@ static void unposted_close(bt_front *f, bt_unposted *u)
     }
 }
 
+/* For whoever asks for metrics: read here, so that nobody waits for the ledger. */
+static void books_totals(bt_front *f)
+{
+    bt_ledger_totals t;
+    if (bt_ledger_totals_read(f->ledger, &t, NULL) == BT_OK) bt__balances_totals(f, &t);
+}
+
 /* ---- the engine's own books: busy and house time, and the crash file's way to the disk */
 
 static void books_engine(bt_front *f, bool quiet)
@@ -438,6 +456,7 @@ static void books_engine(bt_front *f, bool quiet)
     if (st == BT_OK)
         st = bt_ledger_engine(f->ledger, boot, (int64_t)bank->busy_us, (int64_t)bank->house_us,
                               bt_wall_us(), &err);
+    if (st == BT_OK) books_totals(f);
     if (st && boot && !quiet) bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
     if (bt_ledger_sync(f->ledger, &err) && !quiet)
         bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
@@ -446,7 +465,10 @@ static void books_engine(bt_front *f, bool quiet)
 static bool settle(bt_front *f, const char *path)
 {
     bt_err err;
-    if (bt_ledger_settle_engine(f->ledger, path, bt_wall_us(), &err) == BT_OK) return true;
+    bt_status st = bt_ledger_settle_engine(f->ledger, path, bt_wall_us(), &err);
+    bt__balances_forget(f);
+    books_totals(f);
+    if (st == BT_OK) return true;
     bt_log(BT_LOG_ERR, "ledger.settle", "file=%s why=\"%s\"", path, err.msg);
     return false;
 }
@@ -532,6 +554,7 @@ void *bt__ledger_main(void *front)
     bt_book books[BATCH_MAX];
     int64_t next_sync_ns = 0, next_compact_ns = bt_now_ns() + compact_ns;
     int n;
+    books_totals(f);
     while ((n = bt_inbox_take(&f->ledger_in, books, BATCH_MAX,
                               bt_now_ns() + (keep->n ? retry_ns : sync_ns))) >= 0) {
         if (n > 0) books_batch(f, books, n, keep);

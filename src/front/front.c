@@ -132,7 +132,7 @@ static bt_status check_ids(const bt_front *f, const bt_front_request *req, bt_er
 }
 
 /* What the engine would refuse is refused here, by name: there it is too late for a status line. */
-static bt_status submit_check(const bt_front *f, const bt_front_request *req, bt_err *err)
+static bt_status submit_check(bt_front *f, const bt_front_request *req, bt_err *err)
 {
     int given = (req->text != NULL) + (req->tokens != NULL) + (req->chat != NULL);
     if (given != 1 || (req->tokens && req->n_tokens < 1))
@@ -143,7 +143,9 @@ static bt_status submit_check(const bt_front *f, const bt_front_request *req, bt
     if (check_ids(f, req, err)) return BT_EINVAL;
     if (atomic_load(&f->draining))
         return bt_err_set(err, BT_ECLOSED, 0, "the server is shutting down");
-    return BT_OK;
+    bt_status st = bt__text_fits(f, req, err);
+    if (st) bt__count_refused(&f->count, st);
+    return st;
 }
 
 static int64_t lease_ns_of(const bt_front_request *req)
@@ -170,7 +172,8 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, v
         bt__stream_ref(out[i]); // the registry's, in time
     }
     bt__stream_ref(first); // the text worker's
-    st = bt__front_register(f, first) ? bt_inbox_push(&f->text_in, &first) : BT_ENOMEM;
+    st = bt__front_register(f, first) ? bt__text_start(f, first, err)
+                                      : bt_err_set(err, BT_ENOMEM, 0, "out of memory");
     if (st == BT_OK) {
         bt__count(&f->count.submitted, (uint64_t)n);
         bt__parts_unref(p);
@@ -184,7 +187,7 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, v
     bt__parts_drop(p);
     for (int32_t i = 0; i < n; i++) bt_stream_unref(out[i]);
     bt__parts_unref(p);
-    return bt_err_set(err, st, 0, "%s; try again in a moment", bt_status_get(st)->text);
+    return st;
 }
 
 /* ---- what others ask of the scheduler's state */
@@ -310,9 +313,8 @@ static bt_status open_sched(bt_front *f, bt_err *err)
 static bt_status open_inboxes(bt_front *f, bt_err *err)
 {
     size_t alive = (size_t)f->opt.queue + BT_RUNNING_MAX;
-    bt_status st = bt_inbox_init(&f->text_in, sizeof(bt_stream *), BT_TEXT_INBOX, err);
-    if (st == BT_OK)
-        st = bt_inbox_init(&f->sched_in, sizeof(bt_sched_event), BT_SCHED_INBOX + 4 * alive, err);
+    bt_status st =
+        bt_inbox_init(&f->sched_in, sizeof(bt_sched_event), BT_SCHED_INBOX + 4 * alive, err);
     if (st == BT_OK)
         st = bt_inbox_init(&f->ledger_in, sizeof(bt_book), BT_LEDGER_INBOX + alive, err);
     return st;
@@ -325,7 +327,6 @@ static bt_status open_threads(bt_front *f, bt_err *err)
         void *(*body)(void *);
     } const row[] = {{&f->ledger_thread, bt__ledger_main},
                      {&f->sched_thread, bt__sched_main},
-                     {&f->text_thread, bt__text_main},
                      {&f->link.thread, bt__link_main}};
     for (size_t i = 0; i < BT_COUNT(row); i++) {
         int rc = pthread_create(row[i].thread, NULL, row[i].body, f);
@@ -346,6 +347,7 @@ bt_status bt_front_open(const bt_front_options *opt, bt_front **out, bt_err *err
     pthread_mutex_init(&f->state_mu, NULL);
     pthread_mutex_init(&f->wake_mu, NULL);
     bt__link_open(f);
+    bt__balances_open(f);
     open_options(f, opt);
     open_alias(f);
     f->state.created = bt_wall_us() / 1000000;
@@ -355,6 +357,7 @@ bt_status bt_front_open(const bt_front_options *opt, bt_front **out, bt_err *err
     if (st == BT_OK) st = bt__books_open(f, err);
     if (st == BT_OK) st = open_sched(f, err);
     if (st == BT_OK) st = open_inboxes(f, err);
+    if (st == BT_OK) st = bt__works_open(f, err);
     if (st == BT_OK) st = open_threads(f, err);
     if (st) {
         bt_front_close(f);
@@ -385,7 +388,12 @@ static bool cancel_all(bt_front *f)
     while (ids && bt_map_next(&f->registry, &at, &id, &value)) ids[n++] = id;
     pthread_mutex_unlock(&f->registry_mu);
     if (!ids) return false;
-    for (size_t i = 0; i < n; i++) bt__front_event_simple(f, BT_EV_CANCEL, ids[i]);
+    for (size_t i = 0; i < n; i++) {
+        bt_stream *s = bt__front_find(f, ids[i]);
+        if (s) bt_work_cancel(f, &s->work);
+        bt_stream_unref(s);
+        bt__front_event_simple(f, BT_EV_CANCEL, ids[i]);
+    }
     bt_free(ids);
     return true;
 }
@@ -406,18 +414,18 @@ void bt_front_close(bt_front *f)
 {
     if (!f) return;
     int n = f->threads_started;
-    if (n == 4) bt_front_drain_wait(f);
+    if (n == 3) bt_front_drain_wait(f);
     atomic_store(&f->stopping, true);
-    if (n > 3) {
+    if (n > 2) {
         bt__link_stop(f);
         pthread_join(f->link.thread, NULL);
     }
-    if (n > 2) bt_inbox_close(&f->text_in), pthread_join(f->text_thread, NULL);
+    bt__works_close(f);
     if (n > 1) bt_inbox_close(&f->sched_in), pthread_join(f->sched_thread, NULL);
     if (n > 0) bt_inbox_close(&f->ledger_in), pthread_join(f->ledger_thread, NULL);
     bt__link_release(f);
     bt__books_release(f);
-    bt_inbox_release(&f->text_in);
+    bt__balances_release(f);
     bt_inbox_release(&f->sched_in);
     bt_inbox_release(&f->ledger_in);
     bt_sched_close(f->sched);

@@ -9,6 +9,7 @@
 #include "baton/engine.h"
 #include "quota/account.h"
 #include "base/buf.h"
+#include "front/work.h"
 #include "quota/ledger.h"
 #include "text/template.h"
 #include <stdbool.h>
@@ -117,9 +118,10 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out);
 void bt_stream_cancel(bt_stream *s);
 void bt_stream_unref(bt_stream *s);
 
-/* Text services, answered on the caller's thread (pure, bounded). */
-bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special,
-                            bool parse_special, int32_t **ids, size_t *n_ids,
+/* Text services, for jobs of text work (work.h): they end early where t->stop says so. n_max bounds
+ * the tokens (BT_ECONTEXT; 0 = no bound). */
+bt_status bt_front_tokenize(bt_text *t, const char *text, size_t n, bool add_special,
+                            bool parse_special, size_t n_max, int32_t **ids, size_t *n_ids,
                             bt_err *err); // *ids: bt_free
 bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
                               size_t *n_text,
@@ -130,8 +132,8 @@ const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n);
 const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n);
 /* A chat as the model's template writes it: the prompt's text, and its tokens as a request would
  * have them. text or ids may be NULL: not wanted; both are bt_free's, text ends in a NUL. */
-bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_special, char **text,
-                        size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err);
+bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_special, size_t n_max,
+                        char **text, size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err);
 
 /* State for /health, /v1/models, /v1/queue, /v1/quota, /metrics. */
 typedef struct bt_front_state {
@@ -155,7 +157,14 @@ void bt_front_state_get(bt_front *f, bt_front_state *out);
 const bt_accounts *bt_front_accounts(bt_front *f);
 /* Appends the Prometheus text of front, scheduler, ledger and engine. */
 void bt_front_metrics(bt_front *f, bt_buf *out);
-/* Asks sched or ledger and waits (bounded, 2 s). Thread: http helpers; a few ms at most. */
+/* What the ledger said of it last: false if it has not been asked yet, or the tier's limit has
+ * changed since. Waits for nothing. */
+bool bt_front_balance_known(bt_front *f, const bt_identity *who, bt_ledger_balance *out);
+/* BT_EQUOTA, with the balance, for an account that is known to have nothing left: a request of its
+ * would only be refused after all its work. Waits for nothing. */
+bt_status bt_front_admits(bt_front *f, const bt_identity *who, bt_ledger_balance *balance,
+                          bt_err *err);
+/* Asks the ledger and waits (bounded, 2 s). Thread: http helper; a few ms at most. */
 bt_status bt_front_balance(bt_front *f, const bt_identity *who, bt_ledger_balance *out,
                            bt_err *err);
 typedef struct bt_front_queue_entry {

@@ -2,13 +2,14 @@
 /* internal.h - what the threads of front share. Included by src/front only.
  *
  * LOCK ORDER  registry_mu, then a stream's mu; sched_mu, link.tx_mu, usage_mu, down_mu and wake_mu
- * are leaves. Never hold two others. THREADS     text_main (text.c), sched_main (loop.c),
+ * are leaves. Never hold two others. THREADS     works_main (work.c), sched_main (loop.c),
  * ledger_main (books.c), link_main (link.c). */
 #pragma once
 #include "base/hash.h"
 #include "base/inbox.h"
 #include "front/front.h"
 #include "front/stream.h"
+#include "front/work.h"
 #include "quota/usage.h"
 #include "text/template_chat.h"
 #include <pthread.h>
@@ -16,7 +17,6 @@
 #include <sys/types.h>
 
 enum {
-    BT_TEXT_INBOX = 4096,
     /* Beyond what each living request may have in flight, see open_inboxes(). */
     BT_SCHED_INBOX = 16384,
     BT_LEDGER_INBOX = 8192,
@@ -108,6 +108,35 @@ typedef struct bt_link {
     uint64_t down_settled; // guarded by down_mu: boot whose books are closed
 } bt_link;
 
+/* ---- text work (work.c) */
+enum { BT_LANES = 2, BT_WORKS_THREADS = 3 }; // one thread for the short lane
+
+typedef struct bt_works_thread {
+    bt_front *front;
+    int lane;
+    pthread_t id;
+    bt_work *now; // guarded by mu of the works: what it runs
+} bt_works_thread;
+
+typedef struct bt_works {
+    pthread_mutex_t mu; // a leaf: jobs run and end without it
+    pthread_cond_t filled[BT_LANES];
+    bt_turns turns[BT_LANES]; // guarded by mu
+    bool open, closed;        // closed: guarded by mu
+    bt_works_thread thread[BT_WORKS_THREADS];
+    int started;
+} bt_works;
+
+/* ---- what the ledger said last (balances.c) */
+typedef struct bt_balances {
+    pthread_mutex_t mu;      // a leaf
+    bt_map index;            // guarded by mu, as all below: account -> place in known
+    struct bt__known *known; // owned
+    size_t n, cap;
+    bt_ledger_totals totals;
+    bool totals_known;
+} bt_balances;
+
 /* How far the engine is on its way to sleep (residency.c). */
 enum { BT_SLEEP_NO, BT_SLEEP_ASKED, BT_SLEEP_WANTED, BT_SLEEP_STOPPING };
 
@@ -126,11 +155,12 @@ struct bt_front {
     bt_chat *chat; // NULL: chat_why
     bt_err chat_why;
 
-    bt_inbox text_in;   // bt_stream *
     bt_inbox sched_in;  // bt_sched_event
     bt_inbox ledger_in; // bt_book
-    pthread_t text_thread, sched_thread, ledger_thread;
-    int threads_started; // how many of text, sched, ledger, link run
+    bt_works works;
+    bt_balances balances;
+    pthread_t sched_thread, ledger_thread;
+    int threads_started; // how many of ledger, sched, link run
     bt_link link;
 
     pthread_mutex_t registry_mu;
@@ -161,12 +191,19 @@ void bt__front_forget(bt_front *f, bt_stream *s);      // drops the registry's r
 void bt__front_say(bt_front *f, bool ready, const char *message); // state for /health
 
 /* ---- thread bodies; each takes the bt_front and ends when its inbox closes */
-void *bt__text_main(void *front);
 void *bt__sched_main(void *front);
 void *bt__ledger_main(void *front);
 void *bt__link_main(void *front);
 
+/* ---- work.c */
+bt_status bt__works_open(bt_front *f, bt_err *err); // starts its threads
+void bt__works_close(bt_front *f); // ends what runs and what waits. Harmless if not open
+
 /* ---- text.c */
+/* BT_ECONTEXT for a prompt whose length alone says that it fits no context. */
+bt_status bt__text_fits(bt_front *f, const bt_front_request *req, bt_err *err);
+/* All prompts of the request that s is the first of; takes over one reference if OK. */
+bt_status bt__text_start(bt_front *f, bt_stream *s, bt_err *err);
 void bt__text_submit(bt_front *f, bt_stream *s); // to the scheduler, once it is tokens
 
 /* ---- parts.c. Thread: sched, where nothing else is said. */
@@ -212,5 +249,17 @@ void bt__residency_sleep(bt_front *f);          // until it is woken. Thread: li
 /* ---- books.c */
 bt_status bt__books_open(bt_front *f, bt_err *err);
 void bt__books_release(bt_front *f); // after the ledger thread has ended
-bt_status bt__books_totals(bt_front *f, bt_ledger_totals *out,
-                           bt_err *err); // asks the ledger thread
+
+/* ---- balances.c. Thread: ledger, where nothing else is said. */
+void bt__balances_open(bt_front *f);    // Thread: open
+void bt__balances_release(bt_front *f); // Thread: close
+/* asked_us: the tier's limit that it was asked with. */
+void bt__balances_put(bt_front *f, uint64_t account_id, int64_t asked_us,
+                      const bt_ledger_balance *balance);
+void bt__balances_held(bt_front *f, uint64_t account_id, int64_t window_us, int64_t more_us);
+void bt__balances_forget(bt_front *f); // all: something else than a request changed them
+void bt__balances_totals(bt_front *f, const bt_ledger_totals *totals); // as just read
+void bt__balances_booked(bt_front *f, int holds, int64_t device_us, int64_t charged_us); // since
+bool bt__balances_totals_get(bt_front *f, bt_ledger_totals *out); // Thread: any
+/* Why an account is refused for its quota. Thread: any. */
+void bt__quota_sentence(const bt_identity *who, const bt_ledger_balance *b, char *text, size_t cap);

@@ -119,17 +119,8 @@ static void busy_text(const bt_stream *s, const bt_sched_action *a, char *text, 
 static void refusal_text(const bt_stream *s, const bt_sched_action *a, bt_status status, char *text,
                          size_t cap)
 {
-    char when[24] = "its first use";
-    if (s->balance.resets_us) bt_rfc3339(s->balance.resets_us, when);
     switch (status) {
-    case BT_EQUOTA:
-        snprintf(
-            text, cap,
-            "account %s has used its %.1f s of device time (%.1f s are held by running requests); "
-            "the window resets at %s",
-            s->identity.account, (double)s->balance.limit_us / 1e6,
-            (double)s->balance.held_us / 1e6, when);
-        break;
+    case BT_EQUOTA: bt__quota_sentence(&s->identity, &s->balance, text, cap); break;
     case BT_EBUSY: busy_text(s, a, text, cap); break;
     case BT_ECLOSED: snprintf(text, cap, "the server is shutting down"); break;
     case BT_ESTORAGE:

@@ -32,7 +32,7 @@ static void one(bt_buf *b, const char *name, const char *type, const char *help,
 static void ledger_part(bt_front *f, bt_buf *b)
 {
     bt_ledger_totals t;
-    if (bt__books_totals(f, &t, NULL)) return; // a scrape must not wait for a stuck disk
+    if (!bt__balances_totals_get(f, &t)) return; // a scrape must not wait for a stuck disk
     one(b, "device_busy_microseconds_total", "counter",
         "Device time by the engine's clock, as booked.", (double)t.busy_us);
     head(b, "attributed_microseconds_total", "counter",

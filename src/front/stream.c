@@ -419,5 +419,6 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out)
 void bt_stream_cancel(bt_stream *s)
 {
     if (atomic_exchange(&s->cancelled, true)) return;
+    bt_work_cancel(s->front, &s->work);
     if (atomic_load(&s->in_sched)) bt__front_event_simple(s->front, BT_EV_CANCEL, s->id);
 }

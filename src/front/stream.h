@@ -13,6 +13,7 @@
 #include "base/frame.h"
 #include "base/mem.h"
 #include "front/front.h"
+#include "front/work.h"
 #include "sched/sched.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -53,6 +54,9 @@ struct bt_stream {
     const bt_template_chat *chat;
     bool parse_special, bare;
 
+    bt_work work;    // its prompt, as text work
+    bt_err text_err; // of it; code BT_OK: it went well
+
     /* set by the text worker, constant after */
     int32_t *tokens; // owned
     int32_t n_tokens;
@@ -61,6 +65,7 @@ struct bt_stream {
     /* hold's outcome: ledger thread writes, sched thread reads after the answer's event */
     bt_ledger_balance balance;
     bt_status hold_status;
+    int64_t held_us; // ledger thread: charge set aside for it
     bool registered;  // in front's registry; sched thread, after submit
     bool accepted;    // sched thread writes, ledger thread reads after the book
     int64_t retry_ms; // likewise: when to try again after a VOID; 0 = no hint

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* text.c - the text worker: prompts to tokens, then on to the scheduler; and the text services.
+/* text.c - the text work of front: prompts to tokens, then on to the scheduler; and the text
+ * services.
  *
  * Control tokens spelled by users inside messages or prompts stay plain text, unless the request
  * asks otherwise. Chats are rendered here, never on the HTTP loop: a template is bounded, but not
@@ -26,24 +27,29 @@ static bt_status chat_add_stop(bt_stream *s, const char *own, bt_err *err)
     return BT_OK;
 }
 
-static bt_status chat_render(const bt_front *f, const bt_template_chat *chat, bt_jinja_output *out,
+static bt_status chat_render(bt_text *t, const bt_template_chat *chat, bt_jinja_output *out,
                              bt_err *err)
 {
+    const bt_front *f = t->front;
+    bt_template_chat now = *chat;
+    now.stop = &t->stop;
     if (!f->chat)
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "this model's chat template cannot be used (%.150s): use "
                           "/v1/completions",
                           f->chat_why.msg);
-    return bt_chat_render(f->chat, chat, out, err);
+    return bt_chat_render(f->chat, &now, out, err);
 }
 
-static bt_status encode_chat(const bt_front *f, bt_encoder *enc, const bt_template_chat *chat,
+static bt_status encode_chat(bt_text *t, bt_encoder *enc, const bt_template_chat *chat,
                              bool parse_special, size_t n_max, const int32_t **ids, size_t *n,
                              bt_err *err)
 {
     bt_jinja_output prompt = {0};
-    bt_status st = chat_render(f, chat, &prompt, err);
-    if (st == BT_OK) st = bt_chat_encode(f->chat, enc, &prompt, parse_special, n_max, ids, n, err);
+    bt_status st = chat_render(t, chat, &prompt, err);
+    if (st == BT_OK)
+        st = bt_chat_encode(t->front->chat, enc, &prompt, parse_special, n_max, &t->stop, ids, n,
+                            err);
     bt_jinja_output_release(&prompt);
     return st;
 }
@@ -57,23 +63,38 @@ static int32_t *copy_ids(const int32_t *ids, size_t n, bt_err *err)
     return copy;
 }
 
-static bt_status text_encode(bt_front *f, bt_encoder *enc, bt_stream *s, int32_t ctx, bt_err *err)
+static bt_status too_long(int32_t ctx, bt_err *err)
 {
+    return bt_err_set(err, BT_ECONTEXT, 0,
+                      "the prompt is longer than this model's context of %d tokens; shorten it",
+                      ctx);
+}
+
+static bt_status longer(int32_t n_tokens, int32_t ctx, bt_err *err)
+{
+    return bt_err_set(err, BT_ECONTEXT, 0,
+                      "the prompt is %d tokens, this model's context is %d: shorten the prompt",
+                      n_tokens, ctx);
+}
+
+static bt_status text_encode(bt_text *t, bt_stream *s, int32_t ctx, bt_err *err)
+{
+    bt_front *f = t->front;
+    bt_encoder *enc;
     const int32_t *ids;
     size_t n;
-    bt_status st;
     if (s->tokens) return BT_OK;
+    bt_status st = bt_text_encoder(t, &enc, err);
+    if (st) return st;
     if (s->chat) {
-        st = encode_chat(f, enc, s->chat, s->parse_special, (size_t)ctx, &ids, &n, err);
+        st = encode_chat(t, enc, s->chat, s->parse_special, (size_t)ctx, &ids, &n, err);
         if (st == BT_OK) st = chat_add_stop(s, bt_chat_stop(f->chat), err);
     } else {
-        bt_encode_options opt = {.add_special = !s->bare, .parse_special = s->parse_special};
+        bt_encode_options opt = {
+            .add_special = !s->bare, .parse_special = s->parse_special, .stop = &t->stop};
         st = bt_encode(enc, s->text, s->n_text, &opt, (size_t)ctx, &ids, &n, err);
     }
-    if (st == BT_ECONTEXT)
-        return bt_err_set(err, st, 0,
-                          "the prompt is longer than this model's context of %d tokens; shorten it",
-                          ctx);
+    if (st == BT_ECONTEXT) return too_long(ctx, err);
     if (st) return st;
     if (n == 0) return bt_err_field(err, BT_EINVAL, "prompt", "the prompt is empty");
     s->tokens = copy_ids(ids, n, err);
@@ -91,13 +112,24 @@ static int32_t context_of(bt_front *f)
     return ctx;
 }
 
+bt_status bt__text_fits(bt_front *f, const bt_front_request *req, bt_err *err)
+{
+    size_t bytes = bt_tokenizer_token_bytes(f->tokenizer);
+    int32_t ctx = context_of(f);
+    if (req->tokens && req->n_tokens >= ctx)
+        longer(req->n_tokens, ctx, err);
+    else if (req->text && bytes && req->n_text / bytes > (size_t)ctx)
+        too_long(ctx, err);
+    else
+        return BT_OK;
+    if (err) snprintf(err->field, sizeof err->field, "prompt");
+    return BT_ECONTEXT;
+}
+
 /* Room for the answer: what was asked for, at most what the context leaves. */
 static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
 {
-    if (s->n_tokens >= ctx)
-        return bt_err_set(err, BT_ECONTEXT, 0,
-                          "the prompt is %d tokens, this model's context is %d: shorten the prompt",
-                          s->n_tokens, ctx);
+    if (s->n_tokens >= ctx) return longer(s->n_tokens, ctx, err);
     pthread_mutex_lock(&f->state_mu);
     int64_t pages = f->state.n_pages, page = f->state.page_tokens;
     int32_t slots = f->state.slots > 0 ? f->state.slots : f->opt.engine.slots;
@@ -151,14 +183,14 @@ void bt__text_submit(bt_front *f, bt_stream *s)
 }
 
 /* All prompts of a request; what is wrong with one of many names it. */
-static bt_status text_parts(bt_front *f, bt_encoder *enc, bt_parts *p, bt_err *err)
+static bt_status text_parts(bt_text *t, bt_parts *p, bt_err *err)
 {
-    int32_t ctx = context_of(f);
+    int32_t ctx = context_of(t->front);
     for (int32_t i = 0; i < p->n; i++) {
         bt_stream *s = p->part[i];
         if (atomic_load(&s->cancelled)) return BT_ECANCELLED;
-        bt_status st = text_encode(f, enc, s, ctx, err);
-        if (st == BT_OK) st = text_bound(f, s, ctx, err);
+        bt_status st = text_encode(t, s, ctx, err);
+        if (st == BT_OK) st = text_bound(t->front, s, ctx, err);
         if (st == BT_OK) continue;
         if (p->n > 1) {
             bt_err why = *err;
@@ -169,73 +201,91 @@ static bt_status text_parts(bt_front *f, bt_encoder *enc, bt_parts *p, bt_err *e
     return BT_OK;
 }
 
-/* *enc is opened for the first request, and for each again while that fails. s: the first part. */
-static void text_one(bt_front *f, bt_encoder **enc, bt_stream *s)
+/* ---- as text work */
+
+static bt_stream *stream_of(bt_work *w)
 {
-    bt_err err = {0};
-    bt_status st = *enc ? BT_OK : bt_encoder_open(f->tokenizer, enc, &err);
-    if (st == BT_OK) st = text_parts(f, *enc, s->parts, &err);
+    return (bt_stream *)((char *)w - offsetof(bt_stream, work));
+}
+
+static void text_run(bt_work *w, bt_text *t)
+{
+    bt_stream *s = stream_of(w);
+    s->text_err.code = text_parts(t, s->parts, &s->text_err);
+}
+
+static void text_done(bt_work *w, bt_status st)
+{
+    bt_stream *s = stream_of(w);
+    bt_front *f = s->front;
+    if (st == BT_OK && atomic_load(&s->cancelled)) st = BT_ECANCELLED;
+    const char *why = st ? bt_status_get(st)->text : s->text_err.msg;
+    if (st == BT_OK) st = s->text_err.code;
     if (st == BT_OK) {
         s->parts->next = 1;
         s->parts->waiting = true;
         bt__text_submit(f, s);
-        return;
+    } else {
+        bt__parts_drop(s->parts);
+        bt__count_refused(&f->count, st);
+        snprintf(s->field, sizeof s->field, "%s", s->text_err.field);
+        bt__stream_refused(s, st, why, 0, NULL);
+        bt__front_forget(f, s);
     }
-    bt__parts_drop(s->parts);
-    bt__count_refused(&f->count, st);
-    snprintf(s->field, sizeof s->field, "%s", err.field);
-    bt__stream_refused(s, st, err.msg, 0, NULL);
-    bt__front_forget(f, s);
+    bt_stream_unref(s);
 }
 
-void *bt__text_main(void *front)
+bt_status bt__text_start(bt_front *f, bt_stream *s, bt_err *err)
 {
-    bt_front *f = front;
-    bt_encoder *enc = NULL;
-    bt_stream *batch[64];
-    int n;
-    while ((n = bt_inbox_take(&f->text_in, batch, 64, bt_now_ns() + 1000000000)) >= 0)
-        for (int i = 0; i < n; i++) {
-            text_one(f, &enc, batch[i]);
-            bt_stream_unref(batch[i]);
-        }
-    bt_encoder_close(enc);
-    return NULL;
+    const bt_template_chat *chat = s->chat;
+    s->work.bytes = 0;
+    for (int32_t i = 0; i < s->parts->n; i++)
+        s->work.bytes += s->parts->part[i]->n_text +
+                         (size_t)s->parts->part[i]->n_tokens * sizeof *s->tokens;
+    if (chat)
+        s->work.bytes +=
+            chat->messages.len + chat->tools.len + chat->documents.len + chat->kwargs.len;
+    s->work.who = &s->identity;
+    s->work.run = text_run;
+    s->work.done = text_done;
+    return bt_work_start(f, &s->work, err);
 }
 
 /* ---- text services */
 
-bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special,
-                            bool parse_special, int32_t **ids, size_t *n_ids, bt_err *err)
+bt_status bt_front_tokenize(bt_text *t, const char *text, size_t n, bool add_special,
+                            bool parse_special, size_t n_max, int32_t **ids, size_t *n_ids,
+                            bt_err *err)
 {
-    bt_encoder *enc = NULL;
+    bt_encoder *enc;
     const int32_t *found;
     size_t count;
-    bt_encode_options opt = {.add_special = add_special, .parse_special = parse_special};
-    bt_status st = bt_encoder_open(f->tokenizer, &enc, err);
-    if (st == BT_OK) st = bt_encode(enc, text, n, &opt, 0, &found, &count, err);
+    bt_encode_options opt = {
+        .add_special = add_special, .parse_special = parse_special, .stop = &t->stop};
+    bt_status st = bt_text_encoder(t, &enc, err);
+    if (st == BT_OK) st = bt_encode(enc, text, n, &opt, n_max, &found, &count, err);
     if (st == BT_OK) {
         int32_t *copy = copy_ids(found, count, err);
         st = copy ? BT_OK : BT_ENOMEM;
         if (copy) *ids = copy, *n_ids = count;
     }
-    bt_encoder_close(enc);
     return st;
 }
 
-bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_special, char **text,
-                        size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err)
+bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_special, size_t n_max,
+                        char **text, size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err)
 {
     bt_jinja_output prompt = {0};
-    bt_encoder *enc = NULL;
+    bt_encoder *enc;
     const int32_t *found;
     size_t count;
     int32_t *copy = NULL;
-    bt_status st = chat_render(f, chat, &prompt, err);
+    bt_status st = chat_render(t, chat, &prompt, err);
     if (st == BT_OK && ids) {
-        st = bt_encoder_open(f->tokenizer, &enc, err);
+        st = bt_text_encoder(t, &enc, err);
         if (st == BT_OK)
-            st = bt_chat_encode(f->chat, enc, &prompt, parse_special, 0, &found, &count, err);
+            st = bt_chat_encode(t->front->chat, enc, &prompt, parse_special, n_max, &t->stop,
+                                &found, &count, err);
         if (st == BT_OK && !(copy = copy_ids(found, count, err))) st = BT_ENOMEM;
     }
     if (st == BT_OK && ids) *ids = copy, *n_ids = count;
@@ -244,7 +294,6 @@ bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_sp
         *n_text = prompt.len;
         prompt.text = NULL;
     }
-    bt_encoder_close(enc);
     bt_jinja_output_release(&prompt);
     return st;
 }

@@ -81,6 +81,16 @@ void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance)
     bt__call_header(c, "x-ratelimit-reset", "%" PRId64, BT_MAX(left_s, 0));
 }
 
+void bt__call_quota_refused(bt_call *c, const bt_ledger_balance *balance, int64_t retry_ms)
+{
+    bt__call_quota_headers(c, balance);
+    /* Clients that retry by themselves must not: nothing changes before the window ends. */
+    bt__call_header(c, "x-should-retry", "false");
+    if (retry_ms <= 0 && balance && balance->resets_us)
+        retry_ms = (balance->resets_us - bt_wall_us()) / 1000;
+    if (retry_ms > 0) bt__call_header(c, "Retry-After", "%" PRId64, (retry_ms + 999) / 1000);
+}
+
 static void add_headers(bt_call *c, struct MHD_Response *r)
 {
     MHD_add_response_header(r, "Access-Control-Allow-Origin", "*");
@@ -207,7 +217,10 @@ void bt__call_hangup(bt_call *c)
     bool answered = c->stage == BT_STAGE_REPLIED ||
                     (c->answer && bt_answer_state_get(c->answer) > BT_ANSWER_RUNNING);
     if (!answered) atomic_fetch_add(&c->conn->server->count.hangups, 1);
-    if (c->stage == BT_STAGE_WORK) return; // lent: looked at when it comes back
+    if (c->stage == BT_STAGE_WORK) { // lent: looked at when it comes back
+        bt_work_cancel(c->conn->server->front, &c->work);
+        return;
+    }
     bt__generate_cancel(c);
     bt__call_unpark(c);
 }
@@ -233,12 +246,12 @@ static bt_status take_place(bt_call *c, bt_err *err)
     if (!c->conn->proxy || c->who.authenticated) return BT_OK;
     c->share = bt__budget_share(&s->budget, c->who.account_id);
     if (!c->share) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
-    if (c->share->requests >= limit)
+    if (c->share->connections >= limit)
         return bt_err_set(err, BT_EBUSY, 0,
                           "this address has %d requests under way, and may not have more; try "
                           "again in a second",
                           limit);
-    c->share->requests++;
+    c->share->connections++;
     c->counted = true;
     return BT_OK;
 }
@@ -262,6 +275,20 @@ static bt_status identify(bt_call *c)
     if (rc == BT_OK) rc = take_place(c, &err);
     if (rc != BT_OK) bt__call_error(c, &err);
     return rc;
+}
+
+/* Whose quota is used up is told so before anything is read or worked on. */
+static bool admitted(bt_call *c)
+{
+    bt_ledger_balance balance;
+    bt_err err = {0};
+    if (!c->route->generates ||
+        bt_front_admits(c->conn->server->front, &c->who, &balance, &err) == BT_OK)
+        return true;
+    bt_api_error_write(&c->reply, err.code, err.msg, NULL, NULL, &balance);
+    bt__call_quota_refused(c, &balance, 0);
+    bt__call_json(c, bt_status_get(err.code)->http);
+    return false;
 }
 
 /* X-Baton-Lease: seconds, unless the body says otherwise. */
@@ -311,7 +338,7 @@ static void route(bt_call *c, const char *method, const char *target)
     } else if (c->route) {
         if (atomic_load(&c->conn->server->stop))
             bt__call_fail(c, BT_ECLOSED, NULL, NULL, NULL);
-        else if (c->route->need == BT_NEED_NOTHING || identify(c) == BT_OK)
+        else if (c->route->need == BT_NEED_NOTHING || (identify(c) == BT_OK && admitted(c)))
             read_lease_header(c);
     } else if (!*methods) {
         char message[160];
@@ -404,9 +431,9 @@ static enum MHD_Result begin(bt_conn *conn, const char *url, const char *method,
     bt_call *c = bt_calloc(1, sizeof *c);
     if (!c) return MHD_NO;
     c->conn = conn;
-    bt__conn_state(conn, c);
+    conn->call = c;
     *con_cls = c;
-    c->begun_ns = bt_now_ns();
+    c->begun_ns = conn->since_ns = bt_now_ns();
     conn->deadline_ns = ms_from_now(conn->server->opt.request_timeout_ms);
     bt_api_id(bt_random_id(), c->id);
     atomic_fetch_add(&conn->server->count.requests, 1);
@@ -442,7 +469,7 @@ static enum MHD_Result take_body(bt_call *c, const char *data, size_t n)
 
 /* ---- serving it */
 
-enum { INLINE_PARSE_BYTES_MAX = 64 << 10 }; // a larger body would hold up every stream
+enum { INLINE_PARSE_BYTES_MAX = 8 << 10 }; // a larger body would hold up every stream
 
 static void finish_handling(bt_call *c)
 {
@@ -450,28 +477,65 @@ static void finish_handling(bt_call *c)
     if (c->route->generates && c->parsed && !c->status) bt__generate_start(c);
 }
 
+static bt_call *call_of(bt_work *w)
+{
+    return (bt_call *)((char *)w - offsetof(bt_call, work));
+}
+
+/* Text thread. What an attempt before it left is dropped. */
+static void run_text(bt_work *w, bt_text *t)
+{
+    bt_call *c = call_of(w);
+    bt_buf_clear(&c->reply);
+    c->n_headers = c->status = 0;
+    c->text = t;
+    c->route->handle(c);
+    c->text = NULL;
+}
+
+static void text_done(bt_work *w, bt_status st)
+{
+    bt_call *c = call_of(w);
+    if (st) bt__call_fail(c, st, NULL, NULL, NULL);
+    bt__server_done(c);
+}
+
+/* Gives the call to another thread; its connection is parked meanwhile. */
+static bt_status lend(bt_call *c, bt_err *err)
+{
+    bt_server *s = c->conn->server;
+    bt_status rc;
+    c->stage = BT_STAGE_WORK;
+    if (c->route->where == BT_ON_HELPER) {
+        rc = bt_inbox_push(&s->work, &c);
+        if (rc) return bt_err_set(err, BT_EBUSY, 0, "the server is busy; try again in a moment");
+    } else {
+        c->work =
+            (bt_work){.who = &c->who, .bytes = c->body.len, .run = run_text, .done = text_done};
+        rc = bt_work_start(s->front, &c->work, err);
+        if (rc) return rc;
+        if (!bt__conn_watch(c->conn))
+            bt_log(BT_LOG_WARN, "http.watch", "id=%s hang-ups of this client go unnoticed", c->id);
+    }
+    bt__call_park(c);
+    return BT_OK;
+}
+
 static enum MHD_Result handle(bt_call *c)
 {
     const bt_route *r = c->route;
     if (c->status) return bt__call_send(c);
-    if (r->helper || (r->generates && c->body.len > INLINE_PARSE_BYTES_MAX)) {
-        c->stage = BT_STAGE_WORK;
-        if (bt_inbox_push(&c->conn->server->work, &c) == BT_OK) {
-            bt__call_park(c);
-            return MHD_YES;
-        }
-        bt__call_fail(c, BT_EBUSY, "the server is busy; try again", NULL, NULL);
+    if (r->at_once && r->at_once(c)) return bt__call_send(c);
+    if (r->where != BT_ON_LOOP || (r->generates && c->body.len > INLINE_PARSE_BYTES_MAX)) {
+        bt_err err = {0};
+        if (lend(c, &err) == BT_OK) return MHD_YES;
+        c->stage = BT_STAGE_READ;
+        bt__call_error(c, &err);
         return bt__call_send(c);
     }
     r->handle(c);
     finish_handling(c);
     return c->status ? bt__call_send(c) : MHD_YES;
-}
-
-/* Helper thread. */
-void bt__call_work(bt_call *c)
-{
-    c->route->handle(c);
 }
 
 void bt__call_worked(bt_call *c)
@@ -519,12 +583,15 @@ void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     if (!c) return;
     *con_cls = NULL;
     bt_conn *conn = c->conn;
-    bt__conn_state(conn, NULL);
+    conn->call = NULL;
+    conn->head = false;
+    conn->served = true;
+    conn->since_ns = bt_now_ns();
     conn->deadline_ns = ms_from_now(conn->server->opt.idle_timeout_ms);
     bt__intake_completed(conn);
     bt__generate_release(c);
     drop_body(c);
-    if (c->counted) c->share->requests--;
+    if (c->counted) c->share->connections--;
     bt__budget_drop(&conn->server->budget, c->share);
     bt_buf_release(&c->reply);
     bt_free((void *)c->tail);

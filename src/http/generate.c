@@ -210,17 +210,14 @@ static enum MHD_Result respond_whole(bt_call *c)
     int64_t retry_ms = bt_answer_retry_after_ms(c->answer);
     c->reply = c->out;
     c->out = (bt_buf)BT_BUF_INIT;
-    bt__call_quota_headers(c, balance);
     if (status == BT_EQUOTA) {
-        /* Clients that retry by themselves must not: nothing changes before the window ends. */
-        bt__call_header(c, "x-should-retry", "false");
-        if (retry_ms <= 0 && balance && balance->resets_us)
-            retry_ms = (balance->resets_us - bt_wall_us()) / 1000;
-    } else if (status != BT_OK && bt_status_get(status)->retry && retry_ms <= 0) {
-        retry_ms = 1000;
+        bt__call_quota_refused(c, balance, retry_ms);
+    } else {
+        bt__call_quota_headers(c, balance);
+        if (status != BT_OK && bt_status_get(status)->retry && retry_ms <= 0) retry_ms = 1000;
+        if (status != BT_OK && retry_ms > 0)
+            bt__call_header(c, "Retry-After", "%" PRId64, (retry_ms + 999) / 1000);
     }
-    if (status != BT_OK && retry_ms > 0)
-        bt__call_header(c, "Retry-After", "%" PRId64, (retry_ms + 999) / 1000);
     bt__call_json(c, bt_status_get(status)->http);
     return bt__call_send(c);
 }

@@ -3,15 +3,17 @@
  *
  * LIFE     A bt_conn lives as long as its socket, a bt_call as long as one request on it. Both are
  * made, changed and freed on the loop thread, and only inside MHD_run(), except that a call may be
- * lent to the helper thread: meanwhile its connection is suspended, so nothing can free it, and the
- * loop touches nothing of it but `gone`. PARKED   A call without bytes to send suspends its
- * connection ("parks"). Only the loop thread resumes: with an external epoll a resume from another
- * thread wakes nobody. WAKING   Front calls wake() on any thread; it notes the stream's id, never a
- * pointer of ours, so a wake that comes late finds nothing and does nothing. */
+ * lent to another thread (as text work, or to the helper): meanwhile its connection is suspended,
+ * so nothing can free it, and the loop touches nothing of it but `gone`. PARKED   A call without
+ * bytes to send suspends its connection ("parks"). Only the loop thread resumes: with an external
+ * epoll a resume from another thread wakes nobody. WAKING   Front calls wake() on any thread; it
+ * notes the stream's id, never a pointer of ours, so a wake that comes late finds nothing and does
+ * nothing. */
 #pragma once
 #include "api/api.h"
 #include "base/hash.h"
 #include "base/inbox.h"
+#include "front/work.h"
 #include "http/budget.h"
 #include "http/framing.h"
 #include "http/linger.h"
@@ -35,19 +37,19 @@ typedef struct bt_header {
 
 struct bt_conn {
     bt_server *server;
-    bt_conn *prev, *next; // the one whose state has changed last is first
+    bt_conn *prev, *next;
     struct MHD_Connection *mhd;
     bt_call *call; // owned by MHD's con_cls; NULL between requests
     int fd;
-    bool watched; // the fd is in the hang-up watch
-    bool head;    // a request line has come, of a request that has not ended
-    bool served;  // it has had an answer
-    bool linger;  // the client may still be sending when it is closed
-    bool cut;     // gave way: no longer counted
-    bt_conn *next_cut;
+    bool watched;        // the fd is in the hang-up watch
+    bool head;           // a request line has come, of a request that has not ended
+    bool served;         // it has had an answer
+    bool linger;         // the client may still be sending when it is closed
+    bool cut, ended;     // gave way: no longer counted; its socket is shut down
     bool proxy;          // a trusted one
     bt_share *share;     // the peer's address
     int32_t limit;       // of connections of that share
+    int64_t since_ns;    // of its state: idle, or the request under way
     int64_t deadline_ns; // the socket is shut down at it; 0 = none
     bt_framing framing;
     bool refused; // intake.c has answered: nothing more is said
@@ -56,7 +58,7 @@ struct bt_conn {
 
 typedef enum bt_stage {
     BT_STAGE_READ,    // head and body are coming
-    BT_STAGE_WORK,    // lent to the helper
+    BT_STAGE_WORK,    // lent to another thread
     BT_STAGE_WAIT,    // generation: no status line yet
     BT_STAGE_STREAM,  // generation: the body is going out
     BT_STAGE_REPLIED, // a whole response is queued
@@ -84,13 +86,16 @@ struct bt_call {
     size_t dropped;        // bytes of a body that nobody wants
     int64_t begun_ns;      // the head was here
     bt_share *share;       // the account's, while a body or a place is held of it; or NULL
-    bool counted;          // its share counts the request
+    bool counted;          // its share counts the request as a connection of its client
 
     int status; // of the reply; 0 = none yet
     bt_buf reply;
     const char *type;
     bt_header header[BT_HEADERS_MAX];
     int32_t n_headers;
+
+    bt_work work;  // where it is lent as text work
+    bt_text *text; // while that runs
 
     bool parsed; // req is filled: a generation to submit
     bt_api_request req;
@@ -105,12 +110,20 @@ struct bt_call {
 
 typedef enum bt_need { BT_NEED_NOTHING, BT_NEED_IDENTITY, BT_NEED_OWNER } bt_need;
 
+/* Where a route's handler runs. */
+typedef enum bt_where {
+    BT_ON_LOOP,   // answers from memory, within microseconds
+    BT_ON_TEXT,   // is text work of its account
+    BT_ON_HELPER, // asks the ledger and waits, unless at_once() has the answer
+} bt_where;
+
 struct bt_route {
     const char *method, *path;
     bool prefix; // path is a beginning; the rest is call->tail
     bt_need need;
-    bool helper; // runs on the helper thread
-    bool generates;
+    bt_where where;
+    bool generates;              // its handler parses; a large body is text work
+    bool (*at_once)(bt_call *c); // on the loop: true if it has filled the reply
     void (*handle)(bt_call *c); // fills the reply; or, if it generates, req
 };
 
@@ -137,14 +150,14 @@ struct bt_server {
     uint64_t *ready;    // owned: ids of streams with events
     size_t n_ready, cap_ready;
     bool ready_lost; // out of memory for an id: look at every stream
-    bt_call *done;   // calls the helper has finished
+    bt_call *done;   // calls that were lent and come back
 
     bt_inbox work; // bt_call * for the helper
 
     /* loop thread only */
-    bt_conn *conns, *last_conn;
-    int32_t n_conns, n_idle; // that were not cut
-    bt_conn *cuts;           // whose sockets are to be shut down
+    bt_conn *conns;
+    int32_t n_conns; // that were not cut
+    bool cuts;       // some are to be shut down
     bt_budget budget;
     bt_linger linger;
     bt_proxies near; // private addresses: peers that may be a proxy of many
@@ -165,6 +178,8 @@ void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
 void bt__call_header_static(bt_call *c, const char *name, const char *text);
 void bt__call_json(bt_call *c, int status); // the reply buffer holds JSON
 void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance);
+/* The headers of a refusal for quota; retry_ms 0 = when the window ends. */
+void bt__call_quota_refused(bt_call *c, const bt_ledger_balance *balance, int64_t retry_ms);
 void bt__call_park(bt_call *c);
 void bt__call_unpark(bt_call *c);
 enum MHD_Result bt__call_send(bt_call *c); // queues the reply
@@ -176,8 +191,7 @@ enum MHD_Result bt__call_serve(void *cls, struct MHD_Connection *mhd, const char
                                size_t *n_data, void **con_cls);
 void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
                         enum MHD_RequestTerminationCode why);
-void bt__call_work(bt_call *c);   // Thread: helper
-void bt__call_worked(bt_call *c); // the helper gave it back
+void bt__call_worked(bt_call *c); // a thread gave back what it was lent
 void bt__call_hangup(bt_call *c);
 
 /* intake.c */
@@ -210,7 +224,6 @@ const bt_route *bt__route_find(const char *method, const char *path, const char 
 void bt__conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                      enum MHD_ConnectionNotificationCode what);
 void *bt__conn_head(void *cls, const char *uri, struct MHD_Connection *mhd); // a request line came
-void bt__conn_state(bt_conn *conn, bt_call *call);     // a request has begun, or (NULL) has ended
 bool bt__conn_watch(bt_conn *conn);                    // wants to know when the client hangs up
 void bt__conn_late(bt_conn *conn);                     // its deadline has passed
 int32_t bt__conn_limit(const bt_server *s, bool near); // connections of one address
@@ -220,3 +233,4 @@ void bt__conns_cut(bt_server *s); // shuts down what gave way. Not inside MHD_ru
 
 /* server.c */
 void bt__server_ready(bt_server *s, uint64_t id); // Thread: any
+void bt__server_done(bt_call *c); // gives back what was lent. Thread: any, the last that has it

@@ -182,8 +182,8 @@ static void metrics(bt_call *c)
 static void text_route(bt_call *c, bt_llama_route route)
 {
     bt_err e;
-    bt_status rc = bt_llama_answer(route, front_of(c), c->body.data ? c->body.data : "",
-                                   c->body.len, &c->reply, &e);
+    bt_status rc = bt_llama_answer(route, c->text, c->body.data ? c->body.data : "", c->body.len,
+                                   &c->reply, &e);
     if (rc == BT_OK)
         bt__call_json(c, 200);
     else
@@ -217,22 +217,35 @@ static void write_balance(bt_jw *w, const bt_ledger_balance *b)
     bt_jw_kstr(w, "resets_at", b->resets_us ? bt_rfc3339(b->resets_us, when) : NULL);
 }
 
-static void quota(bt_call *c)
+static void quota_body(bt_call *c, const bt_ledger_balance *b)
 {
-    bt_ledger_balance b = {0};
-    bt_err err = {0};
-    if (bt_front_balance(front_of(c), &c->who, &b, &err) != BT_OK) {
-        bt__call_error(c, &err);
-        return;
-    }
     bt_jw w = bt_jw_on(&c->reply);
     bt_jw_open(&w, '{');
     bt_jw_kstr(&w, "account", c->who.account);
     bt_jw_kstr(&w, "tier", c->who.tier->name);
-    write_balance(&w, &b);
+    write_balance(&w, b);
     bt_jw_close(&w, '}');
-    bt__call_quota_headers(c, &b);
+    bt__call_quota_headers(c, b);
     bt__call_json(c, 200);
+}
+
+static bool quota_at_once(bt_call *c)
+{
+    bt_ledger_balance b;
+    if (!bt_front_balance_known(front_of(c), &c->who, &b)) return false;
+    quota_body(c, &b);
+    return true;
+}
+
+/* Of an account that is seen for the first time. */
+static void quota(bt_call *c)
+{
+    bt_ledger_balance b = {0};
+    bt_err err = {0};
+    if (bt_front_balance(front_of(c), &c->who, &b, &err) == BT_OK)
+        quota_body(c, &b);
+    else
+        bt__call_error(c, &err);
 }
 
 static void write_entry(bt_jw *w, const bt_front_queue_entry *e, bool owner)
@@ -256,7 +269,7 @@ static void write_entry(bt_jw *w, const bt_front_queue_entry *e, bool owner)
 
 static void queue(bt_call *c)
 {
-    enum { ENTRIES_MAX = 4096 };
+    enum { ENTRIES_MAX = 256 };
     int32_t depth = 0, slots = 0;
     bt_front_queue_entry *e = bt_malloc(ENTRIES_MAX * sizeof *e);
     if (!e) {
@@ -352,26 +365,27 @@ done:
 /* ---- the table */
 
 static const bt_route routes[] = {
-    {"GET", "/", false, BT_NEED_NOTHING, false, false, page},
-    {"GET", "/health", false, BT_NEED_NOTHING, false, false, health},
-    {"GET", "/health/live", false, BT_NEED_NOTHING, false, false, health_live},
-    {"GET", "/health/ready", false, BT_NEED_NOTHING, false, false, health},
-    {"GET", "/metrics", false, BT_NEED_NOTHING, true, false, metrics},
-    {"GET", "/v1/version", false, BT_NEED_NOTHING, false, false, version},
-    {"GET", "/v1/models", false, BT_NEED_NOTHING, false, false, models},
-    {"GET", "/v1/models/", true, BT_NEED_NOTHING, false, false, model_one},
-    {"POST", "/v1/chat/completions", false, BT_NEED_IDENTITY, false, true, bt__generate_parse_chat},
-    {"POST", "/v1/completions", false, BT_NEED_IDENTITY, false, true,
+    {"GET", "/", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, page},
+    {"GET", "/health", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health},
+    {"GET", "/health/live", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health_live},
+    {"GET", "/health/ready", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health},
+    {"GET", "/metrics", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, metrics},
+    {"GET", "/v1/version", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, version},
+    {"GET", "/v1/models", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, models},
+    {"GET", "/v1/models/", true, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, model_one},
+    {"POST", "/v1/chat/completions", false, BT_NEED_IDENTITY, BT_ON_LOOP, true, NULL,
+     bt__generate_parse_chat},
+    {"POST", "/v1/completions", false, BT_NEED_IDENTITY, BT_ON_LOOP, true, NULL,
      bt__generate_parse_completion},
-    {"POST", "/tokenize", false, BT_NEED_IDENTITY, true, false, tokenize},
-    {"POST", "/detokenize", false, BT_NEED_IDENTITY, true, false, detokenize},
-    {"POST", "/apply-template", false, BT_NEED_IDENTITY, true, false, apply_template},
-    {"GET", "/v1/quota", false, BT_NEED_IDENTITY, true, false, quota},
-    {"GET", "/v1/queue", false, BT_NEED_IDENTITY, true, false, queue},
-    {"GET", "/v1/engines", false, BT_NEED_OWNER, false, false, bt__engines_list},
-    {"POST", "/v1/engines/", true, BT_NEED_OWNER, false, false, bt__engines_change},
-    {"GET", "/v1/accounts", false, BT_NEED_OWNER, true, false, accounts},
-    {"POST", "/v1/accounts/", true, BT_NEED_OWNER, true, false, account_change},
+    {"POST", "/tokenize", false, BT_NEED_IDENTITY, BT_ON_TEXT, false, NULL, tokenize},
+    {"POST", "/detokenize", false, BT_NEED_IDENTITY, BT_ON_TEXT, false, NULL, detokenize},
+    {"POST", "/apply-template", false, BT_NEED_IDENTITY, BT_ON_TEXT, false, NULL, apply_template},
+    {"GET", "/v1/quota", false, BT_NEED_IDENTITY, BT_ON_HELPER, false, quota_at_once, quota},
+    {"GET", "/v1/queue", false, BT_NEED_IDENTITY, BT_ON_LOOP, false, NULL, queue},
+    {"GET", "/v1/engines", false, BT_NEED_OWNER, BT_ON_LOOP, false, NULL, bt__engines_list},
+    {"POST", "/v1/engines/", true, BT_NEED_OWNER, BT_ON_LOOP, false, NULL, bt__engines_change},
+    {"GET", "/v1/accounts", false, BT_NEED_OWNER, BT_ON_HELPER, false, NULL, accounts},
+    {"POST", "/v1/accounts/", true, BT_NEED_OWNER, BT_ON_HELPER, false, NULL, account_change},
 };
 
 static bool path_matches(const bt_route *r, const char *path, const char **tail)

@@ -27,6 +27,7 @@ enum {
     BUSY_STREAMS = 64,   // with more of them, wakes are gathered for
     GATHER_NS = 2000000, // this long: each resume walks all suspended connections
     WORK_MAX = 1024,     // calls lent to the helper
+    RECALL_NS = 1000000,
     BACKLOG = 4096,
     FDS_SPARE = 32, // descriptors that are opened later
 };
@@ -60,8 +61,9 @@ static void on_front_wake(void *ud, bt_stream *stream)
     bt__server_ready(ud, bt_stream_id(stream));
 }
 
-static void finished(bt_server *s, bt_call *c)
+void bt__server_done(bt_call *c)
 {
+    bt_server *s = c->conn->server;
     pthread_mutex_lock(&s->mu);
     bool first = s->n_ready == 0 && !s->ready_lost && !s->done;
     c->next_done = s->done;
@@ -80,8 +82,8 @@ static void *helper_main(void *ud)
         int n = bt_inbox_take(&s->work, &c, 1, bt_now_ns() + 1000000000);
         if (n < 0) return NULL;
         if (n == 0) continue;
-        bt__call_work(c);
-        finished(s, c);
+        c->route->handle(c);
+        bt__server_done(c);
     }
 }
 
@@ -116,6 +118,21 @@ static void drain(bt_server *s)
     }
     for (bt_conn *conn = lost ? s->conns : NULL; conn; conn = conn->next)
         if (conn->call && conn->call->n_legs) bt__generate_ready(conn->call);
+}
+
+/* The loop has ended: what is lent comes back, so that nothing of it stays with another thread. */
+static void recall(bt_server *s)
+{
+    for (bool lent = true; lent;) {
+        drain(s);
+        lent = false;
+        for (bt_conn *conn = s->conns; conn; conn = conn->next) {
+            if (!conn->call || conn->call->stage != BT_STAGE_WORK) continue;
+            bt__call_hangup(conn->call);
+            lent = true;
+        }
+        if (lent) bt_sleep_ns(RECALL_NS);
+    }
 }
 
 /* ---- connections */
@@ -384,6 +401,7 @@ void bt_server_close(bt_server *s, int32_t drain_ms)
         bt__server_ready(s, 0); // 0 names no stream: it only wakes the loop
         pthread_join(s->loop, NULL);
     }
+    if (s->loop_started) recall(s);
     bt_inbox_close(&s->work);
     if (s->helper_started) pthread_join(s->helper, NULL);
     bt_front_on_wake(s->front, NULL, NULL);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* server.h - the HTTP server: sockets, routes, streams, the page.
  *
- * One loop thread owns all connections (libmicrohttpd without a thread of its own); one helper
- * thread answers what may take milliseconds (tokenizing, balances, large bodies). A client that
- * hangs up is noticed within milliseconds, streaming or not, and its requests are cancelled. */
+ * One loop thread owns all connections (libmicrohttpd without a thread of its own). What takes a
+ * processor (tokenizing, large bodies) is text work of front (front/work.h); one helper thread
+ * waits for what only the ledger knows. A client that hangs up is noticed within milliseconds,
+ * streaming or not, and its requests are cancelled. */
 #pragma once
 #include "front/front.h"
 

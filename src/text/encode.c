@@ -38,6 +38,8 @@ struct bt_encoder {
     word *cache;  // owned [CACHE_SLOTS]
     int32_t *ids; // owned
     size_t n_ids, cap_ids;
+    size_t n_max;  // of the call at hand; 0 = no bound
+    bt_stop *stop; // the same; NULL: nothing ends it early
 };
 
 static bt_status no_memory(bt_err *err)
@@ -96,6 +98,15 @@ static void trim_scratch(bt_encoder *e)
     if (e->unigram.cap > KEEP_BYTES_MAX / 16) bt_unigram_scratch_release(&e->unigram);
 }
 
+/* Counts the bytes that were just encoded: whether to go on. Ids that are there stay there, so what
+ * is too long is known before its end. */
+static bt_status go_on(bt_encoder *e, size_t n, bt_err *err)
+{
+    if (e->n_max && e->n_ids > e->n_max)
+        return bt_err_set(err, BT_ECONTEXT, 0, "the text has more than %zu tokens", e->n_max);
+    return bt_stop_after(e->stop, n) ? bt_stop_why(e->stop, err) : BT_OK;
+}
+
 static bt_status push_id(bt_encoder *e, int32_t id, bt_err *err)
 {
     if (!reserve_ids(e, 1)) return no_memory(err);
@@ -114,7 +125,7 @@ static bt_status model_encode(bt_encoder *e, const char *s, size_t n, size_t *n_
     if (t->wordpiece) return bt_wordpiece_encode(t->wordpiece, s, n, ids, n_ids, err);
     if (!bt__merger_reserve(&e->merger, t, n)) return no_memory(err);
     *n_ids = bt__merge(&e->merger, t, s, n, ids);
-    return BT_OK;
+    return e->stop && e->stop->why ? bt_stop_why(e->stop, err) : BT_OK;
 }
 
 static bt_status encode_part(bt_encoder *e, const char *s, size_t n, bt_err *err)
@@ -147,7 +158,10 @@ static bt_status on_word(void *ud, const char *s, size_t n, bt_err *err)
     bt_encoder *e = ud;
     const bt_tokenizer *t = e->t;
     int32_t whole = t->ignore_merges ? bt__pieces_find(&t->pieces, s, n) : -1;
-    if (whole >= 0) return push_id(e, whole, err);
+    if (whole >= 0) {
+        bt_status st = push_id(e, whole, err);
+        return st ? st : go_on(e, n, err);
+    }
     size_t begin = e->n_ids;
     bt_status st = BT_OK;
     for (size_t at = 0, end; !st && at < n; at = end) {
@@ -155,9 +169,11 @@ static bt_status on_word(void *ud, const char *s, size_t n, bt_err *err)
         end = bt__pairs_end(&t->pairs, s, n, at);
         st = encode_part(e, s + at, end - at, err);
         bool meets = before > begin && e->n_ids > before && e->ids[before] == t->unk;
-        if (st || !t->fuse_unk || !meets || e->ids[before - 1] != t->unk) continue;
-        e->n_ids--;
-        memmove(e->ids + before, e->ids + before + 1, (e->n_ids - before) * sizeof *e->ids);
+        if (!st && t->fuse_unk && meets && e->ids[before - 1] == t->unk) {
+            e->n_ids--;
+            memmove(e->ids + before, e->ids + before + 1, (e->n_ids - before) * sizeof *e->ids);
+        }
+        if (!st) st = go_on(e, end - at, err);
     }
     return st;
 }
@@ -225,6 +241,7 @@ static bt_status cut_added(bt_encoder *e, const bt__added *a, bt__added_rule *ru
         if (done < start) st = fn(e, s + done, start - done, first && done == 0, parse, err);
         /* White space that the token before took whole leaves nothing of this one. */
         if (!st && start < end) st = push_id(e, token->id, err);
+        if (!st) st = go_on(e, 8, err); // some bytes of a token
         if (st) return st;
         done = end;
     }
@@ -242,7 +259,9 @@ static bt_status normalize_piece(bt_encoder *e, const char *s, size_t n, bool fi
                                  bt_err *err)
 {
     const bt_tokenizer *t = e->t;
-    bt_status st = t->normalize ? bt_normalize_run(t->normalize, e->normal, &s, &n, err) : BT_OK;
+    bt_status st =
+        t->normalize ? bt_normalize_run(t->normalize, e->normal, &s, &n, e->stop, err) : BT_OK;
+    if (!st) st = go_on(e, n, err);
     if (st || n == 0) return st;
     first = first && !(t->normalize && bt_normalize_moved(e->normal));
     if (t->added_normal.n_tokens == 0) return split_piece(e, s, n, first, parse, err);
@@ -268,22 +287,24 @@ bt_status bt_encode(bt_encoder *e, const char *text, size_t n, const bt_encode_o
     size_t valid = bt_utf8_valid_prefix(text, n), n_prefix, n_suffix;
     if (valid != n)
         return bt_err_set(err, BT_EINVAL, 0, "the text is not valid UTF-8 at byte %zu", valid);
+    if (n_max && e->t->token_bytes && n / e->t->token_bytes > n_max)
+        return bt_err_set(err, BT_ECONTEXT, 0, "the text has more than %zu tokens", n_max);
     if (e->cap_ids * sizeof *e->ids > KEEP_BYTES_MAX) {
         bt_free(e->ids);
         e->ids = NULL;
         e->cap_ids = 0;
     }
     e->n_ids = 0;
+    e->n_max = n_max;
+    e->stop = e->merger.stop = e->unigram.stop = opt->stop;
     const int32_t *prefix = bt_vocab_prefix(v, &n_prefix), *suffix = bt_vocab_suffix(v, &n_suffix);
     bt__added_rule rule = {.parse = opt->parse_special, .user = opt->user, .n_user = opt->n_user};
     bt_status st = opt->add_special ? push_ids(e, prefix, n_prefix, err) : BT_OK;
     if (!st) st = cut_added(e, &e->t->added, &rule, text, n, true, normalize_piece, err);
     if (!st && opt->add_special) st = push_ids(e, suffix, n_suffix, err);
     trim_scratch(e);
+    if (!st) st = go_on(e, 0, err);
     if (st) return st;
-    if (n_max && e->n_ids > n_max)
-        return bt_err_set(err, BT_ECONTEXT, 0, "the text has %zu tokens; at most %zu fit", e->n_ids,
-                          n_max);
     *ids = e->ids;
     *n_ids = e->n_ids;
     return BT_OK;

@@ -9,6 +9,7 @@
  * first, each piece between them is normalized, cut into words and encoded by itself. Control
  * tokens are never formed from plain text. */
 #pragma once
+#include "base/stop.h"
 #include "text/vocab.h"
 
 typedef struct bt_tokenizer bt_tokenizer;
@@ -24,6 +25,9 @@ bt_status bt_tokenizer_open(const bt_gguf *file, const bt_vocab *vocab, bt_token
 bt_status bt_tokenizer_build(const bt_spec *spec, const bt_vocab *vocab, bt_tokenizer **out,
                              bt_err *err);
 void bt_tokenizer_close(bt_tokenizer *t);
+/* The most bytes of text that one token may stand for, so that a longer text has more tokens; 0:
+ * there is no such bound, because some text is dropped, or is one unknown token however long. */
+size_t bt_tokenizer_token_bytes(const bt_tokenizer *t);
 bt_status bt_encoder_open(const bt_tokenizer *t, bt_encoder **out, bt_err *err);
 void bt_encoder_close(bt_encoder *e);
 
@@ -39,11 +43,12 @@ typedef struct bt_encode_options {
      * recognised only where it lies wholly outside of them. */
     const bt_encode_range *user;
     size_t n_user;
+    bt_stop *stop; // ends it early with the status it names; NULL: nothing does
 } bt_encode_options;
 
 /* text: n bytes, NULs included; invalid UTF-8 is refused (BT_EINVAL, with the offset). The ids live
  * in the encoder until the next call (n_ids may be 0, ids NULL then). n_max bounds the count
- * (BT_ECONTEXT beyond it, which says the whole count; 0 = no bound). BT_ETOOBIG past
+ * (BT_ECONTEXT as soon as it is clear that there are more; 0 = no bound). BT_ETOOBIG past
  * BT_ENCODE_BYTES_MAX. */
 bt_status bt_encode(bt_encoder *e, const char *text, size_t n, const bt_encode_options *opt,
                     size_t n_max, const int32_t **ids, size_t *n_ids, bt_err *err);

@@ -171,6 +171,7 @@ static void merge_all(bt__merger *m, const bt_tokenizer *t, const char *word)
     bt__symbol *symbol = m->queue.symbol;
     bt__queue_begin(&m->queue, m->n, t->kind != BT_VOCAB_SPM);
     for (uint32_t i = 0; i < m->n; i = end_of(m, i)) {
+        if (bt_stop_after(m->stop, 1)) return;
         if (!pair_find(m, t, word, i, &p)) continue;
         symbol[i].pair = p.name;
         bt__queue_add(&m->queue, p);
@@ -178,6 +179,7 @@ static void merge_all(bt__merger *m, const bt_tokenizer *t, const char *word)
     bt__queue_start(&m->queue);
     while (bt__queue_pop(&m->queue, &p)) {
         uint32_t left = (uint32_t)p.key;
+        if (bt_stop_after(m->stop, 1)) return;
         if (symbol[left].pair != p.name) continue;
         uint32_t right = end_of(m, left);
         symbol[left].id = p.id;

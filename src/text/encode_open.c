@@ -36,7 +36,7 @@ static bt_status add_normalized(bt_tokenizer *t, bt_normalize_state *state, cons
 {
     const char *s = token->content.s;
     size_t n = token->content.n;
-    bt_status st = t->normalize ? bt_normalize_run(t->normalize, state, &s, &n, err) : BT_OK;
+    bt_status st = t->normalize ? bt_normalize_run(t->normalize, state, &s, &n, NULL, err) : BT_OK;
     return st ? st : bt__added_insert(&t->added_normal, s, n, entry, err);
 }
 
@@ -235,6 +235,53 @@ static bt_status open_model(bt_tokenizer *t, const bt_spec *s, bt_err *err)
     return s->kind == BT_VOCAB_SPM ? open_spm(t, s, err) : open_bpe(t, s, err);
 }
 
+/* ---- The length of a token. */
+
+/* What the text loses on its way to the model: the most bytes of it that become one, 1 where it
+ * only grows; 0: there is no such number. */
+static size_t shrinks(const bt_spec *s)
+{
+    enum { NFC_MAX = 4 }; // a syllable of three jamo, a letter with three marks: less than that
+    size_t times = 1;
+    for (size_t i = 0; i < s->n_normal; i++) {
+        const bt_normal_step *x = &s->normal[i];
+        bool grows = x->kind == BT_NORMAL_PREPEND || x->kind == BT_NORMAL_BYTE_LEVEL ||
+                     (x->kind == BT_NORMAL_REPLACE && !x->regex && x->pattern.n <= x->content.n);
+        if (x->kind == BT_NORMAL_NFC)
+            times *= NFC_MAX;
+        else if (!grows)
+            return 0;
+    }
+    for (size_t i = 0; i < s->n_split; i++) {
+        const bt_split_step *x = &s->split[i];
+        bool cuts = x->kind == BT_SPLIT_PATTERN || x->kind == BT_SPLIT_PUNCTUATION ||
+                    x->kind == BT_SPLIT_DIGITS;
+        bool keeps = x->kind == BT_SPLIT_BYTE_LEVEL || x->kind == BT_SPLIT_METASPACE ||
+                     x->kind == BT_SPLIT_LENGTH || (cuts && x->behavior != BT_SPLIT_REMOVED);
+        if (!keeps) return 0;
+    }
+    for (size_t i = 0; i < s->n_added; i++)
+        if (s->added[i].lstrip || s->added[i].rstrip) return 0;
+    return times;
+}
+
+/* Every byte ends up in a token of its own or a longer one: only where each has a token. */
+static size_t token_bytes(const bt_tokenizer *t, const bt_spec *s)
+{
+    bool pairs = t->kind == BT_VOCAB_SPM || t->kind == BT_VOCAB_BPE;
+    size_t longest = t->pieces.longest;
+    if (!pairs || !(t->raw || t->kind == BT_VOCAB_SPM || t->byte_fallback)) return 0;
+    for (int byte = 0; byte < 256; byte++)
+        if (t->byte_id[byte] < 0) return 0;
+    for (size_t i = 0; i < s->n_added; i++) longest = BT_MAX(longest, s->added[i].content.n);
+    return longest * shrinks(s);
+}
+
+size_t bt_tokenizer_token_bytes(const bt_tokenizer *t)
+{
+    return t->token_bytes;
+}
+
 bt_status bt_tokenizer_build(const bt_spec *spec, const bt_vocab *vocab, bt_tokenizer **out,
                              bt_err *err)
 {
@@ -253,6 +300,7 @@ bt_status bt_tokenizer_build(const bt_spec *spec, const bt_vocab *vocab, bt_toke
         st = bt_normalize_open(spec->normal, spec->n_normal, &t->normalize, err);
     if (!st) st = bt_pretok_open(spec->split, spec->n_split, t->raw, &t->pretok, err);
     if (!st) st = open_added(t, spec, err);
+    if (!st) t->token_bytes = token_bytes(t, spec);
     if (st) {
         bt_tokenizer_close(t);
         return st;

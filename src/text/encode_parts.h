@@ -82,6 +82,7 @@ struct bt_tokenizer {
     bt__pairs pairs;
     bt__added added, added_normal; // found in the raw and in the normalized text
     int32_t byte_id[256]; // raw: the token of a single byte; else its byte token; -1 if none
+    size_t token_bytes;   // bt_tokenizer_token_bytes()
     int32_t unk;
     bool fuse_unk, byte_fallback;
     bool ignore_merges;    // a word that is a token is that token
@@ -150,12 +151,14 @@ bool bt__queue_pop(bt__queue *q, bt__pair *p); // false: empty
 
 typedef struct bt__merger {
     bt__queue queue;
-    uint32_t n; // places: of raw words one a byte, of SPM's too, else one for each first symbol
+    bt_stop *stop; // while it is in use
+    uint32_t n;    // places: of raw words one a byte, of SPM's too, else one for each first symbol
 } bt__merger;
 
 /* The most symbols and ids that a word of n bytes may have. */
 size_t bt__merge_room(const bt_tokenizer *t, size_t n);
 bool bt__merger_reserve(bt__merger *m, const bt_tokenizer *t, size_t n);
 void bt__merger_release(bt__merger *m);
-/* Merges the word (n >= 1 bytes, reserved) to ids, which has room; returns how many. */
+/* Merges the word (n >= 1 bytes, reserved) to ids, which has room; returns how many. Where m->stop
+ * says so it ends early, and what it made is worth nothing. */
 size_t bt__merge(bt__merger *m, const bt_tokenizer *t, const char *word, size_t n, int32_t *ids);

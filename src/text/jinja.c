@@ -207,10 +207,14 @@ bt_status bt__jinja_run(const bt_jinja *t, bt__jcontext make, bt__jafter after, 
     r->seed = bt_random_id();
     r->plain_safe = options && options->plain_safe;
     r->now_local_us = options ? options->now_local_us : 0;
+    r->stop = options ? options->stop : NULL;
     bt_arena_init(&r->arena, r->use.memory_bytes);
     if (setjmp(r->escape) == 0) render(r, t, make, after, ud);
     bt_status st = fault_status(r->fault.fault);
-    if (st) report(&r->fault, st, err);
+    if (r->fault.fault == BT_JINJA_STOPPED)
+        st = bt_stop_why(r->stop, err);
+    else if (st)
+        report(&r->fault, st, err);
     if (error) *error = r->fault;
     if (st == BT_OK) *out = r->made;
     bt_arena_release(&r->arena);

@@ -15,6 +15,7 @@
 #pragma once
 #include "baton/status.h"
 #include "base/buf.h"
+#include "base/stop.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +43,7 @@ typedef enum bt_jinja_fault {
     BT_JINJA_LIMIT,     // a limit was reached
     BT_JINJA_CONTEXT,   // the context is not the JSON it should be
     BT_JINJA_MEMORY,
+    BT_JINJA_STOPPED, // bt_jinja_options.stop said so
 } bt_jinja_fault;
 
 typedef struct bt_jinja_error {
@@ -72,6 +74,7 @@ typedef struct bt_jinja_options {
     int64_t now_local_us;
     bool plain_safe; // `|safe` changes nothing (default: as Python, the result escapes HTML of
                      // strings added to it)
+    bt_stop *stop;   // ends it early with the status it names; NULL: nothing does
 } bt_jinja_options;
 int64_t bt_jinja_local_us(int64_t wall_us);
 

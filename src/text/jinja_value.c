@@ -33,6 +33,16 @@ void *bt__jalloc(jrt *r, size_t bytes)
     bt__jraise(r, BT_JINJA_MEMORY, "out of memory for the template");
 }
 
+void bt__jlook(jrt *r)
+{
+    enum { AHEAD = 1024 };
+    if (r->steps > r->limits->steps)
+        bt__jraise(r, BT_JINJA_LIMIT, "the template ran for more than %llu steps",
+                   (unsigned long long)r->limits->steps);
+    if (bt_stop_after(r->stop, BT_STOP_UNITS)) bt__jraise(r, BT_JINJA_STOPPED, "stopped");
+    r->look = r->limits->steps - r->steps < AHEAD ? r->limits->steps + 1 : r->steps + AHEAD;
+}
+
 void bt__jcharge(jrt *r, size_t bytes)
 {
     r->steps += bytes / 64;

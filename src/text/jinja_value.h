@@ -171,7 +171,8 @@ struct jrt {
     const bt_jinja *tmpl;
     const bt_jinja_limits *limits; // points at use
     bt_jinja_limits use;
-    uint64_t steps, seed;
+    uint64_t steps, look, seed; // look: the number of steps at which bt__jlook() is due
+    bt_stop *stop;
     uint32_t depth;
     int32_t line;
     bool plain_safe;
@@ -197,11 +198,10 @@ _Noreturn void bt__jraise(jrt *r, bt_jinja_fault fault, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void *bt__jalloc(jrt *r, size_t bytes); // zeroed; never NULL
 void bt__jcharge(jrt *r, size_t bytes); // counts work on that many bytes as steps
+void bt__jlook(jrt *r);                 // whether it has run for too long, or is to stop
 static inline void jstep(jrt *r)
 {
-    if (++r->steps > r->limits->steps)
-        bt__jraise(r, BT_JINJA_LIMIT, "the template ran for more than %llu steps",
-                   (unsigned long long)r->limits->steps);
+    if (++r->steps >= r->look) bt__jlook(r);
 }
 static inline void jenter(jrt *r)
 {

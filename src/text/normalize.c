@@ -161,7 +161,7 @@ static size_t first_bytes(const char *s, size_t n)
 /* *same: nothing was found, so that s stays as it is. The library takes what stands for several
  * characters to be in the place of the last of them. */
 static bt_status replace(const step *x, bt__regex_match *m, const char *s, size_t n, bt_buf *out,
-                         bool *same, bool *moved, bt_err *err)
+                         bool *same, bool *moved, bt_stop *stop, bt_err *err)
 {
     bt__regex_walk walk = {0, SIZE_MAX};
     size_t done = 0, start, end;
@@ -171,6 +171,7 @@ static bt_status replace(const step *x, bt__regex_match *m, const char *s, size_
         bt_status st = bt__regex_walk_next(x->regex, m, s, n, &walk, &start, &end, err);
         if (st) return st;
         if (start == SIZE_MAX) break;
+        if (bt_stop_after(stop, end - done)) return bt_stop_why(stop, err);
         *same = false;
         if (start == 0 && end > 0) *moved |= !x->n_content || end > first_bytes(s, n);
         bt_buf_add(out, s + done, start - done);
@@ -201,7 +202,7 @@ static void filter(const step *x, bt_normalize_state *st, const char *s, size_t 
 
 /* One step from s to out; *same: s stays (perhaps a part of it). */
 static bt_status run_step(const bt_normalize *p, bt_normalize_state *st, size_t i, const char **s,
-                          size_t *n, bt_buf *out, bool *same, bt_err *err)
+                          size_t *n, bt_buf *out, bool *same, bt_stop *stop, bt_err *err)
 {
     const step *x = &p->step[i];
     bt__nf form = (bt__nf)((int)x->kind - BT_NORMAL_NFC);
@@ -231,7 +232,8 @@ static bt_status run_step(const bt_normalize *p, bt_normalize_state *st, size_t 
     }
     case BT_NORMAL_LOWERCASE: bt_normalize_lowercase(*s, *n, out); break;
     case BT_NORMAL_CHARSMAP: bt_charsmap_apply(x->map, x->rule, *s, *n, out); break;
-    case BT_NORMAL_REPLACE: return replace(x, st->match[i], *s, *n, out, same, &st->moved, err);
+    case BT_NORMAL_REPLACE:
+        return replace(x, st->match[i], *s, *n, out, same, &st->moved, stop, err);
     case BT_NORMAL_PREPEND:
         *same = *n == 0;
         if (*same) break;
@@ -244,7 +246,7 @@ static bt_status run_step(const bt_normalize *p, bt_normalize_state *st, size_t 
 }
 
 bt_status bt_normalize_run(const bt_normalize *p, bt_normalize_state *s, const char **text,
-                           size_t *n, bt_err *err)
+                           size_t *n, bt_stop *stop, bt_err *err)
 {
     int turn = 0;
     s->moved = false;
@@ -252,7 +254,8 @@ bt_status bt_normalize_run(const bt_normalize *p, bt_normalize_state *s, const c
         bool same;
         bt_buf *out = &s->text[turn];
         bt_buf_clear(out);
-        bt_status st = run_step(p, s, i, text, n, out, &same, err);
+        bt_status st = run_step(p, s, i, text, n, out, &same, stop, err);
+        if (!st && bt_stop_after(stop, *n)) st = bt_stop_why(stop, err);
         if (!st && out->failed) st = no_memory(err);
         if (st) return st;
         if (same) continue;

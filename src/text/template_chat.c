@@ -142,10 +142,10 @@ bt_status bt_chat_check(const bt_chat *c, bt_err *err)
 }
 
 bt_status bt_chat_encode(const bt_chat *c, bt_encoder *e, const bt_jinja_output *prompt,
-                         bool parse_special, size_t n_max, const int32_t **ids, size_t *n_ids,
-                         bt_err *err)
+                         bool parse_special, size_t n_max, bt_stop *stop, const int32_t **ids,
+                         size_t *n_ids, bt_err *err)
 {
-    bt_encode_options opt = {.add_special = c->plain, .parse_special = true};
+    bt_encode_options opt = {.add_special = c->plain, .parse_special = true, .stop = stop};
     bt_encode_range *user = NULL;
     if (!parse_special) {
         size_t n = 0;

@@ -38,7 +38,7 @@ bt_status bt_chat_check(const bt_chat *c, bt_err *err);
 bt_status bt_chat_render(const bt_chat *c, const bt_template_chat *chat, bt_jinja_output *out,
                          bt_err *err);
 /* Tokens of a rendered prompt. parse_special: control tokens count in the users' text too. As
- * bt_encode otherwise. */
+ * bt_encode otherwise; stop as in bt_encode_options. */
 bt_status bt_chat_encode(const bt_chat *c, bt_encoder *e, const bt_jinja_output *prompt,
-                         bool parse_special, size_t n_max, const int32_t **ids, size_t *n_ids,
-                         bt_err *err);
+                         bool parse_special, size_t n_max, bt_stop *stop, const int32_t **ids,
+                         size_t *n_ids, bt_err *err);

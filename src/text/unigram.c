@@ -170,9 +170,10 @@ static void relax(const bt_unigram *u, struct bt__unigram_node *to, double sum, 
     *to = (struct bt__unigram_node){u->single ? (double)(float)sum : sum, (uint32_t)start, id};
 }
 
-/* Fills the nodes; false: an unknown character and no unknown token. */
-static bool forward(const bt_unigram *u, struct bt__unigram_node *node, const char *s, size_t n)
+/* Fills the nodes; false: an unknown character and no unknown token, or it was stopped. */
+static bool forward(const bt_unigram *u, bt_unigram_scratch *x, const char *s, size_t n)
 {
+    struct bt__unigram_node *node = x->node;
     size_t step;
     for (size_t i = 0; i <= n; i++)
         node[i] = (struct bt__unigram_node){.start = NO_START, .id = -1};
@@ -182,6 +183,7 @@ static bool forward(const bt_unigram *u, struct bt__unigram_node *node, const ch
         uint32_t at = 0;
         int32_t id = -1;
         step = BT_MIN(char_bytes(s[i]), n - i);
+        if (bt_stop_after(x->stop, step)) return false;
         for (size_t k = i; k < n && bt__trie_step(u->trie, &at, (unsigned char)s[k], &id); k++) {
             if (id < 0) continue;
             size_t len = k + 1 - i;
@@ -220,7 +222,9 @@ bt_status bt_unigram_encode(const bt_unigram *u, bt_unigram_scratch *x, const ch
     if (n == 0) return BT_OK;
     if (!reserve(x, n))
         return bt_err_set(err, BT_ENOMEM, 0, "out of memory to encode %zu bytes of text", n);
-    if (!forward(u, x->node, s, n))
+    bool found = forward(u, x, s, n);
+    if (!found && x->stop && x->stop->why) return bt_stop_why(x->stop, err);
+    if (!found)
         return bt_err_set(err, BT_EINVAL, 0,
                           "the text has a character that is no piece of the model, and the model "
                           "has no unknown token");

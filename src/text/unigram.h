@@ -6,6 +6,7 @@
  * 10 and is unknown; neighbouring unknown ones are one token. O(n * longest piece). Read-only
  * after open and shared by threads; scratch belongs to one thread. Private to src/text. */
 #pragma once
+#include "base/stop.h"
 #include "baton/status.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,10 +43,11 @@ size_t bt_unigram_bytes(const bt_unigram *u);
 typedef struct bt_unigram_scratch {
     struct bt__unigram_node *node; // owned
     size_t cap;
+    bt_stop *stop; // borrowed; NULL: nothing ends it early
 } bt_unigram_scratch;
 void bt_unigram_scratch_release(bt_unigram_scratch *x);
 
 /* s: n bytes of valid UTF-8, normalized. ids has room for n. BT_EINVAL: an unknown character, and
- * the model has no unknown token. BT_ENOMEM: scratch. */
+ * the model has no unknown token. BT_ENOMEM: scratch. What x->stop names, where it says so. */
 bt_status bt_unigram_encode(const bt_unigram *u, bt_unigram_scratch *x, const char *s, size_t n,
                             int32_t *ids, size_t *n_ids, bt_err *err);

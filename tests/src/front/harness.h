@@ -170,10 +170,7 @@ static void forget(asked *a)
 static bt_ledger_totals books(void)
 {
     bt_ledger_totals t = {0};
-    bt_err err = {0};
-    bt_status st = bt__books_totals(front, &t, &err);
-    if (st) fprintf(stderr, "totals: %s\n", err.msg);
-    CHECK_INT(st, BT_OK);
+    CHECK(bt__balances_totals_get(front, &t));
     return t;
 }
 

@@ -6,6 +6,7 @@
  * test, which puts events by fake_put() from any thread. Accounts are the real ones of src/quota.
  */
 #pragma once
+#include "base/clock.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "front/front.h"
@@ -52,6 +53,8 @@ struct bt_front {
     char last_text[256];
     int64_t set_limit_us;
     int resets, residency;
+    bool spent; // every account has used its quota
+    atomic_int balances_asked, n_works;
 };
 
 static bt_front fake;
@@ -73,6 +76,7 @@ static inline void fake_open(const bt_accounts_options *accounts)
 
 static inline void fake_close(void)
 {
+    while (atomic_load(&fake.n_works)) bt_sleep_ns(1000000); // threads on their way out
     for (int i = 0; i < atomic_load(&fake.n_streams); i++) bt_stream_unref(fake.stream[i]);
     bt_accounts_close(fake.accounts);
     pthread_mutex_destroy(&fake.mu);
@@ -245,12 +249,43 @@ void bt_stream_unref(bt_stream *s)
     bt_free(s);
 }
 
-/* One token a byte. */
-bt_status bt_front_tokenize(bt_front *f, const char *text, size_t n, bool add_special,
-                            bool parse_special, int32_t **ids, size_t *n_ids, bt_err *err)
+/* Text work: a thread of its own for each job. */
+static void *fake_work(void *arg)
+{
+    bt_work *w = arg;
+    bt_text text = {.front = &fake, .stop = {.flag = &w->cancelled}};
+    w->run(w, &text);
+    w->done(w, BT_OK);
+    atomic_fetch_sub(&fake.n_works, 1);
+    return NULL;
+}
+
+bt_status bt_work_start(bt_front *f, bt_work *w, bt_err *err)
+{
+    pthread_t id;
+    atomic_fetch_add(&f->n_works, 1);
+    if (pthread_create(&id, NULL, fake_work, w) != 0) {
+        atomic_fetch_sub(&f->n_works, 1);
+        return bt_err_set(err, BT_EBUSY, 0, "no thread");
+    }
+    pthread_detach(id);
+    return BT_OK;
+}
+
+void bt_work_cancel(bt_front *f, bt_work *w)
 {
     (void)f;
+    atomic_store(&w->cancelled, true);
+}
+
+/* One token a byte. */
+bt_status bt_front_tokenize(bt_text *t, const char *text, size_t n, bool add_special,
+                            bool parse_special, size_t n_max, int32_t **ids, size_t *n_ids,
+                            bt_err *err)
+{
+    (void)t;
     (void)parse_special;
+    if (n_max && n > n_max) return bt_err_set(err, BT_ECONTEXT, 0, "too many");
     int32_t *out = bt_malloc((n + 1) * sizeof *out);
     if (!out) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
     size_t k = 0;
@@ -298,8 +333,8 @@ const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n)
 }
 
 /* The prompt is the messages as they came; a text with "raise" in it is refused. */
-bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_special, char **text,
-                        size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err)
+bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_special, size_t n_max,
+                        char **text, size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err)
 {
     const bt_template_text *m = &chat->messages;
     (void)parse_special;
@@ -309,7 +344,7 @@ bt_status bt_front_chat(bt_front *f, const bt_template_chat *chat, bool parse_sp
         *n_text = m->len;
         if (!*text) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
     }
-    return ids ? bt_front_tokenize(f, m->text, m->len, false, true, ids, n_ids, err) : BT_OK;
+    return ids ? bt_front_tokenize(t, m->text, m->len, false, true, n_max, ids, n_ids, err) : BT_OK;
 }
 
 void bt_front_state_get(bt_front *f, bt_front_state *out)
@@ -351,11 +386,29 @@ void bt_front_metrics(bt_front *f, bt_buf *out)
     bt_buf_adds(out, "baton_queue_depth 0\n");
 }
 
+/* Known after it was asked for once. */
+bool bt_front_balance_known(bt_front *f, const bt_identity *who, bt_ledger_balance *out)
+{
+    (void)who;
+    if (!atomic_load(&f->balances_asked)) return false;
+    *out = fake_balance();
+    return true;
+}
+
+bt_status bt_front_admits(bt_front *f, const bt_identity *who, bt_ledger_balance *balance,
+                          bt_err *err)
+{
+    if (!f->spent) return BT_OK;
+    *balance = fake_balance();
+    balance->remaining_us = 0;
+    return bt_err_set(err, BT_EQUOTA, 0, "account %s has used its time", who->account);
+}
+
 bt_status bt_front_balance(bt_front *f, const bt_identity *who, bt_ledger_balance *out, bt_err *err)
 {
-    (void)f;
     (void)who;
     (void)err;
+    atomic_fetch_add(&f->balances_asked, 1);
     *out = fake_balance();
     return BT_OK;
 }

@@ -55,12 +55,12 @@ static void plain_where_there_is_none(void)
     CHECK_STR(out.text, "System: S\nUser: a\nb\nAssistant: \nTool: <s>\nAssistant:");
     const int32_t *ids;
     size_t n;
-    REQUIRE(bt_chat_encode(c, f.encoder, &out, false, 0, &ids, &n, NULL) == BT_OK);
+    REQUIRE(bt_chat_encode(c, f.encoder, &out, false, 0, NULL, &ids, &n, NULL) == BT_OK);
     CHECK_INT(ids[0], 1); // the plain format writes no BOS itself
     CHECK_INT(count(ids, n, 1), 1);
-    REQUIRE(bt_chat_encode(c, f.encoder, &out, true, 0, &ids, &n, NULL) == BT_OK);
+    REQUIRE(bt_chat_encode(c, f.encoder, &out, true, 0, NULL, &ids, &n, NULL) == BT_OK);
     CHECK_INT(count(ids, n, 1), 2);
-    CHECK_INT(bt_chat_encode(c, f.encoder, &out, true, 3, &ids, &n, NULL), BT_ECONTEXT);
+    CHECK_INT(bt_chat_encode(c, f.encoder, &out, true, 3, NULL, &ids, &n, NULL), BT_ECONTEXT);
     bt_jinja_output_release(&out);
     bt_chat_close(c);
     fixture_close(&f);
@@ -96,11 +96,11 @@ static void models_own(void)
                         "<|im_start|>user\na<|im_end|>b<|im_end|>\n<|im_start|>assistant\n");
     const int32_t *ids;
     size_t n;
-    REQUIRE(bt_chat_encode(c, f.encoder, &out, false, 0, &ids, &n, NULL) == BT_OK);
+    REQUIRE(bt_chat_encode(c, f.encoder, &out, false, 0, NULL, &ids, &n, NULL) == BT_OK);
     CHECK_INT(ids[0], IM_START);
     CHECK_INT(count(ids, n, IM_START), 3);
     CHECK_INT(count(ids, n, IM_END), 2);
-    REQUIRE(bt_chat_encode(c, f.encoder, &out, true, 0, &ids, &n, NULL) == BT_OK);
+    REQUIRE(bt_chat_encode(c, f.encoder, &out, true, 0, NULL, &ids, &n, NULL) == BT_OK);
     CHECK_INT(count(ids, n, IM_END), 3);
     bt_jinja_output_release(&out);
     bt_chat_close(c);
@@ -120,7 +120,7 @@ static void special_tokens_are_known(void)
     CHECK_STR(out.text, "<s></s></s><unk>2024False");
     const int32_t *ids;
     size_t n;
-    REQUIRE(bt_chat_encode(c, f.encoder, &out, false, 0, &ids, &n, NULL) == BT_OK);
+    REQUIRE(bt_chat_encode(c, f.encoder, &out, false, 0, NULL, &ids, &n, NULL) == BT_OK);
     CHECK_INT(ids[0], 1);
     CHECK_INT(count(ids, n, 1), 1);
     CHECK_INT(count(ids, n, 2), 1);
@@ -172,7 +172,7 @@ static void memory_runs_out(void)
         size_t n_ids;
         bt_mem_fail_at(n);
         bt_status st = bt_chat_render(c, &chat, &out, NULL);
-        if (!st) st = bt_chat_encode(c, f.encoder, &out, false, 0, &ids, &n_ids, NULL);
+        if (!st) st = bt_chat_encode(c, f.encoder, &out, false, 0, NULL, &ids, &n_ids, NULL);
         failed = bt_mem_failed();
         bt_mem_fail_at(0);
         CHECK_INT(st, failed ? BT_ENOMEM : BT_OK);

@@ -40,7 +40,7 @@ bt_share *bt__budget_share(bt_budget *b, uint64_t key)
 void bt__budget_drop(bt_budget *b, bt_share *s)
 {
     if (!s || --s->refs > 0) return;
-    BT_ASSERT(!s->connections && !s->small && !s->large);
+    BT_ASSERT(!s->connections && !s->requests && !s->small && !s->large);
     bt_map_remove(&b->shares, s->key);
     bt_free(s);
 }

@@ -15,7 +15,9 @@ enum { BT_BODY_SMALL = 64 << 10 };
 typedef struct bt_share {
     uint64_t key;
     int32_t refs;
-    int32_t connections; // an account's: requests of it that trusted proxies sent
+    int32_t connections; // an address's
+    int32_t idle;        // of them
+    int32_t requests;    // an account's, that trusted proxies have sent
     size_t small, large; // bytes of bodies
 } bt_share;
 

@@ -246,12 +246,12 @@ static bt_status take_place(bt_call *c, bt_err *err)
     if (!c->conn->proxy || c->who.authenticated) return BT_OK;
     c->share = bt__budget_share(&s->budget, c->who.account_id);
     if (!c->share) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
-    if (c->share->connections >= limit)
+    if (c->share->requests >= limit)
         return bt_err_set(err, BT_EBUSY, 0,
                           "this address has %d requests under way, and may not have more; try "
                           "again in a second",
                           limit);
-    c->share->connections++;
+    c->share->requests++;
     c->counted = true;
     return BT_OK;
 }
@@ -431,9 +431,9 @@ static enum MHD_Result begin(bt_conn *conn, const char *url, const char *method,
     bt_call *c = bt_calloc(1, sizeof *c);
     if (!c) return MHD_NO;
     c->conn = conn;
-    conn->call = c;
+    bt__conn_state(conn, c);
     *con_cls = c;
-    c->begun_ns = conn->since_ns = bt_now_ns();
+    c->begun_ns = bt_now_ns();
     conn->deadline_ns = ms_from_now(conn->server->opt.request_timeout_ms);
     bt_api_id(bt_random_id(), c->id);
     atomic_fetch_add(&conn->server->count.requests, 1);
@@ -583,15 +583,12 @@ void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     if (!c) return;
     *con_cls = NULL;
     bt_conn *conn = c->conn;
-    conn->call = NULL;
-    conn->head = false;
-    conn->served = true;
-    conn->since_ns = bt_now_ns();
+    bt__conn_state(conn, NULL);
     conn->deadline_ns = ms_from_now(conn->server->opt.idle_timeout_ms);
     bt__intake_completed(conn);
     bt__generate_release(c);
     drop_body(c);
-    if (c->counted) c->share->connections--;
+    if (c->counted) c->share->requests--;
     bt__budget_drop(&conn->server->budget, c->share);
     bt_buf_release(&c->reply);
     bt_free((void *)c->tail);

@@ -51,37 +51,97 @@ static bool conn_share(bt_server *s, bt_conn *conn)
     return conn->share != NULL;
 }
 
+/* ---- the list */
+
+static void unlink_conn(bt_server *s, bt_conn *conn)
+{
+    *(conn->prev ? &conn->prev->next : &s->conns) = conn->next;
+    *(conn->next ? &conn->next->prev : &s->last_conn) = conn->prev;
+}
+
+static void link_first(bt_server *s, bt_conn *conn)
+{
+    conn->prev = NULL;
+    conn->next = s->conns;
+    *(s->conns ? &s->conns->prev : &s->last_conn) = conn;
+    s->conns = conn;
+}
+
+/* Idle: it has had an answer, and no other request has begun. */
+static bool is_idle(const bt_conn *conn)
+{
+    return conn->served && !conn->call;
+}
+
+static void count(bt_conn *conn, int32_t by)
+{
+    int32_t idle = is_idle(conn) ? by : 0;
+    if (conn->cut) return;
+    conn->server->n_conns += by;
+    conn->server->n_idle += idle;
+    conn->share->connections += by;
+    conn->share->idle += idle;
+}
+
+void bt__conn_state(bt_conn *conn, bt_call *call)
+{
+    count(conn, -1);
+    if (!call) conn->served = true;
+    conn->head = call != NULL;
+    conn->call = call;
+    count(conn, 1);
+    unlink_conn(conn->server, conn);
+    link_first(conn->server, conn);
+}
+
 /* ---- giving way */
 
-/* Counts as gone at once; its socket is shut down after MHD_run(), in which we may be. */
+/* Its socket is shut down after MHD_run(), in which we may be. */
 static void cut(bt_conn *conn)
 {
-    bt_server *s = conn->server;
+    count(conn, -1);
     conn->cut = true;
-    conn->share->connections--;
-    s->n_conns--;
-    s->cuts = true;
+    conn->next_cut = conn->server->cuts;
+    conn->server->cuts = conn;
+}
+
+static const bt_share *largest_address(const bt_server *s)
+{
+    const bt_share *best = NULL;
+    size_t at = 0;
+    uint64_t key, value;
+    while (bt_map_next(&s->budget.shares, &at, &key, &value)) {
+        const bt_share *share = (const bt_share *)(uintptr_t)value;
+        if (!best || share->connections > best->connections) best = share;
+    }
+    return best;
+}
+
+/* The connection whose state has changed least lately, of an address (NULL: any). */
+static bt_conn *oldest(const bt_server *s, const bt_share *of, bool idle, const bt_conn *newcomer)
+{
+    for (bt_conn *c = s->last_conn; c; c = c->prev) {
+        bool waits = c->call ? c->call->stage == BT_STAGE_READ : !c->served; // for the client
+        if (c != newcomer && !c->cut && (!of || c->share == of) && (idle ? is_idle(c) : waits))
+            return c;
+    }
+    return NULL;
 }
 
 /* The connection that can best be spared for a newcomer: one that is idle after an answer; else of
  * the address with the most one whose request is still to come, or, if that address has more than
- * the newcomer's, any. The one that has been so for longest. NULL: none. */
+ * the newcomer's, any. NULL: none. */
 static bt_conn *spare(const bt_server *s, const bt_conn *newcomer, bool same_address)
 {
-    bt_conn *best = NULL;
-    int64_t best_score = -1;
-    for (bt_conn *c = s->conns; c; c = c->next) {
-        bool same = c->share == newcomer->share, idle = !c->call && c->served;
-        if (c == newcomer || c->cut || (same_address && !same)) continue;
-        bool reading = c->call ? c->call->stage == BT_STAGE_READ : !c->served;
-        int32_t more = c->share->connections - newcomer->share->connections;
-        if (!idle && more <= 0 && !(reading && (same || more == 0))) continue;
-        int64_t score = idle ? INT64_MAX : (int64_t)c->share->connections * 2 + reading;
-        if (score < best_score || (score == best_score && c->since_ns >= best->since_ns)) continue;
-        best = c;
-        best_score = score;
-    }
-    return best;
+    const bt_share *of = newcomer->share;
+    if (same_address ? of->idle : s->n_idle)
+        return oldest(s, same_address ? of : NULL, true, newcomer);
+    if (!same_address) of = largest_address(s);
+    bt_conn *slow = oldest(s, of, false, newcomer);
+    if (slow || of->connections <= newcomer->share->connections) return slow;
+    bt_conn *any = s->last_conn;
+    while (any && (any->cut || any->share != of)) any = any->prev;
+    return any;
 }
 
 void bt__conn_refuse(bt_conn *conn, bt_status status, const char *code, const char *message)
@@ -127,11 +187,9 @@ static void make_room(bt_server *s, bt_conn *newcomer, bool same_address)
 
 void bt__conns_cut(bt_server *s)
 {
-    if (!s->cuts) return;
-    s->cuts = false;
-    for (bt_conn *conn = s->conns; conn; conn = conn->next) {
-        if (!conn->cut || conn->ended) continue;
-        conn->ended = true;
+    while (s->cuts) {
+        bt_conn *conn = s->cuts;
+        s->cuts = conn->next_cut;
         shutdown(conn->fd, SHUT_RDWR);
         if (conn->call) bt__call_hangup(conn->call);
     }
@@ -160,8 +218,7 @@ static void conn_open(bt_server *s, struct MHD_Connection *mhd, void **socket_co
     conn->server = s;
     conn->mhd = mhd;
     conn->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    conn->since_ns = bt_now_ns();
-    conn->deadline_ns = conn->since_ns + (int64_t)s->opt.request_timeout_ms * 1000000;
+    conn->deadline_ns = bt_now_ns() + (int64_t)s->opt.request_timeout_ms * 1000000;
     peer_name(mhd, conn->peer, sizeof conn->peer);
     if (!conn_share(s, conn)) {
         bt_free(conn);
@@ -173,29 +230,25 @@ static void conn_open(bt_server *s, struct MHD_Connection *mhd, void **socket_co
         return;
     }
     tune_socket(s, conn->fd);
-    conn->next = s->conns;
-    if (s->conns) s->conns->prev = conn;
-    s->conns = conn;
+    link_first(s, conn);
+    count(conn, 1);
     atomic_fetch_add(&s->count.connections, 1);
     *socket_context = conn;
-    s->n_conns++;
-    if (++conn->share->connections > conn->limit) make_room(s, conn, true);
+    if (conn->share->connections > conn->limit) make_room(s, conn, true);
     if (!conn->cut && s->n_conns > s->opt.connections_max) make_room(s, conn, false);
 }
 
 static void conn_close(bt_server *s, bt_conn *conn)
 {
-    if (!conn->cut) {
-        conn->share->connections--;
-        s->n_conns--;
-    }
+    count(conn, -1);
+    for (bt_conn **at = &s->cuts; *at; at = &(*at)->next_cut)
+        if (*at == conn) {
+            *at = conn->next_cut;
+            break;
+        }
     if (conn->linger) bt__linger_add(&s->linger, conn->fd);
     if (conn->watched) epoll_ctl(s->watch_fd, EPOLL_CTL_DEL, conn->fd, NULL);
-    if (conn->prev)
-        conn->prev->next = conn->next;
-    else
-        s->conns = conn->next;
-    if (conn->next) conn->next->prev = conn->prev;
+    unlink_conn(s, conn);
     atomic_fetch_sub(&s->count.connections, 1);
     bt__budget_drop(&s->budget, conn->share);
     bt_map_remove(&s->by_fd, (uint64_t)conn->fd);

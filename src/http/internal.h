@@ -37,19 +37,19 @@ typedef struct bt_header {
 
 struct bt_conn {
     bt_server *server;
-    bt_conn *prev, *next;
+    bt_conn *prev, *next; // the one whose state has changed last is first
     struct MHD_Connection *mhd;
     bt_call *call; // owned by MHD's con_cls; NULL between requests
     int fd;
-    bool watched;        // the fd is in the hang-up watch
-    bool head;           // a request line has come, of a request that has not ended
-    bool served;         // it has had an answer
-    bool linger;         // the client may still be sending when it is closed
-    bool cut, ended;     // gave way: no longer counted; its socket is shut down
+    bool watched; // the fd is in the hang-up watch
+    bool head;    // a request line has come, of a request that has not ended
+    bool served;  // it has had an answer
+    bool linger;  // the client may still be sending when it is closed
+    bool cut;     // gave way: no longer counted
+    bt_conn *next_cut;
     bool proxy;          // a trusted one
     bt_share *share;     // the peer's address
     int32_t limit;       // of connections of that share
-    int64_t since_ns;    // of its state: idle, or the request under way
     int64_t deadline_ns; // the socket is shut down at it; 0 = none
     bt_framing framing;
     bool refused; // intake.c has answered: nothing more is said
@@ -86,7 +86,7 @@ struct bt_call {
     size_t dropped;        // bytes of a body that nobody wants
     int64_t begun_ns;      // the head was here
     bt_share *share;       // the account's, while a body or a place is held of it; or NULL
-    bool counted;          // its share counts the request as a connection of its client
+    bool counted;          // its share counts the request
 
     int status; // of the reply; 0 = none yet
     bt_buf reply;
@@ -155,9 +155,9 @@ struct bt_server {
     bt_inbox work; // bt_call * for the helper
 
     /* loop thread only */
-    bt_conn *conns;
-    int32_t n_conns; // that were not cut
-    bool cuts;       // some are to be shut down
+    bt_conn *conns, *last_conn;
+    int32_t n_conns, n_idle; // that were not cut
+    bt_conn *cuts;           // whose sockets are to be shut down
     bt_budget budget;
     bt_linger linger;
     bt_proxies near; // private addresses: peers that may be a proxy of many
@@ -224,6 +224,7 @@ const bt_route *bt__route_find(const char *method, const char *path, const char 
 void bt__conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                      enum MHD_ConnectionNotificationCode what);
 void *bt__conn_head(void *cls, const char *uri, struct MHD_Connection *mhd); // a request line came
+void bt__conn_state(bt_conn *conn, bt_call *call);     // a request has begun, or (NULL) has ended
 bool bt__conn_watch(bt_conn *conn);                    // wants to know when the client hangs up
 void bt__conn_late(bt_conn *conn);                     // its deadline has passed
 int32_t bt__conn_limit(const bt_server *s, bool near); // connections of one address

@@ -20,7 +20,8 @@ static bt_status add_source(bt_template *t, const bt_template_source *s, bt_err 
     bt_status st = bt_jinja_compile(s->text.text, s->text.len, &t->limits,
                                     &t->source[t->n_sources - 1].jinja, NULL, &why);
     if (bt__jfind(s->text.text, s->text.len, "developer", 9) != SIZE_MAX)
-        t->caps.developer_role = true;
+        for (int tools = 0; tools < 2; tools++)
+            t->source[t->n_sources - 1].caps[tools].developer_role = true;
     if (st == BT_OK) return st;
     return bt_err_set(err, st, 0, "chat template '%.40s': %.180s", name, why.msg);
 }
@@ -141,7 +142,8 @@ static const char continue_tag[] = "CONTINUE_FINAL_MESSAGE_TAG ";
 typedef struct job {
     const bt_template *t;
     const bt_template_chat *chat;
-    const jstr *final; // the last message's text, as it was
+    const bt_template_caps *caps; // of the template at hand
+    const jstr *final;            // the last message's text, as it was
 } job;
 
 static jv parse(jrt *r, bt_template_text text, const char *what, jtype type)
@@ -203,7 +205,7 @@ static jdict *chat_context(jrt *r, void *ud)
         bt__jdict_put_text(r, all, j->t->token[i].name, bt__jstr_lit(r, j->t->token[i].text));
     add_kwargs(r, all, parse(r, chat->kwargs, "chat_template_kwargs", JT_DICT));
     jv messages = parse(r, chat->messages, "messages", JT_LIST);
-    messages = bt__template_adapt(r, &j->t->caps, messages, chat->as_given);
+    messages = bt__template_adapt(r, j->caps, messages, chat->as_given);
     if (chat->continue_final_message) {
         if (chat->add_generation_prompt)
             bt__jraise(r, BT_JINJA_CONTEXT,
@@ -251,23 +253,31 @@ static void cut_final(jrt *r, void *ud, jsb *text)
     cut_text(text, tag);
 }
 
-static const bt_jinja *choose(const bt_template *t, const bt_template_chat *chat, bt_err *err)
+static int find_source(const bt_template *t, const char *name)
 {
-    const char *name = chat->name;
-    const bt_jinja *found = NULL;
-    bool tools = chat->tools.text != NULL;
-    for (size_t i = 0; i < t->n_sources; i++) {
-        if (name ? strcmp(t->source[i].name, name) == 0
-                 : tools && strcmp(t->source[i].name, "tool_use") == 0)
-            return t->source[i].jinja;
-        if (!name && strcmp(t->source[i].name, "default") == 0) found = t->source[i].jinja;
+    for (size_t i = 0; i < t->n_sources; i++)
+        if (strcmp(t->source[i].name, name) == 0) return (int)i;
+    return -1;
+}
+
+int bt__template_choose(const bt_template *t, const bt_template_chat *chat, bt_err *err)
+{
+    int found = -1;
+    if (chat->name) {
+        found = find_source(t, chat->name);
+        if (found < 0)
+            bt_err_set(err, BT_EINVAL, 0, "the model has no chat template named '%.60s'",
+                       chat->name);
+        return found;
     }
-    if (!found && !name && t->n_sources == 1) found = t->source[0].jinja;
-    if (!found)
+    if (chat->tools.text) found = find_source(t, "tool_use");
+    if (found < 0 && !chat->tools.text && chat->documents.text) found = find_source(t, "rag");
+    if (found < 0) found = find_source(t, "default");
+    if (found < 0 && t->n_sources == 1) found = 0;
+    if (found < 0)
         bt_err_set(err, BT_EINVAL, 0,
-                   name ? "the model has no chat template named '%.60s'"
-                        : "the model has chat templates, but none named %s",
-                   name ? name : "'default': choose one by its name");
+                   "the model has chat templates, but none named 'default': choose one by its "
+                   "name");
     return found;
 }
 
@@ -275,12 +285,14 @@ bt_status bt_template_render(const bt_template *t, const bt_template_chat *chat,
                              bt_jinja_output *out, bt_jinja_error *error, bt_err *err)
 {
     job j = {.t = t, .chat = chat};
-    const bt_jinja *jinja = choose(t, chat, err);
+    int at = bt__template_choose(t, chat, err);
     bt_jinja_options options = {.limits = t->limits,
                                 .now_local_us = chat->now_local_us,
                                 .plain_safe = chat->plain_safe,
                                 .stop = chat->stop};
     if (error) *error = (bt_jinja_error){0};
-    if (!jinja) return BT_EINVAL;
-    return bt__jinja_run(jinja, chat_context, cut_final, &j, &options, out, error, err);
+    if (at < 0) return BT_EINVAL;
+    j.caps = &t->source[at].caps[chat->tools.text != NULL];
+    return bt__jinja_run(t->source[at].jinja, chat_context, cut_final, &j, &options, out, error,
+                         err);
 }

@@ -57,10 +57,10 @@ static jv one_part(jrt *r, jv text)
     return jof_list(parts);
 }
 
-static jv adapt_content(jrt *r, const bt_template_caps *caps, jv content)
+static jv adapt_content(jrt *r, const bt_template_caps *caps, bt_template_role role, jv content)
 {
-    if (content.type == JT_LIST && !caps->content_parts) return join_parts(r, content.u.l);
-    if (content.type == JT_STR && !caps->content_string && caps->content_parts)
+    if (content.type == JT_LIST && !caps->content_parts[role]) return join_parts(r, content.u.l);
+    if (content.type == JT_STR && !caps->content_string[role] && caps->content_parts[role])
         return one_part(r, content);
     if (content.type == JT_NONE && !caps->null_content) return bt__jstr_lit(r, "");
     return content;
@@ -117,14 +117,45 @@ static jv text_of_content(jrt *r, jv content)
     return content.type == JT_STR ? content : bt__jstr_lit(r, "");
 }
 
-/* Without a system role in the template: its text before the first user's, as people do by hand. */
-static jlist *merge_system(jrt *r, const jlist *in)
+static bt_template_role role_of(jv message)
+{
+    static const char *const tool[] = {"tool", "function", "ipython", "tool_response",
+                                       "observation"};
+    if (has_role(message, "system") || has_role(message, "developer")) return BT_ROLE_SYSTEM;
+    if (has_role(message, "assistant") || has_role(message, "model")) return BT_ROLE_ASSISTANT;
+    for (size_t i = 0; i < BT_COUNT(tool); i++)
+        if (has_role(message, tool[i])) return BT_ROLE_TOOL;
+    return BT_ROLE_USER;
+}
+
+/* The message with this text before its own. */
+static jv text_before(jrt *r, jv text, jv message)
+{
+    jdict *d = copy_dict(r, message.u.d);
+    jv head = bt__jstr_cat(r, text.u.s, bt__jstr_lit(r, "\n\n").u.s);
+    jv own = text_of_content(r, get(d, "content"));
+    bt__jdict_put_text(r, d, "content", bt__jstr_cat(r, head.u.s, own.u.s));
+    return jof_dict(d);
+}
+
+/* System messages where the template shows none go before the next user's text, as people put them
+ * by hand; at the beginning they become one. */
+static jlist *merge_system(jrt *r, const bt_template_caps *caps, const jlist *in)
 {
     jlist *out = bt__jlist_new(r, in->n);
-    jv system = jmissing();
+    jv system = jmissing(); // to come before a user's text
+    bool beginning = true;  // nothing but system messages so far
     for (size_t i = 0; i < in->n; i++) {
         jv m = in->v[i];
-        if (has_role(m, "system") || has_role(m, "developer")) {
+        bool is_system = role_of(m) == BT_ROLE_SYSTEM, first = out->n == 0;
+        beginning = beginning && is_system;
+        if (is_system && beginning && caps->system_role && !first && !caps->system_run) {
+            jv text = text_of_content(r, get(out->v[0].u.d, "content"));
+            out->v[0] = text_before(r, text, m);
+            continue;
+        }
+        bool shown = caps->system_role && (beginning || caps->system_later);
+        if (is_system && !shown) {
             jv text = text_of_content(r, get(m.u.d, "content"));
             if (system.type != JT_MISSING)
                 text = bt__jstr_cat(r, bt__jstr_cat(r, system.u.s, bt__jstr_lit(r, "\n\n").u.s).u.s,
@@ -133,11 +164,7 @@ static jlist *merge_system(jrt *r, const jlist *in)
             continue;
         }
         if (has_role(m, "user") && system.type != JT_MISSING) {
-            jdict *d = copy_dict(r, m.u.d);
-            jv text = text_of_content(r, get(d, "content"));
-            jv head = bt__jstr_cat(r, system.u.s, bt__jstr_lit(r, "\n\n").u.s);
-            bt__jdict_put_text(r, d, "content", bt__jstr_cat(r, head.u.s, text.u.s));
-            m = jof_dict(d);
+            m = text_before(r, system, m);
             system = jmissing();
         }
         bt__jlist_add(r, out, m);
@@ -158,7 +185,7 @@ static jv adapt_message(jrt *r, const bt_template_caps *caps, jv message)
     if (!caps->developer_role && has_role(message, "developer"))
         bt__jdict_put_text(r, d, "role", bt__jstr_lit(r, "system"));
     if (bt__jdict_find_text(d, "content") || !caps->null_content)
-        bt__jdict_put_text(r, d, "content", adapt_content(r, caps, content));
+        bt__jdict_put_text(r, d, "content", adapt_content(r, caps, role_of(message), content));
     if (calls.type == JT_LIST) bt__jdict_put_text(r, d, "tool_calls", adapt_calls(r, caps, calls));
     return jof_dict(d);
 }
@@ -175,7 +202,7 @@ jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as
         if (role) *role = trusted_role(r, *role);
     }
     if (as_given) return messages;
-    if (!caps->system_role) in = merge_system(r, in);
+    in = merge_system(r, caps, in);
     for (size_t i = 0; i < in->n; i++) bt__jlist_add(r, out, adapt_message(r, caps, in->v[i]));
     return jof_list(out);
 }

@@ -8,6 +8,7 @@ struct bt_template {
     struct {
         char *name; // owned
         bt_jinja *jinja;
+        bt_template_caps caps[2]; // without tools, with them
     } source[BT_TEMPLATE_SOURCES_MAX];
     size_t n_sources;
     struct {
@@ -15,9 +16,11 @@ struct bt_template {
     } token[BT_TEMPLATE_TOKENS_MAX];
     size_t n_tokens;
     bt_jinja_limits limits;
-    bt_template_caps caps;
+    bt_template_caps caps; // as bt_template_get_caps says
 };
 
 void bt__template_probe(bt_template *t);
+/* The place of the template that a chat takes; -1 sets err. */
+int bt__template_choose(const bt_template *t, const bt_template_chat *chat, bt_err *err);
 /* messages, adapted to what the template takes; a new list. */
 jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as_given);

@@ -140,7 +140,8 @@ static void check_service(const cJSON *row, void *ud)
         }
         REQUIRE(open);
     }
-    if (!bt_template_get_caps(open)->content_string) return; // Python loses their text
+    if (!bt_template_get_caps(open)->content_string[BT_ROLE_USER])
+        return; // Python loses their text
     if (!bt_template_get_caps(open)->system_role &&
         (!strcmp(name, "sys_user") || !strcmp(name, "multi") || !strcmp(name, "tools")))
         return;

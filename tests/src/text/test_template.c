@@ -185,8 +185,9 @@ static void capabilities(void)
 {
     bt_template *t = open_one(CHATML);
     const bt_template_caps *c = bt_template_get_caps(t);
-    CHECK(c->system_role && c->content_string && c->generation_prompt);
-    CHECK(!c->content_parts && !c->tools && !c->tool_calls && !c->reasoning && !c->enable_thinking);
+    CHECK(c->system_role && c->content_string[BT_ROLE_USER] && c->generation_prompt);
+    CHECK(!c->content_parts[BT_ROLE_USER] && !c->tools && !c->tool_calls && !c->reasoning &&
+          !c->enable_thinking);
     bt_template_free(t);
     t = open_one("{% if tools %}{{ tools|tojson }}{% endif %}{% for m in messages %}"
                  "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
@@ -195,9 +196,90 @@ static void capabilities(void)
                  "{{ c.id }}{{ c.function.arguments|tojson }}{% endfor %}{% endfor %}{% if not "
                  "enable_thinking|default(true) %}<think></think>{% endif %}");
     c = bt_template_get_caps(t);
-    CHECK(c->system_role && c->content_string && c->content_parts && c->null_content && c->tools);
+    CHECK(c->system_role && c->content_string[BT_ROLE_USER] && c->content_parts[BT_ROLE_USER] &&
+          c->null_content && c->tools);
     CHECK(c->tool_calls && c->tool_results && c->tool_call_id && c->object_arguments);
     CHECK(c->reasoning && c->enable_thinking && !c->generation_prompt);
+    bt_template_free(t);
+}
+
+/* What holds without tools need not hold with them, nor of one role what holds of another. */
+static void every_combination_is_probed(void)
+{
+    static const char system_or_tools[] =
+        "{% if tools %}[{{ tools|tojson|length > 0 }}]{% for m in messages if m.role != 'system' %}"
+        "{{ m.content }};{% endfor %}{% else %}{% for m in messages %}{{ m.role }}:{{ m.content }};"
+        "{% endfor %}{% endif %}";
+    static const char parts_of_users[] =
+        "{% for m in messages %}{% if m.role == 'user' and m.content is not string %}"
+        "{% for p in m.content %}{{ p.text }}{% endfor %}{% else %}{{ m.content + '' }}{% endif %};"
+        "{% endfor %}";
+    static const char first_only[] =
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+        "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
+        "{{ m.role }}:{{ m.content }};{% endfor %}";
+    static const char no_tool_parts[] =
+        "{% for m in messages %}{% if m.role == 'tool' %}{{ m.content|trim }}{% elif m.content is "
+        "string %}{{ m.content }}{% elif m.content %}{{ m.content[0].text }}{% endif %}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.arguments|tojson }}{% endfor %};{% endfor "
+        "%}";
+    static const char talk[] = "[{\"role\":\"system\",\"content\":\"S\"},"
+                               "{\"role\":\"user\",\"content\":\"U\"}]";
+    static const char parts[] =
+        "[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"S\"}]},"
+        "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"U\"}]}]";
+    static const char many[] = "[{\"role\":\"system\",\"content\":\"A\"},"
+                               "{\"role\":\"developer\",\"content\":\"B\"},"
+                               "{\"role\":\"user\",\"content\":\"U\"},"
+                               "{\"role\":\"assistant\",\"content\":\"R\"},"
+                               "{\"role\":\"system\",\"content\":\"C\"},"
+                               "{\"role\":\"user\",\"content\":\"V\"}]";
+    static const char result[] =
+        "[{\"role\":\"user\",\"content\":\"U\"},{\"role\":\"assistant\",\"content\":null,"
+        "\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\","
+        "\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"1\","
+        "\"content\":[{\"type\":\"text\",\"text\":\"T\"}]}]";
+    static const struct {
+        const char *source, *messages, *tools, *want;
+    } rows[] = {
+        {system_or_tools, talk, NULL, "system:[S];user:[U];"},
+        {system_or_tools, talk, "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]",
+         "[True][S]\n\n[U];"},
+        {parts_of_users, parts, NULL, "[S];[U];"},
+        {first_only, talk, NULL, "system:[S];user:[U];"},
+        {first_only, many, NULL, "system:[A]\n\n[B];user:[U];assistant:[R];user:[C]\n\n[V];"},
+        {CHATML, many, NULL,
+         "<|system|>[A]</s><|system|>[B]</s><|user|>[U]</s><|assistant|>[R]</s><|system|>[C]</s>"
+         "<|user|>[V]</s>"},
+        {no_tool_parts, result, NULL, "[U];{};[T];"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bt_template *t = open_one(rows[i].source);
+        bt_template_chat chat = {.messages = text(rows[i].messages), .tools = text(rows[i].tools)};
+        CHECK_STR(chat_line(t, &chat), rows[i].want);
+        bt_template_free(t);
+    }
+}
+
+/* A named template is asked for itself: what another can do says nothing. */
+static void named_templates_are_probed_each(void)
+{
+    static const char config[] =
+        "{\"chat_template\": [{\"name\": \"default\", \"template\": \"{% for m in messages %}"
+        "{{ m.role }}:{{ m.content }};{% endfor %}\"}, {\"name\": \"tool_use\", \"template\": "
+        "\"{{ tools|length }}{% for m in messages %}{% if m.role == 'system' %}{{ "
+        "raise_exception('none here') }}{% endif %}{{ m.content }};{% endfor %}\"}, "
+        "{\"name\": \"rag\", \"template\": \"{{ documents|length }} {{ messages[0].content }}\"}]}";
+    bt_template *t = NULL;
+    bt_template_text none = {NULL, 0};
+    bt_template_chat chat = {.messages = text("[{\"role\":\"system\",\"content\":\"S\"},"
+                                              "{\"role\":\"user\",\"content\":\"U\"}]")};
+    REQUIRE(bt_template_from_config(text(config), none, NULL, &t, NULL) == BT_OK);
+    CHECK_STR(chat_line(t, &chat), "system:[S];user:[U];");
+    chat.documents = text("[{}]");
+    CHECK_STR(chat_line(t, &chat), "1 [S]");
+    chat.tools = text("[{\"name\":\"qNAMEq\"}]");
+    CHECK_STR(chat_line(t, &chat), "1[S]\n\n[U];");
     bt_template_free(t);
 }
 
@@ -212,10 +294,10 @@ static void capabilities_of_real_templates(void)
         bt_template *t = open_one(text_of(item, "template"));
         const bt_template_caps *c = bt_template_get_caps(t);
         n++;
-        text_in += c->content_string;
+        text_in += c->content_string[BT_ROLE_USER];
         system_role += c->system_role;
         tools += c->tools;
-        parts += c->content_parts;
+        parts += c->content_parts[BT_ROLE_USER];
         thinking += c->enable_thinking;
         prompt += c->generation_prompt;
         bt_template_free(t);
@@ -451,6 +533,8 @@ int main(void)
     RUN(content_is_adapted);
     RUN(arguments_are_adapted);
     RUN(capabilities);
+    RUN(every_combination_is_probed);
+    RUN(named_templates_are_probed_each);
     RUN(capabilities_of_real_templates);
     RUN(named_templates);
     RUN(final_message_continues);

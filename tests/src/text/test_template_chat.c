@@ -6,7 +6,7 @@
 #include "text_fixture.h"
 
 #define STORIES BATON_SOURCE_DIR "/models/stories260K.gguf"
-enum { IM_START = 151644, IM_END = 151645 }; // of Qwen2
+enum { IM_START = 10246, IM_END = 10247 }; // of Qwen2's part
 
 static bt_chat *open_chat(const fixture *f, const char *own)
 {

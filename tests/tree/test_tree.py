@@ -162,3 +162,12 @@ def test_no_large_blobs():
     large = [f for f, n in sizes.items() if n > 256 << 10 and not f.startswith(("models/", "tests/data/"))]
     assert not large, f"files over 256 KiB outside models/ and tests/data: {large}"
     assert sum(sizes.values()) < 40 << 20, "the repository has passed 40 MB"
+
+
+def test_data_is_small_and_says_why():
+    data = ROOT / "tests/data"
+    reasons = (data / "README.md").read_text()
+    sizes = {p.relative_to(data).as_posix(): p.stat().st_size for p in sources("") if data in p.parents}
+    assert sum(sizes.values()) < 20_000_000, "tests/data has passed 20 MB"
+    missing = [f for f, n in sizes.items() if n > 200_000 and f"`{f}`" not in reasons]
+    assert not missing, f"files over 200 KB without a reason in tests/data/README.md: {missing}"

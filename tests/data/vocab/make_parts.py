@@ -4,7 +4,8 @@
 
 A BPE merge only ever makes a piece of the text. So a vocabulary cut down to the tokens that occur in the tests' texts,
 their merges, its bytes and control tokens, all in their old order, gives the same tokens for those texts; ids are
-counted anew. Parts that random strings are tried on keep their first 6,000 tokens too. usage: make_parts.py SHARED (a folder with ggml-vocab, golden and tokenizers; needs PyPI gguf, tokenizers)
+counted anew. Parts that random strings are tried on keep their first 6,000 tokens too.
+usage: make_parts.py SHARED (a folder with ggml-vocab, golden and tokenizers; needs PyPI gguf, tokenizers)
 """
 
 import importlib.util
@@ -120,6 +121,7 @@ level = make.byte_characters()
 spelled = lambda text: "".join(level[b] for b in text.encode())
 part_of_gguf("gemma-4", lambda text: text.replace(" ", "▁"))
 part_of_gguf("starcoder", spelled)
+part_of_gguf("deepseek-coder", spelled, 6000)
 part_of_gguf("qwen2", lambda text: spelled(unicodedata.normalize("NFC", text)), 6000, template=True)
 new = {"llama-bpe": part_of_gguf("llama-bpe", spelled, 6000)}
 new |= {"gpt-4o": part_of_ranks("gpt-4o", SHARED / "tokenizers/tiktoken/o200k_base.tiktoken")}

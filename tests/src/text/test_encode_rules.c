@@ -145,7 +145,8 @@ static void llama3_takes_whole_words_first(void)
     fixture f = fixture_vocab("llama-bpe");
     size_t n;
     int32_t one = 0, all = 0;
-    for (int32_t id = 256; id < bt_vocab_bos(f.vocab); id += 7) { // words of letters only are never cut up
+    for (int32_t id = 256; id < bt_vocab_bos(f.vocab); id += 7) {
+        // words of letters only are never cut up
         const char *s = bt_vocab_bytes(f.vocab, id, &n);
         bool letters = n > 1;
         for (size_t i = 0; i < n; i++)

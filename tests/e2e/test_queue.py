@@ -2,15 +2,18 @@
 """The queue is not one pool: strangers cannot take every place, and who is refused hears why."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 
+import httpx
 import pytest
 
-from conftest import OWNER, ROOT, TIERS
+from conftest import OWNER, ROOT, SLOW, TIERS
 
 sys.path.insert(0, str(ROOT / "bench"))
 
@@ -28,26 +31,31 @@ class Asking(threading.Thread):
         self.server, self.key, self.stream = server, key, stream
         self.headers_out = {"X-Forwarded-For": address} if address else {}
         self.body = {**LONG, "stream": stream, **body}
-        self.status, self.text, self.started = None, "", threading.Event()
+        self.status, self.text = None, ""
         self.start()
 
     def run(self):
-        with self.server.client(self.key) as c:
-            with c.stream("POST", "/v1/completions", json=self.body, headers=self.headers_out) as r:
-                self.status, self.headers = r.status_code, r.headers
-                self.started.set()
-                for piece in r.iter_text():
-                    self.text += piece
+        try:
+            with self.server.client(self.key) as c:
+                with c.stream("POST", "/v1/completions", json=self.body, headers=self.headers_out) as r:
+                    self.status, self.headers = r.status_code, r.headers
+                    for piece in r.iter_text():
+                        self.text += piece
+        except httpx.TransportError:
+            pass  # the server has ended
 
 
 def wait_depth(server, depth):
     server.wait_for(lambda m: m["baton_queue_depth"] == depth, what=f"a queue of {depth}")
 
 
-def small(start, slow_model, **tier):
-    """A server with 16 places and one that runs; the tier of visitors as given."""
+def frozen(start, places, **tier):
+    """A server with so many places and one seat, whose holder stays: the engine is stopped. The tier of visitors as
+    given."""
     tiers = {**TIERS, "anonymous": {**TIERS["anonymous"], "slots": 1, **tier}}
-    server = start("--queue", "16", "--slots", "1", *PROXY, model=slow_model, tiers=tiers)
+    args = ("--queue", str(places), "--slots", "1", "--engine-timeout", "600", *PROXY)
+    server = start(*args, tiers=tiers)
+    os.kill(server.engine_pid(), signal.SIGSTOP)
     Asking(server, "key-pro")
     server.wait_for(lambda m: m["baton_leases_active"] == 1, what="a running request")
     return server
@@ -62,30 +70,28 @@ def refusal(server, key=None, address=None):
     return said
 
 
-def test_each_refusal_names_its_limit(start, slow_model):
-    server = small(start, slow_model, queue=2)
-    for _ in range(2):
-        Asking(server, address="192.0.2.1")
+def test_each_refusal_names_its_limit(start):
+    server = frozen(start, 16, queue=2)
+    visitors = [Asking(server, address="192.0.2.1") for _ in range(2)]
     wait_depth(server, 2)
     assert "account ip:192.0.2.1 has 2 requests waiting, and tier anonymous may have no more" in refusal(
         server, address="192.0.2.1"
     )
-    for i in range(4):
-        Asking(server, address=f"2001:db8:{i}::1")
+    visitors += [Asking(server, address=f"2001:db8:{i}::1") for i in range(4)]
     wait_depth(server, 6)  # 3/4 of the 8 places that the lowest class may have
     assert "6 requests without a key are waiting" in refusal(server, address="198.51.100.1")
     for i in range(12):  # the last six of them take the visitors' places
         Asking(server, "key-free")
+    for visitor in visitors:
+        visitor.join(10 * SLOW)
     wait_depth(server, 12)
     assert "the 12 places in the queue for tier free and those of its class and below are taken" in refusal(
         server, "key-free"
     )
 
 
-def test_a_network_is_bounded(start, slow_model):
-    server = start("--queue", "1024", "--slots", "1", *PROXY, model=slow_model)
-    Asking(server, "key-pro")
-    server.wait_for(lambda m: m["baton_leases_active"] == 1, what="a running request")
+def test_a_network_is_bounded(start):
+    server = frozen(start, 1024)
     for i in range(64):
         Asking(server, address=f"2001:db8:7:{i:x}::1")
     wait_depth(server, 64)
@@ -94,9 +100,9 @@ def test_a_network_is_bounded(start, slow_model):
     wait_depth(server, 65)
 
 
-def test_a_higher_class_takes_the_last_place(start, slow_model):
+def test_a_higher_class_takes_the_last_place(start):
     """Who gives way is told so, in a stream or by a 429, and pays nothing."""
-    server = small(start, slow_model, queue=64)
+    server = frozen(start, 16, queue=64)
     visitors = []
     for i in range(6):
         visitors.append(Asking(server, address=f"192.0.2.{i}", stream=i % 2 == 0))
@@ -104,24 +110,25 @@ def test_a_higher_class_takes_the_last_place(start, slow_model):
     named = [Asking(server, "key-free") for _ in range(6)]
     wait_depth(server, 12)
     named.append(Asking(server, "key-free"))
-    visitors[5].join(10)
+    visitors[5].join(10 * SLOW)
     assert visitors[5].status == 429 and int(visitors[5].headers["Retry-After"]) >= 1
     error = json.loads(visitors[5].text)["error"]
     assert "a request of a higher class took this one's place; nothing was charged" in error["message"]
     assert f"try again in {visitors[5].headers['Retry-After']} s" in error["message"]
     named.append(Asking(server, "key-free"))
-    visitors[4].join(10)
+    visitors[4].join(10 * SLOW)
     assert visitors[4].status == 200 and "[DONE]" not in visitors[4].text
     assert "took this one's place; nothing was charged; try again in" in visitors[4].text
     assert visitors[4].text.count("data: ") == 1
     wait_depth(server, 12)
     owners = [Asking(server, OWNER) for _ in range(6)]  # four free places, then two more visitors go
-    visitors[3].join(10)
-    visitors[2].join(10)
+    visitors[3].join(10 * SLOW)
+    visitors[2].join(10 * SLOW)
     assert visitors[3].status == 429 and visitors[2].status == 200
     wait_depth(server, 16)
     assert visitors[0].is_alive() and visitors[1].is_alive()
     assert all(a.is_alive() for a in named + owners)
+    os.kill(server.engine_pid(), signal.SIGCONT)
     server.stop()
     charged = [c for kind, device, c, account in server.books().check().of.values() if account.startswith("ip:")]
     assert sum(charged) == 0
@@ -157,6 +164,7 @@ def both(server, n):
 
 
 def health(server, until, out):
+    """(status, seconds) of /health, over and over."""
     wire = served.Wire(server.port)
     while not until.is_set():
         began = time.perf_counter()
@@ -166,17 +174,10 @@ def health(server, until, out):
     wire.close()
 
 
-@pytest.mark.slow
-@pytest.mark.timing
-def test_a_crowd_locks_nobody_out(start):
-    """1,600 visitors who always want a stream, for 30 s; beside them a key of tier pro and the owner."""
-    tiers = {"anonymous": {**TIERS["anonymous"], "slots": 1, "queue": 2}}
-    server = start(*PROXY, tiers={**TIERS, **tiers})
-    both(server, 5)
-    alone = both(server, 40)
-    p99_alone = {k: served.percentile(v, 0.99) for k, v in alone.items()}
+def attack(server, seconds, visitors=1600):
+    """First tokens of both while the crowd pushes, and how /health fared; {"status": how often} of the crowd."""
     crowd = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "e2e" / "crowd.py", str(server.port), "1600"],
+        [sys.executable, ROOT / "tests" / "e2e" / "crowd.py", str(server.port), str(visitors)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -187,30 +188,52 @@ def test_a_crowd_locks_nobody_out(start):
         watch = threading.Thread(target=health, args=(server, done, healthy))
         watch.start()
         beside = {"key-pro": [], OWNER: []}
-        while time.monotonic() - began < 30:
-            for k, v in both(server, 40).items():
+        while time.monotonic() - began < seconds:
+            for k, v in both(server, 20).items():
                 beside[k] += v
         done.set()
         watch.join()
-        depth = server.metrics()["baton_queue_depth"]
+        assert server.metrics()["baton_queue_depth"] >= 300, "the crowd has gone"
     finally:
         crowd.stdin.close()
         seen = json.loads(crowd.stdout.read())
         crowd.wait()
-    refused = [x for v in beside.values() for x in v if not isinstance(x, float)]
-    assert not refused, refused[:3]
-    step_s = server.metrics()["baton_step_longest_microseconds"] / 1e6
-    report = {
-        k: (len(v), f"p50 {served.median(v) * 1e3:.1f} ms", f"p99 {served.percentile(v, 0.99) * 1e3:.1f} ms",
-            f"alone p99 {p99_alone[k] * 1e3:.1f} ms") for k, v in beside.items()
-    }
-    print(json.dumps(report), seen, f"depth {depth}, step {step_s * 1e3:.0f} ms,",
-          f"health p99 {served.percentile([s for _, s in healthy], 0.99) * 1e3:.1f} ms")
-    assert depth > 300 and seen.get("429", 0) > 500, (depth, seen)  # else it was no crowd
-    assert {s for s, _ in healthy} == {200}
-    for k, v in beside.items():
-        assert served.percentile(v, 0.99) <= 2 * p99_alone[k] + max(step_s, 0.25), report
-    time.sleep(5)
-    after = both(server, 40)
-    for k, v in after.items():
-        assert served.percentile(v, 0.99) <= 2 * p99_alone[k] + 0.05, (served.percentile(v, 0.99), p99_alone)
+    return beside, healthy, seen
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+def test_a_crowd_locks_nobody_out(start):
+    """1,600 visitors who always want a stream, for 30 s; beside them a key of tier pro and the owner. Times are taken a
+    second time if they fail: a neighbour's burst on the same cores can spoil one."""
+    visitors = {"anonymous": {**TIERS["anonymous"], "slots": 1, "queue": 2}}
+    server = start(*PROXY, tiers={**TIERS, **visitors})
+
+    def p99(times):
+        return {k: served.percentile(v, 0.99) for k, v in times.items()}
+
+    def attempt():
+        both(server, 5)
+        idle, done = [], threading.Event()
+        watch = threading.Thread(target=health, args=(server, done, idle))
+        watch.start()
+        alone = p99(both(server, 40))
+        done.set()
+        watch.join()
+        beside, healthy, seen = attack(server, 30)
+        assert not [x for v in beside.values() for x in v if not isinstance(x, float)], beside
+        assert seen.get("429", 0) > 500, seen
+        assert {status for status, _ in healthy} == {200}
+        step_s = max(0.25, server.metrics()["baton_step_longest_microseconds"] / 1e6)
+        time.sleep(5)
+        after = p99(both(server, 40))
+        slow = {k: (alone[k], v, after[k]) for k, v in p99(beside).items() if v > 2 * alone[k] + step_s}
+        slow |= {k: (alone[k], after[k]) for k in alone if after[k] > 2 * alone[k] + 0.05}
+        idle_s, health_s = (served.percentile([s for _, s in h], 0.99) for h in (idle, healthy))
+        if health_s > max(0.01, 2 * idle_s):
+            slow["health"] = (idle_s, health_s)
+        print({k: (alone[k], v, after[k]) for k, v in p99(beside).items()}, (idle_s, health_s), step_s)
+        return slow
+
+    slow = attempt()
+    assert not slow or not (slow := attempt()), slow

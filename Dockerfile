@@ -28,7 +28,7 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-ins
     && (getent passwd 1000 >/dev/null || useradd --uid 1000 --create-home user) \
     && mkdir -p /data /home/user && chown 1000:1000 /data /home/user
 COPY --from=build /src/build/baton /usr/local/bin/baton
-COPY --chown=1000:1000 models /models
+COPY models /models
 USER 1000
 WORKDIR /home/user
 ENV BATON_MODEL=/models/stories260K.gguf BATON_DATA=/data

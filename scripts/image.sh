@@ -54,6 +54,8 @@ port=$((20000 + RANDOM % 20000))
 b run --user 1000 "$c" -- /bin/sh -c "
     set -e
     [ \"\$(id -u)\" = 1000 ]
+    [ \"\$(stat -c %u:%g /models \$BATON_MODEL | sort -u)\" = 0:0 ]
+    [ ! -w /models ] && [ ! -w \$BATON_MODEL ] && [ -r \$BATON_MODEL ] && [ -w /data ]
     baton serve --host 127.0.0.1 --port $port & pid=\$!
     i=0; until baton doctor --health --url http://127.0.0.1:$port; do i=\$((i+1)); [ \$i -lt 100 ]; sleep 0.1; done
     test -s /data/ledger.db

@@ -18,11 +18,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -356,15 +358,38 @@ static bool link_read(bt_front *f, int fd, bt_wire_storage *storage)
 
 /* ---- start and end of a process */
 
+/* What of our environment an engine process may see: what finds its libraries and devices, and what
+ * tunes them. Keys and tokens, ours and other programs', are not its business. A name that ends in
+ * '_' stands for all that begin so. */
+static const char *const engine_env[] = {
+    "PATH",    "HOME",   "USER",    "LANG",       "LANGUAGE", "LC_",    "TZ",    "TMPDIR",
+    "LD_",     "GLIBC_", "MALLOC_", "GCONV_PATH", "OMP_",     "GOMP_",  "KMP_",  "CUDA_",
+    "NVIDIA_", "NV_",    "NCCL_",   "ASAN_",      "LSAN_",    "UBSAN_", "TSAN_", "BT_EMU_",
+};
+
+static bool env_is_for_engine(const char *pair)
+{
+    size_t name = strcspn(pair, "=");
+    for (size_t i = 0; i < BT_COUNT(engine_env); i++) {
+        size_t n = strlen(engine_env[i]);
+        bool prefix = engine_env[i][n - 1] == '_';
+        if ((prefix ? name > n : name == n) && strncmp(pair, engine_env[i], n) == 0) return true;
+    }
+    return false;
+}
+
 /* In the child between fork and exec: async-signal-safe calls only. */
-static void child_exec(const char *program, const char *fd_text, int keep_fd)
+static void child_exec(const char *program, const char *fd_text, int keep_fd, char **env)
 {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Ours are close-on-exec already; who started us may have left others open. */
+    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
     fcntl(keep_fd, F_SETFD, 0);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     char *const argv[] = {"baton", BT_ENGINE_COMMAND, (char *)(uintptr_t)fd_text, NULL};
-    execv(program, argv);
+    execve(program, argv, env);
     _exit(127);
 }
 
@@ -372,13 +397,17 @@ static void child_exec(const char *program, const char *fd_text, int keep_fd)
 static bt_status engine_fork(bt_front *f, int *fd_out, bt_err *err)
 {
     int fd[2];
-    char fd_text[16];
+    char fd_text[16], *env[256];
+    size_t n_env = 0;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0)
         return bt_err_set(err, BT_EIO, errno, "cannot make a socket pair: %s", strerror(errno));
     snprintf(fd_text, sizeof fd_text, "%d", fd[1]);
+    for (size_t i = 0; environ[i]; i++)
+        if (n_env < BT_COUNT(env) - 1 && env_is_for_engine(environ[i])) env[n_env++] = environ[i];
+    env[n_env] = NULL;
     pthread_mutex_lock(&f->state_mu); // who sees the process end knows whose it is
     pid_t pid = fork();
-    if (pid == 0) child_exec(f->opt.engine_program, fd_text, fd[1]);
+    if (pid == 0) child_exec(f->opt.engine_program, fd_text, fd[1], env);
     int why = errno;
     if (pid > 0) f->state.engine_pid = pid;
     pthread_mutex_unlock(&f->state_mu);

@@ -65,7 +65,17 @@ class Server:
     """One `baton serve`. `log` holds its stderr. wrap: a command that runs it."""
 
     def __init__(
-        self, data, args=(), env=None, keys=KEYS, tiers=TIERS, model=MODEL, port=0, wait=True, wrap=()
+        self,
+        data,
+        args=(),
+        env=None,
+        keys=KEYS,
+        tiers=TIERS,
+        model=MODEL,
+        port=0,
+        wait=True,
+        wrap=(),
+        pass_fds=(),
     ):
         self.data = pathlib.Path(data)
         self.data.mkdir(parents=True, exist_ok=True)
@@ -102,6 +112,7 @@ class Server:
             text=True,
             cwd=ROOT,
             env={**os.environ, **(env or {})},
+            pass_fds=pass_fds,
         )
         threading.Thread(target=self._read, daemon=True).start()
         if wait:

@@ -2,7 +2,7 @@
 /* harness.h - a whole front over the bundled model: ledger, scheduler, and a real engine process.
  *
  * The test program is its own engine: front runs /proc/self/exe, and main() hands the hidden
- * command to engine_child(). TEST_ENGINE in the environment makes that child misbehave. */
+ * command to engine_child(). LC_TEST_ENGINE in the environment makes that child misbehave. */
 #pragma once
 #include "../quota/scratch.h"
 #include "base/clock.h"
@@ -35,7 +35,7 @@ static bt_status open_never(const bt_engine_options *opt, bt_engine_sink sink, v
 
 static int engine_child(const char *fd)
 {
-    const char *how = getenv("TEST_ENGINE");
+    const char *how = getenv("LC_TEST_ENGINE");
     if (how && strcmp(how, "slow") == 0) return bt_engine_main_with(atoi(fd), NULL, open_slowly);
     if (how && strcmp(how, "never") == 0) return bt_engine_main_with(atoi(fd), NULL, open_never);
     if (how && strcmp(how, "crash") == 0) raise(SIGKILL);

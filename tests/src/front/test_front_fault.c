@@ -176,7 +176,7 @@ static void many_leave_while_it_loads(void)
 {
     enum { N = 700 };
     static asked a[N];
-    setenv("TEST_ENGINE", "slow", 1);
+    setenv("LC_TEST_ENGINE", "slow", 1);
     bt_front_options opt = options();
     open_front(&opt);
     bt_front_request r = request("k-rich", 10);
@@ -194,7 +194,7 @@ static void many_leave_while_it_loads(void)
     CHECK_INT(books().holds_open, 0);
     WAIT_FOR(state().ready, 20000);
     CHECK_INT(state().engine_restarts, 0);
-    unsetenv("TEST_ENGINE");
+    unsetenv("LC_TEST_ENGINE");
     check_idle();
     close_front();
 }
@@ -204,7 +204,7 @@ static void no_engine(const char *how, const char *program, const char *sentence
     asked a;
     bt_front_options opt = options();
     opt.engine_program = program;
-    if (how) setenv("TEST_ENGINE", how, 1);
+    if (how) setenv("LC_TEST_ENGINE", how, 1);
     open_front(&opt);
     bt_front_request r = request("k-rich", 10);
     REQUIRE(ask(&a, &r));
@@ -214,7 +214,7 @@ static void no_engine(const char *how, const char *program, const char *sentence
     CHECK(take(&a));
     CHECK_INT(a.last.status, BT_ECLOSED);
     forget(&a);
-    unsetenv("TEST_ENGINE");
+    unsetenv("LC_TEST_ENGINE");
 }
 
 static void first_load_fails(void)
@@ -226,12 +226,12 @@ static void first_load_fails(void)
 static void crashing_engine_is_tried_again(void)
 {
     bt_front_options opt = options();
-    setenv("TEST_ENGINE", "crash", 1);
+    setenv("LC_TEST_ENGINE", "crash", 1);
     open_front(&opt);
     WAIT_FOR(state().engine_restarts >= 2, 10000);
     CHECK(strstr(state().message, "is being restarted"));
     CHECK(!state().failed);
-    unsetenv("TEST_ENGINE");
+    unsetenv("LC_TEST_ENGINE");
     WAIT_FOR(state().ready, 20000);
     close_front();
 }

@@ -35,7 +35,9 @@ extern "C" {
     X(ESTORAGE, -19, 503, 1, "storage_unavailable", "the ledger cannot be written just now")       \
     X(EINTERNAL, -20, 500, 0, "internal_error", "internal error")                                  \
     X(ENODEVICE, -21, 503, 0, "no_device", "the device that was asked for cannot be used")         \
-    X(ESLOW, -22, 408, 1, "request_timeout", "the request came too slowly")
+    X(ESLOW, -22, 408, 1, "request_timeout", "the request came too slowly")                        \
+    X(EMODEL, -23, 500, 0, "model_fault",                                                          \
+      "the model's logits are not finite (NaN or infinity): its file or its format is at fault")
 
 typedef enum bt_status {
 #define X(name, value, http, retry, label, text) BT_##name = value,

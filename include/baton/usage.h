@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* usage.h - the crash file: what each request in an engine has used so far.
  *
- * A file of fixed size under --data/usage/, mapped shared by front (creates, reads, settles) and by
- * one engine (the only writer while it lives). It survives kill -9 of both. Two banks: the writer
- * fills bank[(seq + 1) & 1] whole, then stores seq + 1 (release); a reader takes bank[seq & 1]. So
- * a reader always sees the books of one finished step: busy_us == house_us + closed_us +
+ * A file of fixed size under --data/usage/ that front creates, reads and settles, and that one
+ * engine writes while it lives. It survives kill -9 of both. Two banks: the writer fills bank[(seq
+ * + 1) & 1] whole, then writes the head with seq + 1; a reader takes bank[seq & 1]. So a reader
+ * always sees the books of one finished step: busy_us == house_us + closed_us +
  * sum(entry.used_us).
+ *
+ * It is read and written by calls, never mapped: where somebody cuts it short, or a disk is full
+ * after all, a call fails, while a mapping would kill the process (SIGBUS).
  *
  * An entry lives from admission until front has posted it and told the engine so (release); then
  * its microseconds move to closed_us. Posting is idempotent by request id, so a crash anywhere
@@ -31,11 +34,15 @@ typedef struct bt_usage_bank {
     bt_usage_entry entry[BT_USAGE_ENTRIES];
 } bt_usage_bank;
 
-typedef struct bt_usage_file {
+typedef struct bt_usage_head {
     uint32_t magic;
     uint32_t bytes; // sizeof(bt_usage_file)
     uint64_t boot;  // random id of the engine boot: names it in the ledger
-    uint64_t seq;   // atomic: which bank is current
+    uint64_t seq;   // which bank is current
+} bt_usage_head;
+
+typedef struct bt_usage_file {
+    bt_usage_head head;
     uint8_t reserved[40];
     bt_usage_bank bank[2];
 } bt_usage_file;

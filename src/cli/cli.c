@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,4 +69,25 @@ bt_status bt_cli_read_line(const char *path, char *out, size_t cap, bt_err *err)
     fclose(f);
     out[strcspn(out, "\r\n")] = 0;
     return BT_OK;
+}
+
+bt_status bt_cli_owner_token(const bt_options *o, const char *data, char *path, size_t path_cap,
+                             char out[static BT_CLI_TOKEN_BYTES], bt_err *err)
+{
+    const char *secret = getenv("BATON_OWNER_TOKEN");
+    bool from_env = !o->owner_token_file && secret && *secret;
+    path[0] = out[0] = 0;
+    if (from_env) {
+        snprintf(out, BT_CLI_TOKEN_BYTES, "%s", secret);
+    } else {
+        if (o->owner_token_file)
+            snprintf(path, path_cap, "%s", o->owner_token_file);
+        else
+            snprintf(path, path_cap, "%s/owner-token", data);
+        bt_status st = bt_cli_read_line(path, out, BT_CLI_TOKEN_BYTES, err);
+        if (st) return st;
+    }
+    if (strlen(out) < BT_CLI_TOKEN_BYTES - 1) return BT_OK;
+    return bt_err_set(err, BT_EINVAL, 0, "the owner token in %s is longer than %d characters",
+                      from_env ? "BATON_OWNER_TOKEN" : path, BT_CLI_TOKEN_BYTES - 2);
 }

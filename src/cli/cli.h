@@ -27,3 +27,9 @@ void bt_cli_front_options(const bt_options *o, const char *data, const char *tok
                           bt_front_options *out);
 /* One line of a small file, without its newline; "" if the file is not there. */
 bt_status bt_cli_read_line(const char *path, char *out, size_t cap, bt_err *err);
+enum { BT_CLI_TOKEN_BYTES = 128 };
+/* The owner's secret from --owner-token-file, else BATON_OWNER_TOKEN (a Space's secrets come so; a
+ * flag would show it to the whole machine), else DATA/owner-token; "": there is none. path: the
+ * file it was looked for in; "" = the environment. */
+bt_status bt_cli_owner_token(const bt_options *o, const char *data, char *path, size_t path_cap,
+                             char out[static BT_CLI_TOKEN_BYTES], bt_err *err);

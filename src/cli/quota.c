@@ -11,22 +11,19 @@
 #include <string.h>
 
 typedef struct target {
-    char url[256], token[128];
+    char url[256], token[BT_CLI_TOKEN_BYTES];
 } target;
 
 static bt_status target_find(const bt_options *o, target *t, bt_err *err)
 {
     char path[512];
-    const char *data = bt_options_data_dir(o);
-    snprintf(path, sizeof path, "%s/owner-token", data);
-    bt_status st = bt_cli_read_line(o->owner_token_file ? o->owner_token_file : path, t->token,
-                                    sizeof t->token, err);
+    bt_status st = bt_cli_owner_token(o, bt_options_data_dir(o), path, sizeof path, t->token, err);
     if (st) return st;
     if (!t->token[0])
         return bt_err_set(err, BT_EINVAL, 0,
                           "no owner token in %s: give --data DIR of the server, or "
                           "--owner-token-file",
-                          o->owner_token_file ? o->owner_token_file : path);
+                          path);
     return bt_client_url(o, t->url, sizeof t->url, err);
 }
 

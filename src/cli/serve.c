@@ -21,7 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DRAIN_MS = 2000 }; // for last bytes: the requests have ended before
+enum {
+    DRAIN_MS = 2000, // for last bytes: the requests have ended before
+    OWNER_TOKEN_MIN = 16,
+};
 
 static bt_status data_make(const char *data, bt_err *err)
 {
@@ -34,16 +37,37 @@ static bt_status data_make(const char *data, bt_err *err)
                       strerror(why));
 }
 
-/* The owner's secret: from its file, else made there (0600), so that `baton quota` on this machine
+/* A secret that others can guess or read is none. */
+static bt_status owner_token_check(const char *path, const char *token, bt_err *err)
+{
+    struct stat st;
+    if (strlen(token) < OWNER_TOKEN_MIN)
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "the owner token in %.120s has %zu characters and needs %d, random ones: "
+                          "openssl rand -hex 16 makes some",
+                          *path ? path : "BATON_OWNER_TOKEN", strlen(token), OWNER_TOKEN_MIN);
+    if (!*path || stat(path, &st) != 0 || !(st.st_mode & 077)) return BT_OK;
+    unsigned mode = st.st_mode & 07777;
+    if (st.st_uid == geteuid())
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "others than its owner may open the owner token file %.120s (mode %04o): "
+                          "chmod 600 it",
+                          path, mode);
+    /* As containers mount secrets: not ours to change. */
+    bt_log(BT_LOG_WARN, "owner_token.readable",
+           "file=%s mode=%04o: other users may open it; give it mode 0400", path, mode);
+    return BT_OK;
+}
+
+/* The owner's secret; where none is given it is made (0600), so that `baton quota` on this machine
  * just works. */
-static bt_status owner_token(const bt_options *o, const char *data, char out[static 128],
-                             bt_err *err)
+static bt_status owner_token(const bt_options *o, const char *data,
+                             char out[static BT_CLI_TOKEN_BYTES], bt_err *err)
 {
     char path[512];
     uint8_t secret[16];
-    snprintf(path, sizeof path, "%s/owner-token", data);
-    bt_status st =
-        bt_cli_read_line(o->owner_token_file ? o->owner_token_file : path, out, 128, err);
+    bt_status st = bt_cli_owner_token(o, data, path, sizeof path, out, err);
+    if (st == BT_OK && out[0]) st = owner_token_check(path, out, err);
     if (st || out[0]) return st;
     if (o->owner_token_file)
         return bt_err_set(err, BT_EINVAL, 0, "the owner token file %s is missing or empty",
@@ -152,7 +176,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     bt_server *server = NULL;
     bt_err err = {0};
     bt_buf chat_template = BT_BUF_INIT;
-    char token[128], host[256], url[320];
+    char token[BT_CLI_TOKEN_BYTES], host[256], url[320];
     int code = 1, level = bt_log_parse_level(o->log_level);
     const char *data = bt_options_data_dir(o);
     /* An address may be given as URLs spell it, [::1]. */

@@ -3,10 +3,11 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,35 +25,39 @@ static uint64_t boot_new(void)
 /* A file just made is all zeros; one that front prepared has its header and no step yet. */
 static bt_status books_adopt(bt_books *b, const char *path, bt_err *err)
 {
-    bt_usage_file *f = b->file;
-    if (f->magic == 0 && f->seq == 0) {
-        f->bytes = (uint32_t)sizeof *f;
-        f->boot = b->boot;
-        f->magic = BT_USAGE_MAGIC;
-        return BT_OK;
-    }
-    if (f->magic != BT_USAGE_MAGIC || f->bytes != sizeof *f)
+    bt_usage_head h;
+    uint64_t busy_us;
+    off_t bank = (off_t)offsetof(bt_usage_file, bank);
+    if (pread(b->fd, &h, sizeof h, 0) != (ssize_t)sizeof h)
+        return bt_err_set(err, BT_EIO, errno, "cannot read the usage file '%s'", path);
+    if (h.magic == 0 && h.seq == 0) return BT_OK;
+    if (h.magic != BT_USAGE_MAGIC || h.bytes != sizeof(bt_usage_file))
         return bt_err_set(err, BT_EFORMAT, 0, "'%s' is not a usage file of this version", path);
-    if (f->bank[f->seq & 1].busy_us != 0)
+    if (h.seq & 1) bank += (off_t)sizeof(bt_usage_bank);
+    bank += (off_t)offsetof(bt_usage_bank, busy_us);
+    if (pread(b->fd, &busy_us, sizeof busy_us, bank) != (ssize_t)sizeof busy_us || busy_us != 0)
         return bt_err_set(err, BT_EFORMAT, 0,
                           "'%s' holds the books of an older engine; settle and remove it first",
                           path);
-    if (f->boot)
-        b->boot = f->boot;
-    else
-        f->boot = b->boot;
+    if (h.boot) b->boot = h.boot;
+    b->seq = h.seq;
     return BT_OK;
 }
 
-static bt_status books_map(bt_books *b, const char *path, bt_err *err)
+bt_status bt_books_open(bt_books *b, const char *path, bt_err *err)
 {
     bt_status status = BT_OK;
     struct stat st;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
+    memset(b, 0, sizeof *b);
+    b->boot = boot_new();
+    if (!path) return BT_OK;
+    b->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (b->fd < 0)
         return bt_err_set(err, BT_EIO, errno, "cannot open the usage file '%s': %s", path,
                           strerror(errno));
-    if (fstat(fd, &st) != 0 || (st.st_size == 0 && ftruncate(fd, sizeof(bt_usage_file)) != 0)) {
+    b->has_file = true;
+    if (fstat(b->fd, &st) != 0 ||
+        (st.st_size == 0 && ftruncate(b->fd, sizeof(bt_usage_file)) != 0)) {
         status = bt_err_set(err, BT_EIO, errno, "cannot size the usage file '%s': %s", path,
                             strerror(errno));
         goto done;
@@ -62,32 +67,15 @@ static bt_status books_map(bt_books *b, const char *path, bt_err *err)
                             (long long)st.st_size, sizeof(bt_usage_file));
         goto done;
     }
-    /* Blocks are reserved now: a full disk must not become a SIGBUS at some later step. */
-    int rc = posix_fallocate(fd, 0, sizeof(bt_usage_file));
+    /* Blocks are reserved now: a disk that fills up later must not cost the books. */
+    int rc = posix_fallocate(b->fd, 0, sizeof(bt_usage_file));
     if (rc != 0 && rc != EINVAL && rc != EOPNOTSUPP) {
         status =
             bt_err_set(err, BT_EIO, rc, "no room for the usage file '%s': %s", path, strerror(rc));
         goto done;
     }
-    void *map = mmap(NULL, sizeof(bt_usage_file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) {
-        status = bt_err_set(err, BT_EIO, errno, "cannot map the usage file '%s': %s", path,
-                            strerror(errno));
-        goto done;
-    }
-    b->file = map;
     status = books_adopt(b, path, err);
 done:
-    close(fd);
-    return status;
-}
-
-bt_status bt_books_open(bt_books *b, const char *path, bt_err *err)
-{
-    memset(b, 0, sizeof *b);
-    b->boot = boot_new();
-    if (!path) return BT_OK;
-    bt_status status = books_map(b, path, err);
     if (status)
         bt_books_close(b);
     else
@@ -97,8 +85,8 @@ bt_status bt_books_open(bt_books *b, const char *path, bt_err *err)
 
 void bt_books_close(bt_books *b)
 {
-    if (b->file) munmap(b->file, sizeof *b->file);
-    b->file = NULL;
+    if (b->has_file) close(b->fd);
+    b->has_file = false;
 }
 
 static bt_usage_entry *books_find(bt_books *b, uint64_t request)
@@ -162,13 +150,16 @@ bool bt_books_release(bt_books *b, uint64_t request)
 
 void bt_books_publish(bt_books *b)
 {
-    if (!b->file) return;
-    uint64_t seq = b->file->seq + 1;
-    bt_usage_bank *bank = &b->file->bank[seq & 1];
-    bank->busy_us = b->bank.busy_us;
-    bank->house_us = b->bank.house_us;
-    bank->closed_us = b->bank.closed_us;
-    bank->n = b->bank.n;
-    memcpy(bank->entry, b->bank.entry, b->bank.n * sizeof *bank->entry);
-    __atomic_store_n(&b->file->seq, seq, __ATOMIC_RELEASE);
+    if (!b->has_file) return;
+    bt_usage_head head = {BT_USAGE_MAGIC, sizeof(bt_usage_file), b->boot, b->seq + 1};
+    size_t len = offsetof(bt_usage_bank, entry) + b->bank.n * sizeof *b->bank.entry;
+    size_t at = offsetof(bt_usage_file, bank) + (head.seq & 1) * sizeof b->bank;
+    bool ok = pwrite(b->fd, &b->bank, len, (off_t)at) == (ssize_t)len &&
+              pwrite(b->fd, &head, sizeof head, 0) == (ssize_t)sizeof head;
+    if (ok) b->seq = head.seq;
+    if (!ok && !b->failing)
+        bt_log(BT_LOG_ERR, "engine.usage_not_written",
+               "why=\"%s\" what requests use from here on is not in the crash file",
+               strerror(errno));
+    b->failing = !ok;
 }

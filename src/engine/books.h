@@ -14,8 +14,9 @@
 typedef struct bt_books {
     bt_usage_bank bank; // the truth; the file gets copies
     bool ended[BT_USAGE_ENTRIES];
-    bt_usage_file *file; // mapped, or NULL
-    uint64_t boot;
+    uint64_t boot, seq;
+    bool has_file, failing; // failing: the last write failed, which was logged
+    int fd;                 // of the file, if there is one
 } bt_books;
 
 /* path NULL: books in memory only. A file that does not exist is made; one that holds the books of
@@ -32,4 +33,6 @@ void bt_books_charge_house(bt_books *b, uint64_t us);
 void bt_books_end(bt_books *b, uint64_t request);
 /* Closes an ended entry; false (and nothing happens) if there is none. */
 bool bt_books_release(bt_books *b, uint64_t request);
+/* A write that fails is logged once: the file then says what it said before, and the engine goes
+ * on. */
 void bt_books_publish(bt_books *b);

@@ -83,6 +83,7 @@ typedef struct bt_live_request {
     int32_t seat[BT_SEQS_PER_REQUEST_MAX]; // -1 once that sequence has ended
     int32_t cached_tokens, completion_tokens;
     bt_finish worst;
+    bt_status status; // what was at fault, if it is known; goes out with the end
     uint64_t used_us;
     int64_t submit_ns, first_token_ns;
 } bt_live_request;
@@ -111,6 +112,8 @@ struct bt_engine {
     int32_t next_decode, next_prefill; // round-robin over seats
     uint64_t n_steps, next_epoch;
     bool parked;
+    uint64_t n_not_finite; // sequences ended by logits that are not finite
+    int64_t not_finite_ns; // when the log was last told
 
     bt_step step[BT_ENGINE_STEPS];   // under way, the oldest first
     int32_t first_step, n_flight;    // its index, and how many

@@ -73,6 +73,7 @@ void bt_emit_end(bt_engine *e, const bt_live_request *r)
     int64_t first = r->first_token_ns ? r->first_token_ns : now;
     bt_engine_event ev = {.type = BT_EE_END, .request = r->id};
     ev.u.end.finish = r->worst;
+    ev.u.end.status = r->status;
     ev.u.end.prompt_tokens = r->n_prompt;
     ev.u.end.cached_tokens = r->cached_tokens;
     ev.u.end.completion_tokens = r->completion_tokens;

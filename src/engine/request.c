@@ -243,6 +243,7 @@ bt_status bt_engine_submit(bt_engine *e, const bt_engine_request *req, bt_err *e
     r->n_seq = r->n_live = req->n_seq;
     r->cached_tokens = r->completion_tokens = 0;
     r->worst = BT_FINISH_NONE;
+    r->status = BT_OK;
     r->used_us = 0;
     r->submit_ns = bt_now_ns();
     r->first_token_ns = 0;

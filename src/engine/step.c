@@ -9,6 +9,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/forward.h"
+#include <inttypes.h>
+
+#define NOT_FINITE_NS 60000000000LL // the log is told once a minute
 
 /* ---- leases ---- */
 
@@ -153,6 +156,22 @@ static bool any_bad(const bt_sample_out *out, int32_t n)
     return false;
 }
 
+/* A fault of the model, or of the numbers it was quantized to: all of its requests may end so. */
+static void tell_not_finite(bt_engine *e, bt_live_request *r)
+{
+    int64_t now = bt_now_ns();
+    if (r->params.n_bias > 0) return; // it may be the client's own doing
+    r->status = BT_EMODEL;
+    e->n_not_finite++;
+    if (e->not_finite_ns && now - e->not_finite_ns < NOT_FINITE_NS) return;
+    e->not_finite_ns = now;
+    bt_log(BT_LOG_ERR, "model.not_finite",
+           "req=%016" PRIx64 " sequences=%" PRIu64
+           " the model's logits are NaN or infinite: check its file, or try another --quant or "
+           "--kv-type",
+           r->id, e->n_not_finite);
+}
+
 static void part_advance(bt_engine *e, const bt_step_part *p, const bt_sample_out *out)
 {
     bt_seat *s = &e->seat[p->seat];
@@ -160,6 +179,7 @@ static void part_advance(bt_engine *e, const bt_step_part *p, const bt_sample_ou
     bool first = s->seq == 0;
     BT_ASSERT(s->kv_len == p->from);
     if (any_bad(out, p->n_out)) {
+        tell_not_finite(e, r);
         /* A prompt that breaks the numbers breaks them for every sequence that shares its pages. */
         if (p->prefill && first)
             bt_request_end(e, r, BT_FINISH_DEVICE_FAULT);

@@ -114,7 +114,7 @@ static void put_end(bt_buf *b, const bt_engine_event *ev)
 static bt_status get_status(bt_rd *r)
 {
     int32_t s = bt_get_i32(r);
-    if (s > BT_OK || s < BT_ENODEVICE) r->ok = false;
+    if (s > BT_OK || s < BT_EMODEL) r->ok = false;
     return r->ok ? (bt_status)s : BT_OK;
 }
 

@@ -127,6 +127,11 @@ static void ask_run(bt_front *f, bt_ask *a)
         break;
     }
     if (a->type == ASK_SET_LIMIT || a->type == ASK_RESET) bt__balances_forget(f);
+    if (a->st == BT_EIO || a->st == BT_EFORMAT || a->st == BT_EBUSY) { // it names files
+        bt_log(BT_LOG_WARN, "ledger.ask_failed", "why=\"%s\"", a->err.msg);
+        a->st = bt_err_set(&a->err, BT_ESTORAGE, 0,
+                           "the ledger cannot be used just now; the server's log says why");
+    }
     pthread_mutex_lock(&a->mu);
     a->answered = true;
     pthread_cond_signal(&a->cond);
@@ -181,6 +186,18 @@ bt_status bt_front_quota_list(bt_front *f, bt_ledger_account_fn fn, void *ud, bt
 
 /* ---- one transaction */
 
+/* What the ledger thread keeps. Room for all: each living request ends once, and stays alive until
+ * that is written. */
+struct bt_unposted {
+    bt_book *item, *again; // owned, [cap]
+    size_t n, cap;
+    int64_t next_try_ns;
+    bool failing;                   // the last write failed
+    bool gone;                      // DATA is no longer the directory that was opened: no new holds
+    bool usage_said;                // the log has been told that the usage file is no good
+    char *unsettled[UNSETTLED_MAX]; // owned: usage files of dead engines
+};
+
 typedef struct outcome {
     bt_status st;
     int64_t held_us, charged_us;
@@ -220,9 +237,11 @@ static outcome book_run(bt_front *f, const bt_book *b, bt_err *err)
     int64_t now = bt_wall_us();
     switch (b->type) {
     case BT_BOOK_HOLD:
-        o.st = bt_ledger_hold(f->ledger, f->boot, s->identity.account, s->id,
-                              s->identity.tier->quota_us, hold_charge(f, b->amount_us), now,
-                              &o.held_us, &o.final, &o.balance, err);
+        o.st = BT_ESTORAGE;
+        if (!f->unposted->gone)
+            o.st = bt_ledger_hold(f->ledger, f->boot, s->identity.account, s->id,
+                                  s->identity.tier->quota_us, hold_charge(f, b->amount_us), now,
+                                  &o.held_us, &o.final, &o.balance, err);
         break;
     case BT_BOOK_TOP_UP:
         o.st = bt_ledger_top_up(f->ledger, s->id, hold_charge(f, b->amount_us), now, &o.held_us,
@@ -315,15 +334,6 @@ static void remember(bt_front *f, const bt_book *b, const outcome *o)
 
 /* ---- posts that could not be written yet */
 
-/* Room for all: each living request ends once, and stays alive until that is written. */
-struct bt_unposted {
-    bt_book *item, *again; // owned, [cap]
-    size_t n, cap;
-    int64_t next_try_ns;
-    bool said;
-    char *unsettled[UNSETTLED_MAX]; // owned: usage files of dead engines
-};
-
 static bt_status unposted_open(bt_front *f, bt_err *err)
 {
     bt_unposted *u = f->unposted = bt_calloc(1, sizeof *u);
@@ -347,12 +357,33 @@ void bt__books_release(bt_front *f)
     f->unposted = NULL;
 }
 
-static void unposted_keep(bt_front *f, bt_unposted *u, const bt_book *b, const bt_err *err)
+/* What /health/ready says of the books; the log is told when it changes. */
+static void say_ledger(bt_front *f, const char *why)
 {
-    if (!u->said)
+    pthread_mutex_lock(&f->state_mu);
+    snprintf(f->state.ledger, sizeof f->state.ledger, "%s", why);
+    pthread_mutex_unlock(&f->state_mu);
+}
+
+static void write_failed(bt_front *f, bt_unposted *u, const bt_err *err)
+{
+    if (!u->failing)
         bt_log(BT_LOG_ERR, "ledger.write_failed",
                "why=\"%s\" holds are refused and posts kept until it can be written", err->msg);
-    u->said = true;
+    u->failing = true;
+    if (!u->gone) say_ledger(f, err->msg);
+}
+
+static void write_worked(bt_front *f, bt_unposted *u)
+{
+    if (!u->failing) return;
+    bt_log(BT_LOG_INFO, "ledger.writable", "it can be written again");
+    u->failing = false;
+    if (!u->gone) say_ledger(f, "");
+}
+
+static void unposted_keep(bt_front *f, bt_unposted *u, const bt_book *b)
+{
     u->next_try_ns = bt_now_ns() + retry_ns;
     BT_ASSERT(u->n < u->cap);
     bt_book *kept = &u->item[u->n++];
@@ -364,11 +395,10 @@ static void unposted_keep(bt_front *f, bt_unposted *u, const bt_book *b, const b
 }
 
 /* The ledger has failed this one: what must not be lost is kept, the rest is told no. */
-static void book_failed(bt_front *f, const bt_book *b, bt_status st, const bt_err *err,
-                        bt_unposted *keep)
+static void book_failed(bt_front *f, const bt_book *b, bt_status st, bt_unposted *keep)
 {
     if (b->type == BT_BOOK_POST || b->type == BT_BOOK_VOID) {
-        unposted_keep(f, keep, b, err);
+        unposted_keep(f, keep, b);
         return;
     }
     outcome o = {.st = st == BT_EQUOTA ? BT_EQUOTA : BT_ESTORAGE, .final = true};
@@ -384,8 +414,8 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposte
     bt_status st = bt_ledger_begin(f->ledger, &err);
     for (size_t i = 0; st == BT_OK && i < n; i++) {
         out[i] = book_run(f, &books[i], &err);
-        bool refused =
-            out[i].st == BT_EQUOTA || out[i].st == BT_EINVAL || out[i].st == BT_ENOTFOUND;
+        bool refused = out[i].st == BT_EQUOTA || out[i].st == BT_EINVAL ||
+                       out[i].st == BT_ENOTFOUND || out[i].st == BT_ESTORAGE;
         if (out[i].st && !refused) st = out[i].st;
         apple = st != BT_OK;
     }
@@ -394,13 +424,14 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposte
     else
         bt_ledger_rollback(f->ledger);
     if (st == BT_OK) {
-        keep->said = false;
+        write_worked(f, keep);
         for (size_t i = 0; i < n; i++) remember(f, &books[i], &out[i]);
         for (size_t i = 0; i < n; i++) deliver(f, &books[i], &out[i]);
     } else if (apple && n > 1) { // one bad apple must not spoil the batch
         for (size_t i = 0; i < n; i++) books_commit(f, &books[i], 1, keep);
     } else {
-        for (size_t i = 0; i < n; i++) book_failed(f, &books[i], st, &err, keep);
+        write_failed(f, keep, &err);
+        for (size_t i = 0; i < n; i++) book_failed(f, &books[i], st, keep);
     }
 }
 
@@ -439,7 +470,7 @@ static void books_totals(bt_front *f)
 
 /* ---- the engine's own books: busy and house time, and the crash file's way to the disk */
 
-static void books_engine(bt_front *f, bool quiet)
+static void books_engine(bt_front *f, bt_unposted *keep)
 {
     bt_link *l = &f->link;
     bt_usage_bank *bank = &l->bank;
@@ -457,9 +488,27 @@ static void books_engine(bt_front *f, bool quiet)
         st = bt_ledger_engine(f->ledger, boot, (int64_t)bank->busy_us, (int64_t)bank->house_us,
                               bt_wall_us(), &err);
     if (st == BT_OK) books_totals(f);
-    if (st && boot && !quiet) bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
-    if (bt_ledger_sync(f->ledger, &err) && !quiet)
+    if (st && boot && !keep->failing && !keep->usage_said)
+        bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
+    keep->usage_said = st && boot;
+    if (bt_ledger_sync(f->ledger, &err) && !keep->failing)
         bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
+}
+
+/* Once a second: whether the books are still where the next start will look for them. If somebody
+ * has deleted or replaced them, what is charged here would be lost, so nobody is admitted until
+ * they are back or the server is started again. */
+static void books_there(bt_front *f, bt_unposted *u)
+{
+    bt_err err = {0};
+    bool gone = bt_ledger_there(f->ledger, &err) != BT_OK;
+    if (gone != u->gone) {
+        u->gone = gone;
+        say_ledger(f, err.msg);
+        bt_log(gone ? BT_LOG_ERR : BT_LOG_INFO, gone ? "ledger.gone" : "ledger.back", "%s",
+               gone ? err.msg : "the data directory is there again");
+    }
+    if (u->failing && bt_ledger_probe(f->ledger, NULL) == BT_OK) write_worked(f, u);
 }
 
 static bool settle(bt_front *f, const char *path)
@@ -561,7 +610,8 @@ void *bt__ledger_main(void *front)
         unposted_retry(f, keep);
         if (bt_now_ns() >= next_sync_ns) {
             next_sync_ns = bt_now_ns() + sync_ns;
-            books_engine(f, keep->said);
+            books_there(f, keep);
+            books_engine(f, keep);
             unsettled_retry(f, keep);
         }
         if (bt_now_ns() >= next_compact_ns) {

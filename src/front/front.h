@@ -138,11 +138,13 @@ bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_spe
 /* State for /health, /v1/models, /v1/queue, /v1/quota, /metrics. */
 typedef struct bt_front_state {
     bool ready, draining;
-    bool failed;       // the model could not be loaded at start-up: message says why
+    bool failed;        // the model could not be loaded at start-up: message says why
     bool chat_template; // the model's own, or the owner's: not the plain format
-    const char *model; // alias
-    char message[248]; // why not ready, or ""
-    bt_status code;    // of what the engine said last when it could not go on
+    const char *model;  // alias
+    char message[248];  // why not ready, or ""; it may name files, so it is for the owner
+    char ledger[248];   // why the ledger refuses new requests just now, or ""; likewise
+    bool not_finite;    // all that the model has computed so far was NaN or infinite
+    bt_status code;     // of what the engine said last when it could not go on
     uint64_t load_done, load_total;
     int32_t residency;          // 0 running, 1 parked, 2 asleep: its process is gone
     bool can_park;              // whether level 1 exists on this device

@@ -39,7 +39,7 @@ typedef struct bt_front_counters {
     bt_counter steps, step_us, step_rows, step_longest_us;
     bt_counter ttft_bucket[BT_TTFT_BUCKETS + 1], ttft_sum_us, ttft_count;
     bt_counter queue_sum_us, queue_count;
-    bt_counter engine_restarts;
+    bt_counter engine_restarts, not_finite;
 } bt_front_counters;
 void bt__count_ttft(bt_front_counters *c, int64_t ns);
 /* A request that ended before it was accepted: refused, unless its client had left. */
@@ -98,6 +98,7 @@ typedef struct bt_link {
     int64_t busy_ns; // link thread: when there was last a request
     pid_t pid;       // link thread
     bool fatal;      // link thread: the engine has said why it cannot go on
+    bool finite;     // link thread: this engine has drawn a token, so its numbers can be finite
     bt_held held;    // link thread: device memory of the engine, as the driver told it
     pthread_mutex_t usage_mu;
     bt_usage *usage;    // guarded by usage_mu; owned: the current engine's crash file

@@ -178,6 +178,7 @@ static void on_ready(bt_front *f, const bt_engine_event *ev)
     f->state.page_tokens = ev->u.ready.page_tokens;
     f->state.can_park = ev->u.ready.can_park;
     f->state.residency = 0;
+    f->state.not_finite = f->link.finite = false;
     snprintf(f->state.device, sizeof f->state.device, "%s", ev->u.ready.device);
     pthread_mutex_unlock(&f->state_mu);
     f->link.busy_ns = bt_now_ns(); // idle time begins now
@@ -226,6 +227,14 @@ static void on_end(bt_front *f, bt_stream *s, const bt_engine_event *ev)
     int64_t first_ns = s->first_token_ns;
     pthread_mutex_unlock(&s->mu);
     if (first_ns) bt__count_ttft(&f->count, first_ns - s->submitted_ns);
+    bool not_finite = ev->u.end.status == BT_EMODEL;
+    if (not_finite) bt__count(&f->count.not_finite, 1);
+    if (not_finite || ev->u.end.completion_tokens > 0) { // some that it computed was
+        pthread_mutex_lock(&f->state_mu);
+        if (ev->u.end.completion_tokens > 0) f->link.finite = true;
+        f->state.not_finite = not_finite && !f->link.finite;
+        pthread_mutex_unlock(&f->state_mu);
+    }
     bt__count(&f->count.prompt_tokens, (uint64_t)ev->u.end.prompt_tokens);
     bt__count(&f->count.cached_tokens, (uint64_t)ev->u.end.cached_tokens);
     bt__count(&f->count.completion_tokens, (uint64_t)ev->u.end.completion_tokens);

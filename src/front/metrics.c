@@ -91,6 +91,7 @@ void bt_front_metrics(bt_front *f, bt_buf *out)
     int32_t waiting = bt_sched_waiting(f->sched), running = bt_sched_running(f->sched);
     pthread_mutex_unlock(&f->sched_mu);
     one(out, "ready", "gauge", "1 while the model is loaded.", st.ready);
+    one(out, "ledger_writable", "gauge", "0 while the ledger refuses new requests.", !st.ledger[0]);
     one(out, "queue_depth", "gauge", "Requests waiting for a lease.", waiting);
     one(out, "leases_active", "gauge", "Requests holding a lease.", running);
     one(out, "slots", "gauge", "Seats in the running batch.", st.slots);
@@ -108,5 +109,8 @@ void bt_front_metrics(bt_front *f, bt_buf *out)
         (double)atomic_load(&c->engine_restarts));
     one(out, "log_dropped_total", "counter", "Log lines dropped because nobody read stderr.",
         (double)bt_log_dropped());
+    one(out, "not_finite_total", "counter",
+        "Requests ended because the model's logits were NaN or infinite.",
+        (double)atomic_load(&c->not_finite));
     ledger_part(f, out);
 }

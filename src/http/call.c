@@ -291,6 +291,15 @@ static bool admitted(bt_call *c)
     return false;
 }
 
+bool bt__call_by_owner(bt_call *c)
+{
+    bt_identity who = {0};
+    return bt_account_identify(bt_front_accounts(c->conn->server->front),
+                               head_value(c, "Authorization"), head_value(c, "X-Api-Key"),
+                               c->conn->peer, NULL, &who, NULL) == BT_OK &&
+           who.owner;
+}
+
 /* X-Baton-Lease: seconds, unless the body says otherwise. */
 static bool read_lease_header(bt_call *c)
 {

@@ -176,6 +176,7 @@ void bt__call_error(bt_call *c, const bt_err *err);
 void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void bt__call_header_static(bt_call *c, const char *name, const char *text);
+bool bt__call_by_owner(bt_call *c);         // on a route that asks nobody who they are
 void bt__call_json(bt_call *c, int status); // the reply buffer holds JSON
 void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance);
 /* The headers of a refusal for quota; retry_ms 0 = when the window ends. */

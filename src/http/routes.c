@@ -30,44 +30,65 @@ static bool body_object(bt_call *c, cJSON **root)
 
 /* ---- health, models, version, page */
 
-static void health_body(bt_call *c, const bt_front_state *st)
+/* Why not, if it is not ready. What strangers read names no files: the owner is told all. */
+static const char *health_reason(const bt_front_state *st, bool owner)
 {
-    bool ok = st->ready && !st->draining;
-    const char *status = ok             ? "ok"
-                         : st->draining ? "shutting down"
-                         : st->failed   ? "failed"
-                                        : "loading model";
+    if (st->draining) return "the server is shutting down";
+    if (!st->ready && owner && st->message[0]) return st->message;
+    if (st->failed) return "the model could not be loaded; the server's log says why";
+    if (!st->ready) return "the model is being loaded";
+    if (st->ledger[0]) return owner ? st->ledger : "the quota ledger cannot be written just now";
+    if (st->not_finite) return bt_status_get(BT_EMODEL)->text;
+    return "";
+}
+
+/* up: the model is there. ready: and requests would be taken and answered. */
+static void health_body(bt_call *c, bool ask_ready)
+{
+    bt_front_state st = {0};
+    bt_front_state_get(front_of(c), &st);
+    bool up = st.ready && !st.draining, ready = up && !st.ledger[0] && !st.not_finite;
+    bool ok = ask_ready ? ready : up;
+    const char *status = ok            ? "ok"
+                         : st.draining ? "shutting down"
+                         : st.failed   ? "failed"
+                         : up          ? "not ready"
+                                       : "loading model";
+    const char *reason = health_reason(&st, bt__call_by_owner(c));
     bt_jw w = bt_jw_on(&c->reply);
     bt_jw_open(&w, '{');
     bt_jw_kstr(&w, "status", status);
     bt_jw_kbool(&w, "live", true);
-    bt_jw_kbool(&w, "ready", ok);
-    bt_jw_kstr(&w, "model", st->model);
-    bt_jw_kint(&w, "residency", st->residency); // 0 running, 1 parked, 2 asleep: a request wakes it
+    bt_jw_kbool(&w, "ready", ready);
+    bt_jw_kstr(&w, "model", st.model);
+    bt_jw_kint(&w, "residency", st.residency); // 0 running, 1 parked, 2 asleep: a request wakes it
+    if (!ready) bt_jw_kstr(&w, "message", reason);
     if (!ok) {
-        bt_jw_kstr(&w, "message", st->message);
-        bt_jw_kint(&w, "load_done", (int64_t)st->load_done);
-        bt_jw_kint(&w, "load_total", (int64_t)st->load_total);
+        bt_jw_kint(&w, "load_done", (int64_t)st.load_done);
+        bt_jw_kint(&w, "load_total", (int64_t)st.load_total);
         bt_jw_key(&w, "error"); // where llama-server's clients look
         bt_jw_open(&w, '{');
         bt_jw_kstr(&w, "message",
-                   st->draining ? "Shutting down"
-                   : st->failed ? st->message
-                                : "Loading model");
+                   st.draining             ? "Shutting down"
+                   : st.failed || st.ready ? reason
+                                           : "Loading model");
         bt_jw_kstr(&w, "type", "unavailable_error");
         bt_jw_kint(&w, "code", 503);
         bt_jw_close(&w, '}');
     }
     bt_jw_close(&w, '}');
-    if (!ok && !st->failed) bt__call_header(c, "Retry-After", "1");
+    if (!ok && !st.failed) bt__call_header(c, "Retry-After", "1");
     bt__call_json(c, ok ? 200 : 503);
 }
 
 static void health(bt_call *c)
 {
-    bt_front_state st = {0};
-    bt_front_state_get(front_of(c), &st);
-    health_body(c, &st);
+    health_body(c, false);
+}
+
+static void health_ready(bt_call *c)
+{
+    health_body(c, true);
 }
 
 static void health_live(bt_call *c)
@@ -368,7 +389,7 @@ static const bt_route routes[] = {
     {"GET", "/", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, page},
     {"GET", "/health", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health},
     {"GET", "/health/live", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health_live},
-    {"GET", "/health/ready", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health},
+    {"GET", "/health/ready", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health_ready},
     {"GET", "/metrics", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, metrics},
     {"GET", "/v1/version", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, version},
     {"GET", "/v1/models", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, models},

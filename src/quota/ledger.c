@@ -184,12 +184,17 @@ bt_status bt__ledger_leave(bt_ledger *l, bool own, bt_status status, bt_err *err
     return status;
 }
 
-bt_status bt__ledger_wall(bt_ledger *l, int64_t wall_us, bt_err *err)
+bt_status bt__ledger_time(bt_ledger *l, int64_t *wall_us, bt_err *err)
 {
-    if (wall_us <= 0 || wall_us > INT64_MAX / 2)
+    int64_t wall = *wall_us, step = wall - l->wall_us;
+    if (wall <= 0 || wall > INT64_MAX / 2)
         return bt_err_set(err, BT_EINVAL, 0, "the clock says %lld us, which is no time",
-                          (long long)wall_us);
-    l->wall_us = wall_us;
+                          (long long)wall);
+    bool behind = l->wall_us != 0 && l->wall_us < l->now_us;
+    if (behind && step > 0 && step <= LEDGER_STEP_US) l->now_us += step;
+    l->now_us = BT_MAX(l->now_us, wall);
+    l->wall_us = wall;
+    *wall_us = l->now_us;
     return BT_OK;
 }
 
@@ -201,14 +206,14 @@ bt_status bt_ledger_open(const char *dir, bt_ledger **out, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
     bt_ledger *l = bt_calloc(1, sizeof *l);
     if (l) {
-        l->lock_fd = -1;
+        l->lock_fd = l->path_fd = -1;
         l->price = 1;
         l->dir = bt_strdup(dir);
         l->path = bt_strdup(path);
     }
     if (!l || !l->dir || !l->path)
         bt_err_set(err, BT_ENOMEM, 0, "out of memory while opening the ledger");
-    else if ((status = bt__ledger_lock(dir, &l->lock_fd, err)) == BT_OK)
+    else if ((status = bt__ledger_lock(l, err)) == BT_OK)
         status = bt__ledger_open_db(l, err);
     if (status == BT_OK)
         *out = l;
@@ -223,6 +228,7 @@ void bt_ledger_close(bt_ledger *l)
     bt_ledger_rollback(l);
     for (int i = 0; i < SQL_COUNT; i++) sqlite3_finalize(l->stmt[i]);
     if (l->db) BT_ASSERT(sqlite3_close(l->db) == SQLITE_OK);
+    if (l->path_fd >= 0) close(l->path_fd);
     if (l->lock_fd >= 0) close(l->lock_fd);
     bt_free(l->path);
     bt_free(l->dir);
@@ -297,12 +303,9 @@ bt_status bt__ledger_account_need(bt_ledger *l, const char *name, ledger_account
     return status;
 }
 
-/* A clock that was set back a little keeps the window; one that was a day or more ahead when the
- * window opened was wrong, and must not lock the account until it is right again. */
-bool bt__ledger_window_open(const ledger_account *a, int64_t wall_us)
+bool bt__ledger_window_open(const ledger_account *a, int64_t now_us)
 {
-    return a->window != 0 && wall_us < a->start_us + LEDGER_DAY_US &&
-           wall_us > a->start_us - LEDGER_DAY_US;
+    return a->window != 0 && now_us < a->start_us + LEDGER_DAY_US;
 }
 
 bt_status bt__ledger_window_need(bt_ledger *l, ledger_account *a, int64_t wall_us, bt_err *err)
@@ -316,15 +319,16 @@ bt_status bt__ledger_window_need(bt_ledger *l, ledger_account *a, int64_t wall_u
     return bt__ledger_do(l, SQL_ACCOUNT_SET_WINDOW, LEDGER_VALUES(a->id, a->window), err);
 }
 
-void bt__ledger_balance(const ledger_account *a, int64_t limit_us, int64_t wall_us,
+/* People are told by the clock that they see. */
+void bt__ledger_balance(const bt_ledger *l, const ledger_account *a, int64_t limit_us,
                         bt_ledger_balance *out)
 {
     bt_ledger_balance b = {.limit_us = a->override_us >= 0 ? a->override_us : limit_us};
-    if (bt__ledger_window_open(a, wall_us)) {
+    if (bt__ledger_window_open(a, l->now_us)) {
         b.used_us = a->used_us;
         b.held_us = a->held_us;
-        b.window_started_us = a->start_us;
-        b.resets_us = a->start_us + LEDGER_DAY_US;
+        b.window_started_us = a->start_us - (l->now_us - l->wall_us);
+        b.resets_us = b.window_started_us + LEDGER_DAY_US;
     }
     b.remaining_us = BT_MAX(0, b.limit_us - b.used_us - b.held_us);
     *out = b;
@@ -420,7 +424,7 @@ static bt_status hold_make(bt_ledger *l, const hold_args *h, int64_t *held_us, b
     if (held || ended)
         return bt_err_set(err, BT_EINVAL, 0, "request %llu %s", (unsigned long long)h->request,
                           held ? "holds quota already" : "has ended");
-    bt__ledger_balance(&a, h->limit_us, h->wall_us, balance);
+    bt__ledger_balance(l, &a, h->limit_us, balance);
     if (balance->remaining_us == 0) return hold_refuse(balance, err);
 
     if ((status = bt__ledger_account_need(l, h->account, &a, err)) != BT_OK) return status;
@@ -437,7 +441,7 @@ static bt_status hold_make(bt_ledger *l, const hold_args *h, int64_t *held_us, b
     if (status != BT_OK) return status;
     a.held_us += amount;
     *held_us = amount;
-    bt__ledger_balance(&a, h->limit_us, h->wall_us, balance);
+    bt__ledger_balance(l, &a, h->limit_us, balance);
     *final = balance->remaining_us == 0;
     return bt__ledger_do(l, SQL_WINDOW_CHANGE, LEDGER_VALUES(a.window, 0, amount), err);
 }
@@ -455,7 +459,7 @@ bt_status bt_ledger_hold(bt_ledger *l, uint64_t boot, const char *account, uint6
     int64_t held = 0;
     bool last = false, own;
     bt_ledger_balance b = {0};
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &h.wall_us, err);
     if (status != BT_OK) return status;
     if (request == 0 || limit_us < 0 || want_us < 0)
         return bt_err_set(err, BT_EINVAL, 0,
@@ -496,7 +500,7 @@ bt_status bt_ledger_top_up(bt_ledger *l, uint64_t request, int64_t want_total_us
 {
     int64_t held = 0;
     bool last = false, own;
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status != BT_OK) return status;
     if ((status = bt__ledger_enter(l, &own, err)) != BT_OK) return status;
     status = hold_raise(l, request, BT_MIN(want_total_us, LEDGER_AMOUNT_MAX), &held, &last, err);
@@ -537,7 +541,7 @@ static bt_status end_request(bt_ledger *l, ledger_kind kind, uint64_t request, i
     ledger_account a;
     bt_ledger_balance b = {0};
     bool own;
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status != BT_OK) return status;
     if (device_us < 0 || charged_us < 0 || device_us > LEDGER_AMOUNT_MAX ||
         charged_us > LEDGER_AMOUNT_MAX)
@@ -550,7 +554,7 @@ static bt_status end_request(bt_ledger *l, ledger_kind kind, uint64_t request, i
                             (unsigned long long)request);
     if (status == BT_OK && balance) {
         status = account_by_id(l, end.account, &a, err);
-        if (status == BT_OK) bt__ledger_balance(&a, a.tier_us, wall_us, &b);
+        if (status == BT_OK) bt__ledger_balance(l, &a, a.tier_us, &b);
     }
     status = bt__ledger_leave(l, own, status, err);
     if (status == BT_OK && balance) *balance = b;
@@ -599,7 +603,7 @@ bt_status bt_ledger_engine(bt_ledger *l, uint64_t engine_boot, int64_t busy_us, 
                            int64_t wall_us, bt_err *err)
 {
     bool own;
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status != BT_OK) return status;
     if (busy_us < 0 || house_us < 0 || busy_us > LEDGER_AMOUNT_MAX || house_us > LEDGER_AMOUNT_MAX)
         return bt_err_set(err, BT_EINVAL, 0, "%lld us of busy time cannot be booked",
@@ -613,9 +617,9 @@ bt_status bt_ledger_read(bt_ledger *l, const char *account, int64_t limit_us, in
                          bt_ledger_balance *out, bt_err *err)
 {
     ledger_account a;
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status == BT_OK) status = bt__ledger_account(l, account, &a, err);
     if (status == BT_OK)
-        bt__ledger_balance(&a, BT_MAX(0, BT_MIN(limit_us, BT_QUOTA_UNLIMITED)), wall_us, out);
+        bt__ledger_balance(l, &a, BT_MAX(0, BT_MIN(limit_us, BT_QUOTA_UNLIMITED)), out);
     return status;
 }

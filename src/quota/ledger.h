@@ -18,6 +18,11 @@
  * boots used, posts their house time and busy time, voids the rest of their holds, and removes
  * the files.
  *
+ * TIME: wall_us is the wall clock of the call. Windows and entries are in ledger time, which is
+ * that clock but never goes back, over restarts too: a clock set back opens no fresh window. One
+ * that was ahead when a window opened costs no more than that window. Balances tell the clock's
+ * times.
+ *
  * NOT HERE: clocks (wall_us is passed in), secrets, HTTP. Thread: ledger (one thread owns it).
  *
  * STORAGE: SQLite; WAL where the file system allows it (probed), else TRUNCATE. What was committed
@@ -38,12 +43,19 @@ typedef struct bt_ledger_balance {
     int64_t resets_us;                                // wall clock; 0 = no window is open
 } bt_ledger_balance;
 
-/* Locks DIR/lock, then opens or creates DIR/ledger.db. EFORMAT: damaged, or not ours; nothing was
- * changed. EIO: read-only, missing or full. EBUSY: another server uses DIR. Each says what to do.
- * The descriptors are close-on-exec: a child must exec, or it keeps the lock. */
+/* Locks DIR/lock and DIR's path, then opens or creates DIR/ledger.db. EFORMAT: damaged, or not
+ * ours; nothing was changed. EIO: read-only, missing or full. EBUSY: another server uses DIR, or
+ * had it deleted under it. Each says what to do. The descriptors are close-on-exec: a child must
+ * exec, or it keeps the locks. */
 bt_status bt_ledger_open(const char *dir, bt_ledger **out, bt_err *err);
 void bt_ledger_close(bt_ledger *l);
 
+/* Whether DIR still holds the lock and the database that are open here. EIO: somebody deleted,
+ * moved or replaced them; the sentence says what to do. */
+bt_status bt_ledger_there(const bt_ledger *l, bt_err *err);
+/* Writes, and changes nothing: whether a ledger that failed can be written again. Not inside a
+ * batch. */
+bt_status bt_ledger_probe(bt_ledger *l, bt_err *err);
 /* Charged = device x price for what recovery posts; 1 if never set. */
 void bt_ledger_set_price(bt_ledger *l, double price);
 /* Makes all that was committed survive a loss of power. Cheap when nothing new was. Not inside a

@@ -9,7 +9,7 @@ bt_status bt_ledger_set_limit(bt_ledger *l, const char *account, int64_t limit_u
 {
     ledger_account a;
     bool own;
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status != BT_OK) return status;
     if (limit_us < -1 || limit_us > INT64_MAX / 4)
         return bt_err_set(err, BT_EINVAL, 0, "a limit is 0 or more, or -1 for the tier's");
@@ -35,7 +35,7 @@ bt_status bt_ledger_reset(bt_ledger *l, const char *account, int64_t wall_us, bt
 {
     ledger_account a;
     bool own;
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status != BT_OK) return status;
     if ((status = bt__ledger_enter(l, &own, err)) != BT_OK) return status;
     status = bt__ledger_account(l, account, &a, err);
@@ -57,7 +57,7 @@ bt_status bt_ledger_credit(bt_ledger *l, const char *account, int64_t credit_us,
 {
     ledger_account a;
     bool own;
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status != BT_OK) return status;
     if (credit_us <= 0 || credit_us > LEDGER_AMOUNT_MAX)
         return bt_err_set(err, BT_EINVAL, 0, "a credit is more than 0");
@@ -71,7 +71,7 @@ bt_status bt_ledger_credit(bt_ledger *l, const char *account, int64_t credit_us,
 bt_status bt_ledger_accounts(bt_ledger *l, int64_t wall_us, bt_ledger_account_fn fn, void *ud,
                              bt_err *err)
 {
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status != BT_OK) return status;
     sqlite3_stmt *s = bt__ledger_sql(l, SQL_ACCOUNTS, NULL, 0);
     while (bt__ledger_row(l, s, &status, err) == 1) {
@@ -83,7 +83,7 @@ bt_status bt_ledger_accounts(bt_ledger *l, int64_t wall_us, bt_ledger_account_fn
             break;
         }
         bt__ledger_account_row(s, &a);
-        bt__ledger_balance(&a, a.tier_us, wall_us, &b);
+        bt__ledger_balance(l, &a, a.tier_us, &b);
         fn(ud, name, a.override_us, &b);
     }
     sqlite3_reset(s);
@@ -201,6 +201,7 @@ bt_status bt_ledger_compact(bt_ledger *l, int64_t older_than_us, int64_t *folded
     char sql[sizeof fold_sql + 64];
     bool own;
     int64_t gone = 0;
+    if (l->wall_us != 0) older_than_us += l->now_us - l->wall_us; // from the clock's to ledger time
     int n = snprintf(sql, sizeof sql, fold_sql, (long long)(older_than_us - LEDGER_DAY_US),
                      (long long)older_than_us, (long long)older_than_us);
     BT_ASSERT(n > 0 && n < (int)sizeof sql);

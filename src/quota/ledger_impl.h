@@ -15,6 +15,7 @@
 #pragma once
 #include "quota/ledger.h"
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 enum {
     LEDGER_APPLICATION_ID = 0x4254514C, // "BTQL"
@@ -23,6 +24,7 @@ enum {
     LEDGER_BUSY_MS = 2000,
 };
 #define LEDGER_DAY_US INT64_C(86400000000)
+#define LEDGER_STEP_US INT64_C(600000000) // a longer step of a clock that is behind is a jump
 #define LEDGER_AMOUNT_MAX INT64_C(1000000000000000) // 31 years: sums of them stay far from 2^63
 
 typedef enum ledger_kind {
@@ -90,8 +92,9 @@ typedef enum ledger_sql {
 struct bt_ledger {
     sqlite3 *db; // owned, as all below
     char *dir;
-    char *path; // of the database, for sentences
-    int lock_fd;
+    char *path;                     // of the database, for sentences
+    int lock_fd, path_fd;           // the lock of DIR/lock, and of the path
+    struct stat lock_stat, db_stat; // which files they are
     sqlite3_stmt *stmt[SQL_COUNT];
     double price;
     bool batch;    // a transaction is open
@@ -100,7 +103,8 @@ struct bt_ledger {
     int64_t commits;                 // as in its table
     int64_t changes_before;          // of the handle, when the batch began
     bool unsynced;                   // commits since the last sync
-    int64_t wall_us, synced_wall_us; // newest wall clock seen; the one at the last sync
+    int64_t wall_us, synced_wall_us; // wall clock seen last, 0 = none; the one at the last sync
+    int64_t now_us;                  // ledger time: never goes back, see bt__ledger_time
 };
 
 typedef struct ledger_account {
@@ -131,10 +135,13 @@ bt_status bt__ledger_account(bt_ledger *l, const char *name, ledger_account *out
 bt_status bt__ledger_account_need(bt_ledger *l, const char *name, ledger_account *out, bt_err *err);
 /* Opens a window unless one is open. */
 bt_status bt__ledger_window_need(bt_ledger *l, ledger_account *a, int64_t wall_us, bt_err *err);
-bool bt__ledger_window_open(const ledger_account *a, int64_t wall_us);
-void bt__ledger_balance(const ledger_account *a, int64_t limit_us, int64_t wall_us,
+bool bt__ledger_window_open(const ledger_account *a, int64_t now_us);
+void bt__ledger_balance(const bt_ledger *l, const ledger_account *a, int64_t limit_us,
                         bt_ledger_balance *out);
-bt_status bt__ledger_wall(bt_ledger *l, int64_t wall_us, bt_err *err);
+/* Turns the wall clock of a call into ledger time, which windows and entries are in. It is the wall
+ * clock, but never goes back, over restarts too: a clock that is set back must not open a fresh
+ * window. Until the clock has caught up, ledger time goes on by the clock's own steps. */
+bt_status bt__ledger_time(bt_ledger *l, int64_t *wall_us, bt_err *err);
 void bt__ledger_account_row(sqlite3_stmt *stmt, ledger_account *out);
 
 typedef struct ledger_entry {
@@ -160,6 +167,5 @@ bt_status bt__ledger_engine(bt_ledger *l, uint64_t boot, int64_t busy_us, int64_
 
 bt_status bt__ledger_commits(bt_ledger *l, int64_t *out, bt_err *err);
 
-/* ledger_open.c: the lock of the directory, and the database behind it. */
-bt_status bt__ledger_lock(const char *dir, int *fd, bt_err *err);
+bt_status bt__ledger_lock(bt_ledger *l, bt_err *err); // of the directory; ledger_lock.c
 bt_status bt__ledger_open_db(bt_ledger *l, bt_err *err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ledger_open.c - the lock of the data directory, and the database behind it.
+/* ledger_open.c - the database of the data directory.
  *
  * JOURNAL: the connection is exclusive, so WAL keeps its index on the heap: no shared memory, which
  * network and FUSE mounts lack and which can raise SIGBUS on a full disk. Whether WAL works is
@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,48 +74,10 @@ static const char schema_sql[] =
 /* A write that changes nothing: a full or read-only disk is found now, not by a user. */
 static const char probe_sql[] = "BEGIN IMMEDIATE; PRAGMA user_version = 1; COMMIT;";
 
-static bt_status lock_busy(const char *dir, int fd, bt_err *err)
-{
-    char pid[24] = "";
-    ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
-    if (n > 0) pid[n] = 0;
-    pid[strspn(pid, "0123456789")] = 0;
-    return bt_err_set(err, BT_EBUSY, 0,
-                      "another server%s%s uses the data directory %s; stop it, or give this one "
-                      "another with --data",
-                      *pid ? ", process " : "", pid, dir);
-}
-
-bt_status bt__ledger_lock(const char *dir, int *fd, bt_err *err)
-{
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/lock", dir) >= (int)sizeof path)
-        return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
-    int f = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (f < 0) {
-        int sys = errno;
-        bool missing = sys == ENOENT || sys == ENOTDIR;
-        return bt_err_set(err, BT_EIO, sys, "the data directory %s %s (%s); %s with --data", dir,
-                          missing ? "does not exist" : "cannot be written", strerror(sys),
-                          missing ? "create it, or give another" : "give another");
-    }
-    if (flock(f, LOCK_EX | LOCK_NB) != 0) {
-        int sys = errno;
-        if (sys == EWOULDBLOCK) {
-            bt_status status = lock_busy(dir, f, err);
-            close(f);
-            return status;
-        }
-        /* Some network mounts have no flock; the database's own exclusive lock is left then. */
-        bt_log(BT_LOG_WARN, "ledger.no_flock", "file=%s error=\"%s\"", path, strerror(sys));
-    }
-    char pid[24];
-    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (ftruncate(f, 0) != 0 || pwrite(f, pid, (size_t)n, 0) != n)
-        bt_log(BT_LOG_DEBUG, "ledger.lock", "file=%s: the process id was not written", path);
-    *fd = f;
-    return BT_OK;
-}
+/* The ledger's time goes on from the newest that it holds. */
+static const char newest_sql[] = "SELECT max((SELECT coalesce(max(wall_us), 0) FROM entries),"
+                                 " (SELECT coalesce(max(start_us), 0) FROM windows),"
+                                 " (SELECT coalesce(max(wall_us), 0) FROM holds))";
 
 static bt_status db_damaged(bt_ledger *l, const char *how, bt_err *err)
 {
@@ -160,6 +121,15 @@ static bt_status db_exec(bt_ledger *l, const char *sql, bt_err *err)
 {
     return sqlite3_exec(l->db, sql, NULL, NULL, NULL) == SQLITE_OK ? BT_OK
                                                                    : bt__ledger_fail(l, err);
+}
+
+/* A transaction: whole, or rolled back. */
+static bt_status db_write(bt_ledger *l, const char *sql, bt_err *err)
+{
+    bt_status status = db_exec(l, sql, err);
+    if (status != BT_OK && !sqlite3_get_autocommit(l->db))
+        sqlite3_exec(l->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
 }
 
 /* Recognises the file. *is_new: it holds nothing yet. */
@@ -251,10 +221,14 @@ static bt_status db_journal(bt_ledger *l, bool is_new, bt_err *err)
     if (status == BT_OK)
         status =
             db_exec(l, l->wal ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", err);
-    if (status == BT_OK) status = db_exec(l, is_new ? schema_sql : probe_sql, err);
-    if (status != BT_OK && !sqlite3_get_autocommit(l->db))
-        sqlite3_exec(l->db, "ROLLBACK", NULL, NULL, NULL);
+    if (status == BT_OK) status = db_write(l, is_new ? schema_sql : probe_sql, err);
     return status;
+}
+
+bt_status bt_ledger_probe(bt_ledger *l, bt_err *err)
+{
+    BT_ASSERT(!l->batch);
+    return db_write(l, probe_sql, err);
 }
 
 static bt_status db_prepare(bt_ledger *l, bt_err *err)
@@ -306,6 +280,8 @@ bt_status bt__ledger_open_db(bt_ledger *l, bt_err *err)
     if ((status = db_journal(l, is_new, err)) != BT_OK) return status;
     if ((status = db_prepare(l, err)) != BT_OK) return status;
     if ((status = bt__ledger_commits(l, &l->commits, err)) != BT_OK) return status;
+    if (stat(l->path, &l->db_stat) != 0) return bt__ledger_fail(l, err);
+    if ((status = db_int(l, newest_sql, &l->now_us, err)) != BT_OK) return status;
     sqlite3_db_config(l->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
     return BT_OK;
 }

@@ -119,7 +119,7 @@ bt_status bt_ledger_settle_engine(bt_ledger *l, const char *usage_path, int64_t 
 {
     int posted = 0;
     BT_ASSERT(!l->batch);
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     return status == BT_OK ? settle_file(l, usage_path, wall_us, &posted, err) : status;
 }
 
@@ -174,7 +174,7 @@ bt_status bt_ledger_recover(bt_ledger *l, const char *dir, uint64_t boot, int64_
 {
     int posts = 0, voids = 0, n = 0;
     BT_ASSERT(!l->batch);
-    bt_status status = bt__ledger_wall(l, wall_us, err);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
     if (status == BT_OK) status = recover_files(l, dir, wall_us, &posts, err);
     while (status == BT_OK) {
         if ((status = bt_ledger_begin(l, err)) != BT_OK) break;

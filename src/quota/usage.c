@@ -4,16 +4,16 @@
 #include "base/mem.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 struct bt_usage {
-    bt_usage_file *file; // shared mapping
-    char *path;          // owned
+    int fd;     // -1: none yet
+    char *path; // owned
 };
 
 /* 31 years: any number past it is damage, and sums of a file's numbers cannot overflow. */
@@ -52,16 +52,17 @@ bt_status bt_usage_parse(const void *data, size_t len, const char *name, uint64_
     if (len != sizeof *f)
         return bt_err_set(err, BT_EFORMAT, 0, "usage file %s has %zu bytes instead of %zu", name,
                           len, sizeof *f);
-    if (f->magic != BT_USAGE_MAGIC || f->bytes != sizeof *f || f->boot == 0)
+    const bt_usage_head *h = &f->head;
+    if (h->magic != BT_USAGE_MAGIC || h->bytes != sizeof *f || h->boot == 0)
         return bt_err_set(err, BT_EFORMAT, 0, "usage file %s is not of this program", name);
-    const bt_usage_bank *bank = &f->bank[f->seq & 1];
+    const bt_usage_bank *bank = &f->bank[h->seq & 1];
     if (!bt_usage_bank_ok(bank)) {
-        bank = &f->bank[(f->seq + 1) & 1];
-        if (f->seq == 0 || !bt_usage_bank_ok(bank))
+        bank = &f->bank[(h->seq + 1) & 1];
+        if (h->seq == 0 || !bt_usage_bank_ok(bank))
             return bt_err_set(err, BT_EFORMAT, 0, "usage file %s is damaged: it does not add up",
                               name);
     }
-    *boot = f->boot;
+    *boot = h->boot;
     *out = *bank;
     return BT_OK;
 }
@@ -106,14 +107,13 @@ bt_status bt_usage_create(const char *dir, uint64_t boot, bt_usage **out, bt_err
 {
     char folder[3900], path[4096], temp[4096];
     bt_status status = BT_OK;
-    void *map = MAP_FAILED;
-    int fd = -1, sys;
     BT_ASSERT(boot != 0);
     if (snprintf(folder, sizeof folder, "%s/usage", dir) >= (int)sizeof folder)
         return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
     snprintf(path, sizeof path, "%s/%016llx.use", folder, (unsigned long long)boot);
     snprintf(temp, sizeof temp, "%s/%016llx.tmp", folder, (unsigned long long)boot);
     bt_usage *u = bt_calloc(1, sizeof *u);
+    if (u) u->fd = -1;
     if (u) u->path = bt_strdup(path);
     if (!u || !u->path) {
         status = bt_err_set(err, BT_ENOMEM, 0, "out of memory while making %s", path);
@@ -123,25 +123,16 @@ bt_status bt_usage_create(const char *dir, uint64_t boot, bt_usage **out, bt_err
         status = usage_fail(folder, errno, err);
         goto done;
     }
-    fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    sys = fd < 0 ? errno : posix_fallocate(fd, 0, sizeof(bt_usage_file));
-    if (sys == 0) {
-        map = mmap(NULL, sizeof(bt_usage_file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        sys = map == MAP_FAILED ? errno : 0;
-    }
-    if (sys == 0) {
-        u->file = map;
-        u->file->magic = BT_USAGE_MAGIC;
-        u->file->bytes = sizeof(bt_usage_file);
-        u->file->boot = boot;
-        sys = rename(temp, path) == 0 ? 0 : errno;
-    }
+    bt_usage_head head = {BT_USAGE_MAGIC, sizeof(bt_usage_file), boot, 0};
+    u->fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int sys = u->fd < 0 ? errno : posix_fallocate(u->fd, 0, sizeof(bt_usage_file));
+    if (sys == 0 && pwrite(u->fd, &head, sizeof head, 0) != (ssize_t)sizeof head) sys = errno;
+    if (sys == 0) sys = rename(temp, path) == 0 ? 0 : errno;
     if (sys != 0) {
         status = usage_fail(path, sys, err);
-        if (fd >= 0) unlink(temp);
+        if (u->fd >= 0) unlink(temp);
     }
 done:
-    if (fd >= 0) close(fd);
     if (status == BT_OK)
         *out = u;
     else
@@ -154,16 +145,32 @@ const char *bt_usage_path(const bt_usage *u)
     return u->path;
 }
 
+/* A file that is too short is somebody's doing, and the engine writes all of it again from its next
+ * step on, if there is room. */
+static bt_status usage_short(const bt_usage *u, ssize_t got, bt_err *err)
+{
+    if (got < 0)
+        return bt_err_set(err, BT_EIO, errno, "usage file %s cannot be read: %s", u->path,
+                          strerror(errno));
+    posix_fallocate(u->fd, 0, sizeof(bt_usage_file));
+    return bt_err_set(err, BT_EFORMAT, 0,
+                      "usage file %s was cut short by somebody; it is written anew", u->path);
+}
+
 bt_status bt_usage_read(const bt_usage *u, bt_usage_bank *out, bt_err *err)
 {
-    const bt_usage_file *f = u->file;
+    bt_usage_head head, again;
     for (int tries = 0; tries < 16; tries++) {
-        uint64_t seq = __atomic_load_n(&f->seq, __ATOMIC_ACQUIRE);
-        *out = f->bank[seq & 1];
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        ssize_t n = pread(u->fd, &head, sizeof head, 0);
+        if (n != (ssize_t)sizeof head) return usage_short(u, n, err);
+        size_t at = offsetof(bt_usage_file, bank) + (head.seq & 1) * sizeof *out;
+        n = pread(u->fd, out, sizeof *out, (off_t)at);
+        if (n != (ssize_t)sizeof *out) return usage_short(u, n, err);
         /* One step on, the writer may have begun to fill the bank just copied. */
-        if (__atomic_load_n(&f->seq, __ATOMIC_RELAXED) != seq) continue;
-        if (bt_usage_bank_ok(out)) return BT_OK;
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        n = pread(u->fd, &again, sizeof again, 0);
+        if (n == (ssize_t)sizeof again && again.seq != head.seq) continue;
+        if (head.magic == BT_USAGE_MAGIC && bt_usage_bank_ok(out)) return BT_OK;
         return bt_err_set(err, BT_EFORMAT, 0, "usage file %s does not add up", u->path);
     }
     return bt_err_set(err, BT_EBUSY, 0, "usage file %s changes too fast", u->path);
@@ -171,7 +178,7 @@ bt_status bt_usage_read(const bt_usage *u, bt_usage_bank *out, bt_err *err)
 
 bt_status bt_usage_sync(bt_usage *u, bt_err *err)
 {
-    if (msync(u->file, sizeof *u->file, MS_SYNC) == 0) return BT_OK;
+    if (fdatasync(u->fd) == 0) return BT_OK;
     return bt_err_set(err, BT_EIO, errno, "usage file %s cannot be synced: %s", u->path,
                       strerror(errno));
 }
@@ -179,7 +186,7 @@ bt_status bt_usage_sync(bt_usage *u, bt_err *err)
 void bt_usage_close(bt_usage *u)
 {
     if (!u) return;
-    if (u->file) munmap(u->file, sizeof *u->file);
+    if (u->fd >= 0) close(u->fd);
     bt_free(u->path);
     bt_free(u);
 }

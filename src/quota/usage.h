@@ -14,10 +14,12 @@
 typedef struct bt_usage bt_usage;
 
 /* Makes DIR/usage/BOOT.use (and the folder), all its disk space taken at once: a full disk is told
- * here, not by SIGBUS in a running engine. boot: not 0. */
+ * here, not to a running engine. boot: not 0. */
 bt_status bt_usage_create(const char *dir, uint64_t boot, bt_usage **out, bt_err *err);
 const char *bt_usage_path(const bt_usage *u); // for the engine and bt_ledger_settle_engine
-/* The books of one finished step. EBUSY: the writer was faster several times over; ask again. */
+/* The books of one finished step. EBUSY: the writer was faster several times over; ask again.
+ * EFORMAT: they do not add up; a file that was cut short gets its length back, and from the
+ * engine's next step on it is whole. */
 bt_status bt_usage_read(const bt_usage *u, bt_usage_bank *out, bt_err *err);
 /* Makes what is in the file now survive a loss of power; once a second is plenty. */
 bt_status bt_usage_sync(bt_usage *u, bt_err *err);

@@ -76,6 +76,7 @@ class Server:
         wait=True,
         wrap=(),
         pass_fds=(),
+        owner_file=True,
     ):
         self.data = pathlib.Path(data)
         self.data.mkdir(parents=True, exist_ok=True)
@@ -100,8 +101,7 @@ class Server:
             self.data / "keys",
             "--tiers",
             self.data / "tiers.json",
-            "--owner-token-file",
-            self.data / "owner",
+            *(("--owner-token-file", self.data / "owner") if owner_file else ()),
             *args,
         ]
         self.lines, self.port, self.scraper = [], None, None

@@ -426,7 +426,20 @@ def test_full_disk(small_disk, start, slow_model):
             break
     assert seen[-1].status == 503 and "ledger" in seen[-1].error["message"], seen[-1]
     assert s.metrics()["baton_ready"] == 1
-    (small_disk / "filler").unlink()
+    with s.client(OWNER) as owner, s.client(None) as stranger:
+        r = stranger.get("/health/ready")
+        assert r.status_code == 503 and not r.json()["ready"], r.text
+        assert "ledger" in r.json()["message"] and str(small_disk) not in r.text, r.text
+        assert "full" in owner.get("/health/ready").json()["message"]
+        up = stranger.get("/health")  # restarting it would help nobody
+        assert up.status_code == 200 and not up.json()["ready"], up.text
+        assert s.metrics()["baton_ledger_writable"] == 0
+        (small_disk / "filler").unlink()
+        deadline = time.time() + 5 * SLOW  # by itself: a balancer sends nothing meanwhile
+        while stranger.get("/health/ready").status_code != 200:
+            assert time.time() < deadline, s.log
+            time.sleep(0.05)
+    assert s.metrics()["baton_ledger_writable"] == 1
     runner.join(30 * SLOW)
     assert ended and ended[0].done and ended[0].books, "what ran while it was full ends as ever"
     deadline = time.time() + 5 * SLOW

@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static bt_usage_file f;
     static bt_usage_bank bank;
     uint64_t boot = 0;
-    f = (bt_usage_file){.magic = BT_USAGE_MAGIC, .bytes = sizeof f, .boot = 9, .seq = 5};
+    f = (bt_usage_file){
+        .head.magic = BT_USAGE_MAGIC, .head.bytes = sizeof f, .head.boot = 9, .head.seq = 5};
     for (uint64_t b = 0; b < 2; b++) {
         f.bank[b] = (bt_usage_bank){.busy_us = 60 + b, .house_us = 10 + b, .closed_us = 20, .n = 2};
         f.bank[b].entry[0] = (bt_usage_entry){1, 10};

@@ -57,12 +57,12 @@ static void file_follows_the_books(void)
         bt_books_publish(&b);
         if (step % 50) continue;
         bt_usage_file f = read_file();
-        CHECK_INT(f.magic, BT_USAGE_MAGIC);
-        CHECK_INT(f.bytes, sizeof f);
-        CHECK_INT(f.boot, b.boot);
-        check_balance(&f.bank[f.seq & 1]);
-        CHECK_INT(f.bank[f.seq & 1].busy_us, b.bank.busy_us);
-        CHECK_INT(f.bank[f.seq & 1].n, b.bank.n);
+        CHECK_INT(f.head.magic, BT_USAGE_MAGIC);
+        CHECK_INT(f.head.bytes, sizeof f);
+        CHECK_INT(f.head.boot, b.boot);
+        check_balance(&f.bank[f.head.seq & 1]);
+        CHECK_INT(f.bank[f.head.seq & 1].busy_us, b.bank.busy_us);
+        CHECK_INT(f.bank[f.head.seq & 1].n, b.bank.n);
     }
     bt_books_close(&b);
     /* The books of a boot that nobody settled are not written over. */
@@ -73,13 +73,38 @@ static void file_follows_the_books(void)
 static void prepared_file_keeps_its_boot(void)
 {
     static bt_books b;
-    static bt_usage_file f = {.magic = BT_USAGE_MAGIC, .bytes = sizeof f, .boot = 4242};
+    static bt_usage_file f = {
+        .head.magic = BT_USAGE_MAGIC, .head.bytes = sizeof f, .head.boot = 4242};
     bt_err err = {0};
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     REQUIRE(fd >= 0 && write(fd, &f, sizeof f) == (ssize_t)sizeof f);
     close(fd);
     REQUIRE(!bt_books_open(&b, path, &err));
     CHECK_INT(b.boot, 4242);
+    bt_books_close(&b);
+}
+
+/* Somebody cuts the file short, or all of it away: the engine lives on, and once the file has its
+ * length again the next step makes it whole. */
+static void cut_short_under_the_engine(void)
+{
+    static bt_books b;
+    unlink(path);
+    REQUIRE(!bt_books_open(&b, path, NULL));
+    bt_books_add(&b, 5);
+    for (off_t keep = 0; keep < (off_t)sizeof(bt_usage_file); keep += 5000) {
+        REQUIRE(truncate(path, keep) == 0);
+        bt_books_charge(&b, 5, 100);
+        bt_books_publish(&b);
+        REQUIRE(truncate(path, sizeof(bt_usage_file)) == 0);
+        bt_books_charge(&b, 5, 100);
+        bt_books_publish(&b);
+        bt_usage_file f = read_file();
+        CHECK_INT(f.head.magic, BT_USAGE_MAGIC);
+        CHECK_INT(f.head.boot, b.boot);
+        check_balance(&f.bank[f.head.seq & 1]);
+        CHECK_INT(f.bank[f.head.seq & 1].entry[0].used_us, b.bank.entry[0].used_us);
+    }
     bt_books_close(&b);
 }
 
@@ -119,6 +144,7 @@ int main(void)
     snprintf(path, sizeof path, "%s/usage", dir);
     RUN(file_follows_the_books);
     RUN(prepared_file_keeps_its_boot);
+    RUN(cut_short_under_the_engine);
     RUN(refusals);
     RUN(table_is_bounded);
     unlink(path);

@@ -44,14 +44,14 @@ static uint64_t storm_draw(storm *s, uint64_t below)
 /* As the engine does it: the other bank whole, then the number. */
 static void storm_write_usage(storm *s)
 {
-    uint64_t seq = s->file->seq;
+    uint64_t seq = s->file->head.seq;
     bt_usage_bank *b = &s->file->bank[(seq + 1) & 1];
     s->bank.n = 0;
     for (int i = 0; i < STORM_RUNNING; i++)
         if (s->run[i].request)
             s->bank.entry[s->bank.n++] = (bt_usage_entry){s->run[i].request, s->run[i].used_us};
     *b = s->bank;
-    __atomic_store_n(&s->file->seq, seq + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&s->file->head.seq, seq + 1, __ATOMIC_RELEASE);
 }
 
 /* One batch of the front: holds for empty seats, posts of what has ended. */
@@ -83,7 +83,7 @@ static void storm_front(storm *s)
         }
     }
     if (storm_draw(s, 8) == 0)
-        REQUIRE(bt_ledger_engine(s->l, s->file->boot, (int64_t)s->bank.busy_us,
+        REQUIRE(bt_ledger_engine(s->l, s->file->head.boot, (int64_t)s->bank.busy_us,
                                  (int64_t)s->bank.house_us, s->now, NULL) == BT_OK);
     if (batch) REQUIRE(bt_ledger_commit(s->l, NULL) == BT_OK);
     for (int i = 0; i < STORM_RUNNING; i++) {

@@ -70,7 +70,7 @@ static void script_usage_file(uint64_t boot, uint64_t request, uint64_t used, to
     close(fd);
     f->bank[1] = (bt_usage_bank){.busy_us = used + 5, .house_us = 5, .n = 1};
     f->bank[1].entry[0] = (bt_usage_entry){request, used};
-    f->seq = 1;
+    f->head.seq = 1;
     munmap(f, sizeof *f);
     bt_usage_close(u);
 }

@@ -181,10 +181,31 @@ static void a_hold_belongs_to_its_window(void)
 static void clocks_that_step_back(void)
 {
     bt_ledger *l = ledger_in(scratch_fresh());
-    CHECK_INT(hold(l, "a", 1, 60 * SECOND, T0), 60 * SECOND);
-    CHECK_INT(balance(l, "a", T0 - 3600 * SECOND).held_us, 60 * SECOND);     // an hour: same window
-    CHECK_INT(hold(l, "b", 2, 100 * SECOND, T0 + 3650 * DAY), 100 * SECOND); // a clock gone mad
-    CHECK_INT(hold(l, "b", 3, 100 * SECOND, T0), 100 * SECOND); // and set right: not locked out
+    const int64_t minute = 60 * SECOND, week = 7 * DAY;
+    CHECK_INT(hold(l, "a", 1, 100 * SECOND, T0), 100 * SECOND); // all it has
+    CHECK_INT(balance(l, "a", T0 - 3600 * SECOND).remaining_us, 0);
+    CHECK_INT(hold(l, "a", 2, SECOND, T0 - week), BT_EQUOTA); // no fresh window
+    CHECK_INT(balance(l, "a", T0 - week).resets_us, T0 - week + DAY);
+    CHECK_INT(bt_ledger_post(l, 1, 100 * SECOND, 100 * SECOND, T0 - week, NULL, NULL), BT_OK);
+    bt_ledger_close(l);
+    l = ledger_in(scratch_dir); // nor by a restart
+    CHECK_INT(hold(l, "a", 3, SECOND, T0 - week), BT_EQUOTA);
+    /* The window ends after a day, by the clock there is; a jump of it is not time that went by. */
+    int64_t now = T0 - week;
+    for (; now < T0 - week + DAY - minute; now += minute)
+        CHECK_INT(balance(l, "a", now).remaining_us, 0);
+    CHECK_INT(balance(l, "a", now).resets_us, T0 - week + DAY);
+    CHECK_INT(hold(l, "a", 4, SECOND, T0 + minute), BT_EQUOTA); // set right again
+    CHECK_INT(hold(l, "a", 5, SECOND, T0 + DAY + minute), SECOND);
+
+    /* A clock that had gone mad and is set right locks nobody out for longer than a window. */
+    CHECK_INT(hold(l, "b", 6, 100 * SECOND, T0 + 3650 * DAY), 100 * SECOND);
+    now = T0 + 3 * DAY;
+    CHECK_INT(hold(l, "b", 7, SECOND, now), BT_EQUOTA);
+    CHECK_INT(balance(l, "b", now).resets_us, now + DAY);
+    for (int64_t end = now + DAY; now < end; now += minute) balance(l, "b", now);
+    CHECK_INT(hold(l, "b", 8, SECOND, now), SECOND);
+    CHECK_INT(balance(l, "b", now).window_started_us, now);
     CHECK_BOOKS(l);
     bt_ledger_close(l);
 }
@@ -441,6 +462,40 @@ static void a_random_history_matches_a_model(void)
     bt_ledger_close(l);
 }
 
+/* The owner deletes DIR while a server has it open: the server notices, and a second one does not
+ * begin with empty books beside it. */
+static void a_directory_deleted_under_it(void)
+{
+    bt_ledger *l = ledger_in(scratch_fresh()), *other = NULL;
+    bt_err err = {0};
+    char away[600], pid[32];
+    snprintf(away, sizeof away, "%s.away", scratch_dir);
+    snprintf(pid, sizeof pid, "process %ld ", (long)getpid());
+    CHECK_INT(bt_ledger_there(l, &err), BT_OK);
+    REQUIRE(rename(scratch_dir, away) == 0);
+    CHECK_INT(bt_ledger_there(l, &err), BT_EIO);
+    CHECK(strstr(err.msg, "deleted or replaced") != NULL);
+    REQUIRE(mkdir(scratch_dir, 0700) == 0);
+    for (int i = 0; i < 8; i++) {
+        CHECK_INT(bt_ledger_open(scratch_dir, &other, &err), BT_EBUSY);
+        CHECK(strstr(err.msg, "another server") && (i > 1 || strstr(err.msg, pid)));
+    }
+    CHECK_INT(access(scratch_path("ledger.db"), F_OK), -1);
+    CHECK_INT(bt_ledger_there(l, &err), BT_EIO); // there is a lock again, but not its own
+    unlink(scratch_path("lock"));
+    REQUIRE(rmdir(scratch_dir) == 0 && rename(away, scratch_dir) == 0);
+    CHECK_INT(bt_ledger_there(l, &err), BT_OK); // put back
+    REQUIRE(rename(scratch_path("ledger.db"), away) == 0);
+    CHECK_INT(bt_ledger_there(l, &err), BT_EIO);
+    CHECK(strstr(err.msg, "ledger.db") != NULL);
+    unlink(away);
+    bt_ledger_close(l);
+    l = ledger_in(scratch_dir); // the locks went with the first
+    CHECK_INT(bt_ledger_probe(l, &err), BT_OK);
+    CHECK_BOOKS(l);
+    bt_ledger_close(l);
+}
+
 int main(void)
 {
     RUN(post_charges_and_gives_the_rest_back);
@@ -457,6 +512,7 @@ int main(void)
     RUN(unlimited_still_counts);
     RUN(engines_are_cumulative);
     RUN(entries_cannot_be_rewritten);
+    RUN(a_directory_deleted_under_it);
     RUN(compacting_changes_no_sum);
     RUN(a_random_history_matches_a_model);
     scratch_done();

@@ -24,7 +24,7 @@ static void leave_usage(uint64_t boot, uint64_t house, uint64_t closed, const ui
         b->entry[b->n++] = (bt_usage_entry){entries[0], entries[1]};
         b->busy_us += entries[1];
     }
-    f->seq = 1;
+    f->head.seq = 1;
     munmap(f, sizeof *f);
     bt_usage_close(u);
 }
@@ -153,10 +153,10 @@ static void bad_usage_files_are_told_apart(void)
     free(longer);
 
     bt_usage_file bad = f;
-    bad.magic++;
+    bad.head.magic++;
     CHECK_INT(parse_usage(&bad, sizeof bad, &bank), BT_EFORMAT);
     bad = f;
-    bad.boot = 0;
+    bad.head.boot = 0;
     CHECK_INT(parse_usage(&bad, sizeof bad, &bank), BT_EFORMAT);
     bad = f;
     bad.bank[1].busy_us++; // torn; the bank before it is whole and empty
@@ -173,6 +173,25 @@ static void bad_usage_files_are_told_apart(void)
     bad.bank[1].entry[0].used_us = UINT64_MAX - 32; // sums that wrap round to the right number
     bad.bank[1].entry[1].used_us = 50 + 33;
     CHECK_INT(parse_usage(&bad, sizeof bad, &bank), BT_EFORMAT);
+}
+
+/* Front reads a file that somebody has cut short under it: an error, not a signal. */
+static void cut_short_under_the_reader(void)
+{
+    bt_usage *u = NULL;
+    struct stat st;
+    bt_err err = {0};
+    static bt_usage_bank seen;
+    scratch_fresh();
+    for (off_t keep = 0; keep < (off_t)sizeof(bt_usage_file); keep += 3000) {
+        REQUIRE(bt_usage_create(scratch_dir, 3, &u, NULL) == BT_OK);
+        REQUIRE(truncate(bt_usage_path(u), keep) == 0);
+        bt_status status = bt_usage_read(u, &seen, &err);
+        CHECK(status == BT_OK || status == BT_EFORMAT); // what it needs may still be there
+        if (status) CHECK(strstr(err.msg, "cut short") != NULL);
+        if (status) CHECK(stat(bt_usage_path(u), &st) == 0 && st.st_size == sizeof(bt_usage_file));
+        bt_usage_close(u);
+    }
 }
 
 static void bad_usage_files_are_set_aside(void)
@@ -340,6 +359,7 @@ int main(void)
     RUN(the_window_of_a_late_post_is_its_own);
     RUN(bad_usage_files_are_told_apart);
     RUN(bad_usage_files_are_set_aside);
+    RUN(cut_short_under_the_reader);
     RUN(a_running_file_is_read_whole);
     RUN(killed_at_any_instant);
     scratch_done();

@@ -30,9 +30,9 @@ static __device__ void change(const bt_cuda_sample_args &a, const bt_cuda_sample
     for (int32_t i = (int32_t)threadIdx.x; i < req.n_counts; i += SAMPLE_THREADS) {
         int32_t t = counts[i].token;
         if (t < 0 || t >= req.n) continue;
-        float v = x[t], times = __fmul_rn(req.freq, (float)counts[i].count);
-        v = v > 0.0f ? v / req.repeat : __fmul_rn(v, req.repeat);
-        v = __fsub_rn(v, __fadd_rn(times, req.presence));
+        float v = x[t], times = __fmul_rn(req.freq, (float)counts[i].drawn);
+        if (counts[i].in_window > 0) v = v > 0.0f ? v / req.repeat : __fmul_rn(v, req.repeat);
+        if (counts[i].drawn > 0) v = __fsub_rn(v, __fadd_rn(times, req.presence));
         x[t] = isnan(v) ? -INFINITY : v;
     }
     __syncthreads();

@@ -3,8 +3,8 @@
  *
  * Exactly: ids from req.vocab on do not exist. A row with NaN or infinity among the rest is bad.
  * Then
- *   1. every bias is added; every counted token's logit l becomes l > 0 ? l / repeat : l * repeat,
- * and loses freq * count + presence;
+ *   1. every bias is added; then the logit l of a token in the repetition window becomes
+ * l > 0 ? l / repeat : l * repeat, and that of a token already drawn loses freq * drawn + presence;
  *   2. logprobs are log softmax of the result (bans are not in it); the likeliest are listed by
  *      logprob, then lowest id; with `forced` nothing else happens;
  *   3. banned tokens are out; temperature 0 takes the greatest logit, lowest id first;

@@ -297,8 +297,10 @@ static void change(row *r, const bt_sample_req *req)
     for (int32_t i = 0; i < req->n_counts; i++) {
         int32_t t = req->counts[i].token;
         if (t < 0 || t >= r->n) continue;
-        x[t] = x[t] > 0 ? x[t] / req->repeat_penalty : x[t] * req->repeat_penalty;
-        x[t] -= req->freq_penalty * (float)req->counts[i].count + req->presence_penalty;
+        if (req->counts[i].in_window > 0)
+            x[t] = x[t] > 0 ? x[t] / req->repeat_penalty : x[t] * req->repeat_penalty;
+        if (req->counts[i].drawn > 0)
+            x[t] -= req->freq_penalty * (float)req->counts[i].drawn + req->presence_penalty;
     }
     r->vec->scan_max(r->x, r->n, &r->max);
 }

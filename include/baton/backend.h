@@ -79,9 +79,10 @@ typedef struct bt_logit_bias {
     float bias;
 } bt_logit_bias;
 
-/* (token, how often it occurs) in the window the penalties look at. */
+/* A token that the penalties touch: how often it occurs in the window of the repetition penalty,
+ * prompt included, and how often it was generated, which is what frequency and presence count. */
 typedef struct bt_token_count {
-    int32_t token, count;
+    int32_t token, in_window, drawn;
 } bt_token_count;
 
 /* How one output row becomes a token. Order: bias, repetition, frequency and presence penalties,
@@ -96,7 +97,7 @@ typedef struct bt_sample_req {
     uint64_t counter; // position of the draw: same seed and counter, same draw
     const bt_logit_bias *bias;
     int32_t n_bias;
-    const bt_token_count *counts; // tokens that the penalties touch; repeat: all of them
+    const bt_token_count *counts; // tokens that the penalties touch, each once
     int32_t n_counts;
     const int32_t *ban; // tokens that may not be chosen (end-of-sequence under min_tokens)
     int32_t n_ban;

@@ -55,7 +55,8 @@ typedef struct bt_gen_params {
     float temperature, top_p, min_p;
     int32_t top_k;
     float repeat_penalty, freq_penalty, presence_penalty;
-    int32_t repeat_last_n; // window of the penalties; -1 = whole sequence, prompt included
+    int32_t repeat_last_n; // tokens, prompt included, that repeat_penalty looks back on; 0 = none,
+                           // -1 = all; frequency and presence count what was generated, all of it
     uint64_t seed;
     int32_t max_tokens; // > 0, cut to the context; 0 only with prompt_logprobs: scores, draws none
     int32_t min_tokens;

@@ -152,11 +152,13 @@ bt_status bt__parse_bias(bt_parser *p, bt_gen_params *params)
 static bt_status parse_penalties(bt_parser *p, bt_gen_params *params)
 {
     double freq = 0, presence = 0, repeat = 1;
-    int64_t last_n = params->repeat_last_n;
+    /* llama-server's repeat_penalty has a window; repetition_penalty, as vLLM and TGI have it,
+     * looks at everything. */
+    int64_t last_n = bt_json_item(p->root, "repetition_penalty") ? -1 : params->repeat_last_n;
     bt_status rc;
     if ((rc = bt__parse_num(p, "frequency_penalty", -2, 2, &freq)) ||
         (rc = bt__parse_num(p, "presence_penalty", -2, 2, &presence)) ||
-        (rc = bt__parse_num(p, "repeat_penalty", 0.01, 100, &repeat)) || // llama-server's name
+        (rc = bt__parse_num(p, "repeat_penalty", 0.01, 100, &repeat)) ||
         (rc = bt__parse_num(p, "repetition_penalty", 0.01, 100, &repeat)) ||
         (rc = bt__parse_int(p, "repeat_last_n", -1, INT32_MAX, &last_n)))
         return rc;

@@ -42,7 +42,7 @@ static void sample_next(bt_sample_req *q, const bt_engine *e, const bt_seat *s, 
     q->counter = (uint64_t)(s->n_tokens + ahead);
     q->bias = p->bias;
     q->n_bias = p->n_bias;
-    if (s->window_tokens > 0) {
+    if (bt_seat_penalized(s)) {
         q->repeat_penalty = p->repeat_penalty;
         q->freq_penalty = p->freq_penalty;
         q->presence_penalty = p->presence_penalty;
@@ -209,7 +209,7 @@ static bool can_follow(const bt_engine *e, const bt_step *before)
         if (p->prefill || p->n_out != 1) return false;
         if (!bt_step_part_lives(e, p)) continue;
         const bt_seat *s = &e->seat[p->seat];
-        if (s->window_tokens > 0 || bt_request_paused(&e->request[s->request])) return false;
+        if (bt_seat_penalized(s) || bt_request_paused(&e->request[s->request])) return false;
         living++;
     }
     for (int32_t i = 0; i < e->slots; i++) waiting += seat_phase_of(e, &e->seat[i]) != PHASE_NONE;

@@ -47,7 +47,8 @@ typedef struct bt_seat {
     bool chain_open;  // further full pages may be published
     int32_t n_generated;
     bt_window window;
-    int32_t window_tokens; // 0 = no penalties
+    int32_t window_tokens; // of the repetition penalty; 0 = it is off
+    bool counts_drawn;     // there are frequency or presence penalties
     bt_decoder *decoder;   // owned
     uint64_t epoch;        // of whoever sits here: grows with every occupation of any seat
 } bt_seat;
@@ -184,6 +185,11 @@ void bt_emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_seat *s,
                     bt_finish finish);
 void bt_emit_end(bt_engine *e, const bt_live_request *r);
 void bt_emit_step(bt_engine *e, uint64_t step_us);
+/* Whether how its next token is drawn depends on the tokens before it. */
+static inline bool bt_seat_penalized(const bt_seat *s)
+{
+    return s->window_tokens > 0 || s->counts_drawn;
+}
 /* One token as events tell it; o NULL: no logprob. */
 void bt_token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o,
                        bt_token_out *dst);

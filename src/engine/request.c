@@ -164,11 +164,10 @@ static bt_status request_take_pages(bt_engine *e, bt_live_request *r, bt_err *er
     return BT_OK;
 }
 
-/* Tokens the penalties look back on; 0 when none is on. */
+/* Tokens the repetition penalty looks back on; 0 when it is off. */
 static int32_t window_of(const bt_engine *e, const bt_gen_params *p)
 {
-    bool on = p->repeat_penalty != 1 || p->freq_penalty != 0 || p->presence_penalty != 0;
-    if (!on) return 0;
+    if (p->repeat_penalty == 1) return 0;
     return p->repeat_last_n < 0 ? e->plan.ctx : BT_MIN(p->repeat_last_n, e->plan.ctx);
 }
 
@@ -188,8 +187,9 @@ static bt_status seat_start(bt_engine *e, int32_t seat, int32_t request, int32_t
     memcpy(s->token, req->tokens, (size_t)req->n_tokens * sizeof *s->token);
     bt_window_clear(&s->window);
     s->window_tokens = window_of(e, &req->params);
+    s->counts_drawn = req->params.freq_penalty != 0 || req->params.presence_penalty != 0;
     for (int32_t i = BT_MAX(0, s->n_tokens - s->window_tokens); i < s->n_tokens; i++)
-        if (s->window_tokens > 0) bt_window_add(&s->window, s->token[i]);
+        bt_window_add(&s->window, s->token[i], 1, 0);
     s->state = seq == 0 ? BT_SEAT_RUNNING : BT_SEAT_WAITING;
     return BT_OK;
 }
@@ -335,13 +335,12 @@ void bt_request_share_prompt(bt_engine *e, bt_live_request *r)
 
 void bt_seat_push(bt_engine *e, bt_seat *s, int32_t token)
 {
-    if (s->window_tokens > 0) {
-        if (s->n_tokens >= s->window_tokens)
-            bt_window_remove(&s->window, s->token[s->n_tokens - s->window_tokens]);
-        bt_window_add(&s->window, token);
-    }
     BT_ASSERT(s->n_tokens < e->plan.ctx);
     s->token[s->n_tokens++] = token;
+    if (s->window_tokens > 0 && s->n_tokens > s->window_tokens)
+        bt_window_add(&s->window, s->token[s->n_tokens - 1 - s->window_tokens], -1, 0);
+    if (bt_seat_penalized(s))
+        bt_window_add(&s->window, token, s->window_tokens > 0, s->counts_drawn);
     s->n_generated++;
 }
 

@@ -58,27 +58,27 @@ void bt_window_clear(bt_window *w)
     w->n = 0;
 }
 
-void bt_window_add(bt_window *w, int32_t token)
+static void window_drop(bt_window *w, uint32_t i)
 {
-    uint32_t i = window_find(w, token);
-    if (w->slot[i]) {
-        w->count[w->slot[i] - 1].count++;
-        return;
-    }
-    BT_ASSERT(w->n < w->cap);
-    w->count[w->n] = (bt_token_count){token, 1};
-    w->slot[i] = ++w->n;
-}
-
-void bt_window_remove(bt_window *w, int32_t token)
-{
-    uint32_t i = window_find(w, token);
-    BT_ASSERT(w->slot[i]);
     int32_t at = w->slot[i] - 1;
-    if (--w->count[at].count > 0) return;
     window_erase(w, i);
     if (at == --w->n) return;
     uint32_t last = window_find(w, w->count[w->n].token);
     w->count[at] = w->count[w->n];
     w->slot[last] = at + 1;
+}
+
+void bt_window_add(bt_window *w, int32_t token, int32_t in_window, int32_t drawn)
+{
+    uint32_t i = window_find(w, token);
+    if (!w->slot[i]) {
+        BT_ASSERT(w->n < w->cap);
+        w->count[w->n] = (bt_token_count){token, 0, 0};
+        w->slot[i] = ++w->n;
+    }
+    bt_token_count *c = &w->count[w->slot[i] - 1];
+    c->in_window += in_window;
+    c->drawn += drawn;
+    BT_ASSERT(c->in_window >= 0 && c->drawn >= 0);
+    if (c->in_window == 0 && c->drawn == 0) window_drop(w, i);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* window.h - how often each token occurs in the last tokens of a sequence, kept as they come.
+/* window.h - how often each token occurs in the last tokens of a sequence, and how often it was
+ * generated, kept as they come.
  *
- * The sampler's penalties want the distinct tokens of a window with their counts. Adding and
- * removing a token is O(1): a dense array that the sampler reads as it is, and an open-addressing
- * table from token to place in it. No allocation after init. Thread: engine. */
+ * The sampler's penalties want the distinct tokens with their counts. Changing one is O(1): a dense
+ * array that the sampler reads as it is, and an open-addressing table from token to place in it. No
+ * allocation after init. Thread: engine. */
 #pragma once
 #include "baton/backend.h"
 
@@ -18,5 +19,5 @@ typedef struct bt_window {
 bt_status bt_window_init(bt_window *w, int32_t cap, bt_err *err);
 void bt_window_release(bt_window *w);
 void bt_window_clear(bt_window *w);
-void bt_window_add(bt_window *w, int32_t token);
-void bt_window_remove(bt_window *w, int32_t token); // must be in the window
+/* Adds to a token's counts, which stay at 0 or above; a token with none is not kept. */
+void bt_window_add(bt_window *w, int32_t token, int32_t in_window, int32_t drawn);

@@ -73,3 +73,49 @@ def test_extremes_of_sampling_are_no_device_fault(server, temperature):
             r = c.post("/v1/completions", json={**TEXT, "max_tokens": 4, "temperature": temperature, **body})
             assert r.status_code == 200, (body, r.text)
     assert server.metrics()['baton_requests_total{finish="device_fault"}'] == 0
+
+
+def top_of(server, **body):
+    """Likeliest tokens and their logprobs at each place of a greedy answer."""
+    r = post(server, "/v1/completions", {**TEXT, "max_tokens": 12, "temperature": 0, "logprobs": 20, **body})
+    assert r.status_code == 200, r.text
+    logprobs = r.json()["choices"][0]["logprobs"]
+    return logprobs["tokens"], logprobs["top_logprobs"]
+
+
+def shifts(plain, other):
+    """By how much each token's logit fell, from what the tokens that both list tell; the most common shift is 0."""
+    moved = {t: other[t] - plain[t] for t in plain.keys() & other.keys()}
+    still = max(moved.values(), key=lambda v: sum(abs(v - w) < 1e-3 for w in moved.values()))
+    return {t: v - still for t, v in moved.items()}
+
+
+def test_frequency_and_presence_count_what_was_generated(server):
+    """Nothing of the prompt, everything of the answer; with penalties too small to change the answer."""
+    tokens, plain = top_of(server)
+    _, same = top_of(server, frequency_penalty=2, presence_penalty=-2, max_tokens=1)
+    assert same[0] == plain[0]  # nothing is generated yet, and the prompt does not count
+    for window in ({}, {"repeat_last_n": 1}):  # which is the repetition penalty's alone
+        got, top = top_of(server, frequency_penalty=0.02, presence_penalty=0.03, **window)
+        assert got == tokens
+        for i in range(len(tokens)):
+            for token, shift in shifts(plain[i], top[i]).items():
+                n = tokens[:i].count(token)
+                assert shift == pytest.approx(-(0.02 * n + 0.03 * (n > 0)), abs=1e-3), (i, token)
+
+
+def test_repetition_counts_prompt_and_answer(server):
+    """repeat_penalty in its window, repetition_penalty everywhere; repeat_last_n is where both change it."""
+    prompt = "He was to play" + " the sun and a big dog" * 12  # over 64 tokens: the first are out of a window of 64
+    ask = {"prompt": prompt, "max_tokens": 1}
+    _, plain = top_of(server, **ask)
+
+    def touched(**body):
+        _, top = top_of(server, **ask, **body)
+        return {t for t, v in shifts(plain[0], top[0]).items() if abs(v) > 1e-3}
+
+    assert touched(repeat_penalty=1.01, repeat_last_n=0) == set()
+    window, everywhere = touched(repeat_penalty=1.01), touched(repetition_penalty=1.01)
+    assert window and window < everywhere
+    assert touched(repetition_penalty=1.01, repeat_last_n=64) == window
+    assert touched(repeat_penalty=1.01, repeat_last_n=-1) == everywhere

@@ -197,7 +197,7 @@ static void penalties_bias_and_bans(void)
             for (int i = 0; i < M; i++) {
                 /* Now and then the same token again. */
                 bias[r][i] = (bt_logit_bias){i % 3 ? random_below(N + 20) : 7, 5 * random_normal()};
-                counts[r][i] = (bt_token_count){i * 33 + (i > 0), 1 + random_below(4)};
+                counts[r][i] = (bt_token_count){i * 33 + (i > 0), random_below(3), random_below(4)};
                 ban[r][i] = random_below(N + 20);
             }
             req[r] = plain();

@@ -111,7 +111,7 @@ static void penalties_bias_and_bans(void)
         int32_t ban[M];
         for (int i = 0; i < M; i++) {
             bias[i] = (bt_logit_bias){random_below(N + 20), 5 * random_normal()};
-            counts[i] = (bt_token_count){i * 33, 1 + random_below(4)};
+            counts[i] = (bt_token_count){i * 33, random_below(3), random_below(4)};
             ban[i] = random_below(N + 20);
         }
         bt_sample_req req = plain();
@@ -142,7 +142,7 @@ static void penalties_bias_and_bans(void)
 static void penalty_formulas(void)
 {
     float x[4] = {2, -2, -10, 0};
-    bt_token_count counts[2] = {{0, 3}, {1, 3}};
+    bt_token_count counts[2] = {{0, 3, 3}, {1, 1, 3}};
     bt_sample_req req = plain();
     char *scratch = scratch_new(4);
     req.temperature = 0;
@@ -156,6 +156,12 @@ static void penalty_formulas(void)
     CHECK_INT(out.token, 3);
     CHECK_NEAR(out.top_logprob[1] - out.top_logprob[0], -0.75, 1e-6);
     CHECK_NEAR(out.top_logprob[2] - out.top_logprob[0], -5.75, 1e-6);
+    counts[0] = (bt_token_count){0, 3, 0}; // of the prompt only: 2 -> 2 / 2
+    counts[1] = (bt_token_count){1, 0, 3}; // drawn, and left the window: -2 -> -2 - 0.5 * 3 - 0.25
+    out = check_req(&req, x, 4, scratch);
+    CHECK_INT(out.token, 0);
+    CHECK_NEAR(out.top_logprob[1] - out.top_logprob[0], -1, 1e-6);
+    CHECK_NEAR(out.top_logprob[2] - out.top_logprob[0], -4.75, 1e-6);
     bt_free(scratch);
 }
 

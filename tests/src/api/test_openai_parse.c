@@ -96,6 +96,12 @@ static void all_fields(void)
     CHECK_STR(p->stop[0], "a");
     CHECK_STR(p->stop[1], "bc");
     bt_api_request_release(&req);
+    REQUIRE(chat("\"repetition_penalty\":1.1") == BT_OK);
+    CHECK_INT(req.part[0].params.repeat_last_n, -1);
+    bt_api_request_release(&req);
+    REQUIRE(chat("\"repeat_penalty\":1.1") == BT_OK);
+    CHECK_INT(req.part[0].params.repeat_last_n, 64);
+    bt_api_request_release(&req);
 }
 
 static void null_is_absent(void)

@@ -636,18 +636,25 @@ static void prompt_logprobs_in_order(void)
     }
 }
 
-/* The window of the penalties holds what it should at each draw: with a presence penalty larger
- * than any logit no token of the window is drawn again, and tokens that left it are free. */
-static void penalties_see_their_window(void)
+/* Twelve tokens that are drawn before all others. */
+static void small_alphabet(bt_engine_request *q, bt_logit_bias bias[12])
+{
+    for (int32_t i = 0; i < 12; i++) bias[i] = (bt_logit_bias){100 + i, 50};
+    q->params.n_bias = 12;
+    q->params.bias = bias;
+}
+
+/* The repetition penalty's window holds what it should at each draw: nothing of it is drawn again,
+ * and tokens that left it are free. The prompt's end is in it. */
+static void repetition_sees_its_window(void)
 {
     fake_engine *f = started();
     int32_t prompt[20];
     bt_engine_request q = ask(1, prompt_of(2, 20, prompt), 20, 70);
     bt_logit_bias bias[12];
-    for (int32_t i = 0; i < 12; i++) bias[i] = (bt_logit_bias){100 + i, 50}; // a small alphabet
-    q.params.n_bias = 12;
-    q.params.bias = bias;
-    q.params.presence_penalty = 100;
+    small_alphabet(&q, bias);
+    for (int32_t i = 0; i < 8; i++) prompt[12 + i] = 100 + i;
+    q.params.repeat_penalty = 1000;
     q.params.repeat_last_n = 8;
     CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
     run_all(f->e);
@@ -656,11 +663,38 @@ static void penalties_see_their_window(void)
     CHECK_INT(s->n_tokens, 70);
     for (int32_t i = 0; i < 70; i++) {
         CHECK(s->token[i] >= 100 && s->token[i] < 112);
+        if (i < 8) CHECK(s->token[i] >= 108 || s->token[i] < 100 + i);
         for (int32_t k = 1; k <= 8 && k <= i; k++) CHECK(s->token[i] != s->token[i - k]);
         for (int32_t k = 9; k <= i; k++) again = again || s->token[i] == s->token[i - k];
     }
     CHECK(again);
     fake_end(f);
+}
+
+/* Frequency and presence count what was generated, however long ago, and nothing of the prompt. */
+static void presence_counts_what_was_generated(void)
+{
+    for (int32_t round = 0; round < 2; round++) {
+        fake_engine *f = started();
+        int32_t prompt[20];
+        bt_engine_request q = ask(1, prompt_of(2, 20, prompt), 20, 12);
+        bt_logit_bias bias[12];
+        bool seen[12] = {false};
+        small_alphabet(&q, bias);
+        for (int32_t i = 0; i < 20; i++) prompt[i] = 100 + i % 12;
+        *(round ? &q.params.freq_penalty : &q.params.presence_penalty) = 100;
+        q.params.repeat_last_n = round ? 0 : 2; // concerns the repetition penalty alone
+        CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
+        run_all(f->e);
+        const seq_log *s = &f->log.request[0]->seq[0];
+        CHECK_INT(s->n_tokens, 12);
+        for (int32_t i = 0; i < 12; i++) {
+            REQUIRE(s->token[i] >= 100 && s->token[i] < 112);
+            CHECK(!seen[s->token[i] - 100]);
+            seen[s->token[i] - 100] = true;
+        }
+        fake_end(f);
+    }
 }
 
 /* ---- limits and faults ---- */
@@ -989,7 +1023,8 @@ static void run_everything(void)
     RUN(cancel_frees_at_once);
     RUN(nan_fails_one_request);
     RUN(prompt_logprobs_in_order);
-    RUN(penalties_see_their_window);
+    RUN(repetition_sees_its_window);
+    RUN(presence_counts_what_was_generated);
     RUN(busy_when_full);
     RUN(bad_requests_are_refused);
     RUN(steps_do_not_allocate);

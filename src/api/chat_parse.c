@@ -106,9 +106,11 @@ static bt_status check_calls(bt_parser *p, const cJSON *calls, const char *at)
         snprintf(where, sizeof where, "%.50s.function", field);
         if ((rc = check_name(p, function, "name", where, true))) return rc;
         const cJSON *arguments = bt_json_item(function, "arguments");
-        if (arguments && !cJSON_IsString(arguments) && !cJSON_IsObject(arguments))
-            return bt__parse_fault(p, BT_EINVAL, where,
-                                   "'arguments' of '%s' must be a string or an object", where);
+        if (arguments && !cJSON_IsString(arguments) && !cJSON_IsObject(arguments)) {
+            snprintf(where, sizeof where, "%.42s.function.arguments", field);
+            return bt__parse_fault(p, BT_EINVAL, where, "'%s' must be a string or an object",
+                                   where);
+        }
     }
     return BT_OK;
 }

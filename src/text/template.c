@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "text/jinja_text.h"
 #include "text/template_parts.h"
+#include <stdio.h>
 
 /* ---- opening */
 
@@ -144,6 +145,7 @@ typedef struct job {
     const bt_template_chat *chat;
     const bt_template_caps *caps; // of the template at hand
     const jstr *final;            // the last message's text, as it was
+    bt_template_field at;         // what of the body is at fault
 } job;
 
 static jv parse(jrt *r, bt_template_text text, const char *what, jtype type)
@@ -205,7 +207,7 @@ static jdict *chat_context(jrt *r, void *ud)
         bt__jdict_put_text(r, all, j->t->token[i].name, bt__jstr_lit(r, j->t->token[i].text));
     add_kwargs(r, all, parse(r, chat->kwargs, "chat_template_kwargs", JT_DICT));
     jv messages = parse(r, chat->messages, "messages", JT_LIST);
-    messages = bt__template_adapt(r, j->caps, messages, chat->as_given);
+    messages = bt__template_adapt(r, j->caps, messages, chat->as_given, &j->at);
     if (chat->continue_final_message) {
         if (chat->add_generation_prompt)
             bt__jraise(r, BT_JINJA_CONTEXT,
@@ -293,6 +295,8 @@ bt_status bt_template_render(const bt_template *t, const bt_template_chat *chat,
     if (error) *error = (bt_jinja_error){0};
     if (at < 0) return BT_EINVAL;
     j.caps = &t->source[at].caps[chat->tools.text != NULL];
-    return bt__jinja_run(t->source[at].jinja, chat_context, cut_final, &j, &options, out, error,
-                         err);
+    bt_status st =
+        bt__jinja_run(t->source[at].jinja, chat_context, cut_final, &j, &options, out, error, err);
+    if (st == BT_EINVAL && err) snprintf(err->field, sizeof err->field, "%.63s", j.at.path);
+    return st;
 }

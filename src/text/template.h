@@ -50,6 +50,7 @@ typedef struct bt_template_caps {
     bool tool_results;                  // shows a tool's message
     bool tool_call_id;                  // shows the id of a call
     bool object_arguments;              // arguments of calls go in as an object (else as JSON text)
+    bool text_arguments;                // takes arguments that are no JSON, as text
     bool reasoning;                     // shows an assistant's reasoning_content
     bool enable_thinking;               // the variable enable_thinking changes the prompt
     bool generation_prompt;             // add_generation_prompt changes the prompt

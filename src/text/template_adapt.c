@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* template_adapt.c - messages as clients send them, made into what a template takes. */
+#include "base/json_read.h"
 #include "text/jinja_text.h"
 #include "text/template_parts.h"
+#include <stdio.h>
 
 /* Roles are ours when they are among the known ones: templates build markers like <|user|> from
  * them, and such a marker must stay one. Any other role is the user's text. */
@@ -66,16 +68,31 @@ static jv adapt_content(jrt *r, const bt_template_caps *caps, bt_template_role r
     return content;
 }
 
-/* JSON text of an object becomes the object, or the other way round. */
-static jv adapt_arguments(jrt *r, const bt_template_caps *caps, jv arguments)
+static bool is_json_object(const char *text, size_t len)
 {
+    bt_json_reader r;
+    bt_json_reader_init(&r, text, len, BT_JSON_PYTHON);
+    bool ok = bt_json_peek(&r) == BT_JSON_OBJECT && bt_json_skip(&r) && bt_json_done(&r);
+    bt_json_reader_release(&r);
+    return ok;
+}
+
+/* JSON text of an object becomes the object, or the other way round; no arguments are an empty
+ * object. Other text, as a model may have written it, goes in as it is where the template takes
+ * that. */
+static jv adapt_arguments(jrt *r, const bt_template_caps *caps, jv arguments, const char *where)
+{
+    size_t at = 0, len = 0;
+    if (arguments.type == JT_STR) bt__jstrip_span(r, arguments.u.s, NULL, true, true, &at, &len);
+    if (arguments.type == JT_NONE || (arguments.type == JT_STR && len == 0))
+        arguments = jof_dict(bt__jdict_new(r, 0));
     if (caps->object_arguments && arguments.type == JT_STR) {
-        const jstr *s = arguments.u.s;
-        size_t at, len;
-        bt__jstrip_span(r, s, NULL, true, true, &at, &len);
-        if (len == 0) return jof_dict(bt__jdict_new(r, 0));
-        if (s->p[at] != '{') return arguments;
-        return bt__jjson_parse(r, s->p + at, len, BT_JINJA_USER);
+        const char *text = arguments.u.s->p + at;
+        if (is_json_object(text, len)) return bt__jjson_parse(r, text, len, BT_JINJA_USER);
+        if (caps->text_arguments) return arguments;
+        bt__jraise(r, BT_JINJA_CONTEXT,
+                   "'%s' is not a JSON object, and this model's chat template takes nothing else",
+                   where);
     }
     if (!caps->object_arguments && arguments.type == JT_DICT) {
         jdump how = {.indent = jnone(),
@@ -86,7 +103,8 @@ static jv adapt_arguments(jrt *r, const bt_template_caps *caps, jv arguments)
     return arguments;
 }
 
-static jv adapt_calls(jrt *r, const bt_template_caps *caps, jv calls)
+static jv adapt_calls(jrt *r, const bt_template_caps *caps, jv calls, size_t message,
+                      bt_template_field *field)
 {
     jlist *out = bt__jlist_new(r, calls.u.l->n);
     for (size_t i = 0; i < calls.u.l->n; i++) {
@@ -94,7 +112,10 @@ static jv adapt_calls(jrt *r, const bt_template_caps *caps, jv calls)
         jv function = call.type == JT_DICT ? get(call.u.d, "function") : jnone();
         if (function.type == JT_DICT) {
             jdict *f = copy_dict(r, function.u.d), *c = copy_dict(r, call.u.d);
-            jv arguments = adapt_arguments(r, caps, get(f, "arguments"));
+            snprintf(field->path, sizeof field->path,
+                     "messages[%zu].tool_calls[%zu].function.arguments", message, i);
+            jv arguments = adapt_arguments(r, caps, get(f, "arguments"), field->path);
+            field->path[0] = 0;
             bt__jdict_put_text(r, f, "arguments", arguments);
             bt__jdict_put_text(r, c, "function", jof_dict(f));
             call = jof_dict(c);
@@ -181,16 +202,16 @@ static jlist *merge_system(jrt *r, const bt_template_caps *caps, const jlist *in
 static jv adapt_message(jrt *r, const bt_template_caps *caps, jv message)
 {
     jdict *d = copy_dict(r, message.u.d);
-    jv content = get(d, "content"), calls = get(d, "tool_calls");
+    jv content = get(d, "content");
     if (!caps->developer_role && has_role(message, "developer"))
         bt__jdict_put_text(r, d, "role", bt__jstr_lit(r, "system"));
     if (bt__jdict_find_text(d, "content") || !caps->null_content)
         bt__jdict_put_text(r, d, "content", adapt_content(r, caps, role_of(message), content));
-    if (calls.type == JT_LIST) bt__jdict_put_text(r, d, "tool_calls", adapt_calls(r, caps, calls));
     return jof_dict(d);
 }
 
-jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as_given)
+jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as_given,
+                      bt_template_field *at)
 {
     if (messages.type != JT_LIST)
         bt__jraise(r, BT_JINJA_CONTEXT, "'messages' must be an array of messages");
@@ -199,7 +220,10 @@ jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as
         if (in->v[i].type != JT_DICT)
             bt__jraise(r, BT_JINJA_CONTEXT, "'messages[%zu]' must be an object", i);
         jv *role = bt__jdict_find_text(in->v[i].u.d, "role");
+        jv *calls = bt__jdict_find_text(in->v[i].u.d, "tool_calls");
         if (role) *role = trusted_role(r, *role);
+        if (calls && calls->type == JT_LIST && !as_given)
+            *calls = adapt_calls(r, caps, *calls, i, at);
     }
     if (as_given) return messages;
     in = merge_system(r, caps, in);

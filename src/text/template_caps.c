@@ -125,6 +125,11 @@ static void probe_calls(const probing *p)
     c->tool_calls = has(best, "qVALUEq");
     c->tool_results = has(best, "qRESULTq");
     c->tool_call_id = has(best, "qIDq");
+    /* a template that shows no calls has nothing to object to */
+    c->text_arguments =
+        !c->tool_calls ||
+        shows(p, "[" USER "," CALL("\"content\":\"\",", "\"{qFREEq\"") "," RESULT "]", "{qFREEq",
+              NULL);
     bt_jinja_output_release(&object);
     bt_jinja_output_release(&text);
     probe_content(p, BT_ROLE_TOOL, "[" USER "," CALL("\"content\":\"\",", OBJECT) "," RESULT "]",
@@ -143,7 +148,7 @@ static void probe_one(bt_template *t, size_t source, bool tools)
     probing p = {.t = t, .chat = {.name = t->source[source].name}, .caps = c};
     if (tools) p.chat.tools = (bt_template_text){TOOLS, sizeof TOOLS - 1};
     c->system_role = c->system_run = c->system_later = true;
-    c->null_content = c->object_arguments = true;
+    c->null_content = c->object_arguments = c->text_arguments = true;
     for (int i = 0; i < BT_ROLE_COUNT; i++) c->content_string[i] = c->content_parts[i] = true;
     probe_roles(&p);
     probe_calls(&p);

@@ -19,8 +19,15 @@ struct bt_template {
     bt_template_caps caps; // as bt_template_get_caps says
 };
 
+/* A field of the body by its path, "messages[0].tool_calls[0].function.arguments". */
+typedef struct bt_template_field {
+    char path[88]; // "" = none
+} bt_template_field;
+
 void bt__template_probe(bt_template *t);
 /* The place of the template that a chat takes; -1 sets err. */
 int bt__template_choose(const bt_template *t, const bt_template_chat *chat, bt_err *err);
-/* messages, adapted to what the template takes; a new list. */
-jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as_given);
+/* messages, adapted to what the template takes; a new list. Where it raises, *at may say at what.
+ */
+jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as_given,
+                      bt_template_field *at);

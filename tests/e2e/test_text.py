@@ -34,6 +34,11 @@ LLAMA3 = (
     "{%- else %}<|im_start|>{{ m.role }}<|im_end|>{{ m.content }}{% endif %}{{ eos_token }}{% endfor %}"
     "{%- if add_generation_prompt %}<|im_start|>assistant<|im_end|>{% endif %}"
 )
+ITEMS = (  # takes calls whose arguments are an object, and no others
+    "{%- for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+    "{{ c.function.name }}:{% for k, v in c.function.arguments | items %}{{ k }}={{ v }};{% endfor %}{% endfor %}"
+    "{%- endfor %}"
+)
 RAISES = (
     "{%- for m in messages %}{%- if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{- raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{%- endif %}"
@@ -56,6 +61,7 @@ def models(tmp_path_factory):
     return {
         "chatml": with_template(folder / "chatml.gguf", CHATML),
         "llama3": with_template(folder / "llama3.gguf", LLAMA3),
+        "items": with_template(folder / "items.gguf", ITEMS),
         "raises": with_template(folder / "raises.gguf", RAISES),
         "broken": with_template(folder / "broken.gguf", "{% for m in messages %}{{ m.content }"),
     }
@@ -180,6 +186,30 @@ def test_tools_calls_and_results(chatml):
     assert "Tools:" not in prompt(chatml, talk, tools=[TOOL], tool_choice="none")
     error = post(chatml, "/v1/chat/completions", 400, messages=talk, tools=[TOOL], tool_choice="required")["error"]
     assert error["param"] == "tool_choice"
+
+
+def called(*arguments):
+    """A conversation with one call for each of arguments; ... is a call without any."""
+    function = [{"name": "f"} if a is ... else {"name": "f", "arguments": a} for a in arguments]
+    calls = [{"id": f"c{i}", "type": "function", "function": f} for i, f in enumerate(function)]
+    return [{"role": "system", "content": "s"}, *user("x"), {"role": "assistant", "content": "", "tool_calls": calls}]
+
+
+def test_arguments_that_are_no_json(chatml, models, start):
+    """A client can send on what the model once wrote: as text where the template takes text, else it is told which."""
+    for wrong in ("{x", '{"a":1} x', "Rome", "[1]", '"'):
+        assert f"[f {json.dumps(wrong)}]" in prompt(chatml, called(wrong))
+        chat(chatml, called(wrong))
+    for none in ("", " ", None, {}, "{}", ...):
+        assert prompt(chatml, called(none)).count("[f {}]") == 1
+    s = start(model=models["items"])
+    assert prompt(s, called('{"a": 1}', {"b": 2}, "", None, ...)).endswith("[assistant]f:a=1;f:b=2;f:f:f:")
+    for stream in (False, True):
+        error = post(s, "/v1/chat/completions", 400, messages=called("{}", "{x"), stream=stream)["error"]
+        assert error["param"] == "messages[2].tool_calls[1].function.arguments"
+        assert error["param"] in error["message"] and error["type"] == "invalid_request_error"
+    error = post(s, "/apply-template", 400, messages=called("{x"))["error"]
+    assert error["param"] == "messages[2].tool_calls[0].function.arguments"
 
 
 def test_settings_reach_the_template(chatml):

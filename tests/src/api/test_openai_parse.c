@@ -250,7 +250,7 @@ static void chat_messages(void)
     refused_one(messages,
                 "[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
                 "\"arguments\":5}}]}]",
-                "messages[0].tool_calls[0].function");
+                "messages[0].tool_calls[0].function.arguments");
 }
 
 #define TOOL                                                                                       \

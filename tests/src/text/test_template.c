@@ -179,6 +179,61 @@ static void arguments_are_adapted(void)
     CHECK_STR(chat_of(as_text, text_form), "[u]A[{\"a\": 1, \"b\": \"x\"}]");
     CHECK_STR(chat_of(as_text, object_form), "[u]A{\"[a]\": 1, \"[b]\": \"[x]\"}");
     CHECK_STR(chat_of(as_json, text_form), "[u]{\"[a]\": 1, \"[b]\": \"[x]\"}");
+    /* no arguments, however a client says so */
+    static const char *const none[] = {"\"\"", "\" \\n\"", "null", "{}", "\"{}\""};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        snprintf(text_form, sizeof text_form, calls, none[i]);
+        CHECK_STR(chat_of(as_object, text_form), "[u]");
+        CHECK_STR(chat_of(as_text, text_form), i < 4 ? "[u]A{}" : "[u]A[{}]");
+        CHECK_STR(chat_of(as_json, text_form), "[u]{}");
+    }
+}
+
+/* What a model wrote and is no JSON: text where the template takes text, else named. */
+static void free_arguments(void)
+{
+    static const char *const wrong[][2] = {{"\"{x\"", "{x"},
+                                           {"\"{\\\"a\\\":1} x\"", "{\"a\":1} x"},
+                                           {"\"Rome\"", "Rome"},
+                                           {"\"[1]\"", "[1]"}};
+    static const char messages[] =
+        "[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"},"
+        "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":"
+        "\"f\",\"arguments\":\"{}\"}},{\"function\":{\"name\":\"f\",\"arguments\":%s}}]}]";
+    static const char each[] = "{% for m in messages %}{% for c in m.tool_calls or [] %}";
+    static const char end[] = "{% endfor %}{{ m.content }}{% endfor %}";
+    static const struct {
+        const char *print;
+        bool text;
+    } row[] = {{"{{ 'A' + c.function.arguments }}", true},
+               {"{{ c.function.arguments|tojson }}", true},
+               {"{{ c.function|tojson }}", true},
+               {"{% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}"
+                "{{ c.function.arguments|tojson }}{% endif %}",
+                true},
+               {"{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}", false},
+               {"{% for k, v in c.function.arguments|items %}{{ k }}={{ v }}{% endfor %}", false},
+               {"{{ c.function.name }}", true}}; // shows no arguments: has nothing to object to
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        char source[600], body[600];
+        snprintf(source, sizeof source, "%s%s%s", each, row[i].print, end);
+        bt_template *t = open_one(source);
+        for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+            bt_jinja_output out = {0};
+            bt_err err = {0};
+            snprintf(body, sizeof body, messages, wrong[k][0]);
+            bt_template_chat chat = {.messages = {body, strlen(body)}};
+            bt_status st = bt_template_render(t, &chat, &out, NULL, &err);
+            CHECK_INT(st, row[i].text ? BT_OK : BT_EINVAL);
+            if (i == 0) CHECK(st == BT_OK && strstr(out.text, wrong[k][1]));
+            if (!row[i].text) {
+                CHECK_STR(err.field, "messages[2].tool_calls[1].function.arguments");
+                CHECK(strstr(err.msg, err.field));
+            }
+            bt_jinja_output_release(&out);
+        }
+        bt_template_free(t);
+    }
 }
 
 static void capabilities(void)
@@ -532,6 +587,7 @@ int main(void)
     RUN(roles_build_markers);
     RUN(content_is_adapted);
     RUN(arguments_are_adapted);
+    RUN(free_arguments);
     RUN(capabilities);
     RUN(every_combination_is_probed);
     RUN(named_templates_are_probed_each);

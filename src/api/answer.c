@@ -273,10 +273,8 @@ static void on_prompt(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_
     for (int32_t s = 0; s < a->n_seq; s++) {
         int32_t index = part * a->n_seq + s;
         bt_choice *c = &a->choice[index];
-        for (int32_t i = 0; ev->token && a->logprobs && i < ev->n_tokens; i++) {
-            bt__logprobs_add(a, c, &ev->token[i], !c->prompt_begun);
-            c->prompt_begun = true;
-        }
+        for (int32_t i = 0; ev->token && a->logprobs && i < ev->n_tokens; i++)
+            bt__logprobs_prompt(a, c, &a->part[part], &ev->token[i]);
         put_text(a, index, "", 0, a->logprobs && ev->n_tokens > 0, out);
     }
 }
@@ -288,8 +286,7 @@ static void on_tokens(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_
     if (ev->seq < 0 || ev->seq >= a->n_seq || c->ended) return;
     bool show = !a->score_only;
     bool tokens = show && a->logprobs && ev->token && ev->n_tokens > 0;
-    for (int32_t i = 0; tokens && i < ev->n_tokens; i++)
-        bt__logprobs_add(a, c, &ev->token[i], false);
+    if (tokens) bt__logprobs_answer(a, c, &a->part[part], ev);
     put_text(a, index, ev->text, show ? (size_t)ev->n_text : 0, tokens, out);
     if (ev->type != BT_SE_SEQ_END) return;
     c->ended = true;

@@ -8,9 +8,13 @@ typedef struct bt_choice {
     bt_buf text;
     bt_buf tokens;               // chat: written "content" items; completions: the "tokens" items
     bt_buf values, top, offsets; // completions: items of the other three arrays
-    int64_t offset;              // characters written so far, for text_offset
+    /* For text_offset: */
+    int64_t chars;               // that began before the next token
+    int32_t lacks;               // bytes that the last of them still lacks
+    int64_t given;               // characters of the text given out
+    size_t passed, counted;      // bytes of the echoed prompt: behind its tokens so far; in chars
     bool begun;                  // the role, or the echoed prompt, went out
-    bool prompt_begun;
+    bool prompt_begun, answer_begun; // there were tokens of it
     bool ended;
     bt_finish finish;
 } bt_choice;
@@ -51,7 +55,10 @@ void bt__answer_timings(const bt_answer *a, bt_jw *w); // key and value
 void bt__answer_baton(const bt_answer *a, bt_jw *w);   // key and value
 const char *bt__answer_finish_reason(bt_finish f);
 
-/* Adds a token to the choice's logprobs. first: it has none (the first of a prompt). */
-void bt__logprobs_add(bt_answer *a, bt_choice *c, const bt_token_out *t, bool first);
+/* Adds a token of the echoed prompt `part` to the choice's logprobs. The first has none itself. */
+void bt__logprobs_prompt(bt_answer *a, bt_choice *c, const bt_part *part, const bt_token_out *t);
+/* Adds the tokens of an answer, and then the text that came with them. */
+void bt__logprobs_answer(bt_answer *a, bt_choice *c, const bt_part *part,
+                         const bt_stream_event *ev);
 /* Writes key "logprobs" and what was gathered (null if none were asked for), and forgets it. */
 void bt__logprobs_write(bt_answer *a, bt_choice *c, bt_jw *w);

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* logprobs.c - OpenAI's two shapes of logprobs objects. */
+/* logprobs.c - OpenAI's two shapes of logprobs objects.
+ *
+ * OFFSETS  A completion's text_offset counts characters (code points) of the text that is returned.
+ *          A token that goes on with a character begun before it has that character's place. Tokens
+ *          of an echoed prompt are followed through its text, which may differ from theirs: the
+ *          space that SentencePiece puts in front, what a normalizer changed. An answer's text
+ * comes later than its tokens, so that their bytes are counted, as decoding will show them; where
+ *          it shows wrong bytes otherwise the text itself sets the count right. */
 #include "api/answer.h"
 #include "base/utf8.h"
 #include <math.h>
@@ -106,14 +113,51 @@ static void completion_top(bt_answer *a, bt_jw *w, const bt_token_out *t, bt_buf
     bt_buf_release(&seen);
 }
 
-static int64_t count_characters(const char *s, size_t n)
+static bool is_tail(char c)
 {
-    int64_t count = 0;
-    for (size_t i = 0; i < n; i++) count += ((unsigned char)s[i] & 0xC0) != 0x80;
-    return count;
+    return ((unsigned char)c & 0xC0) == 0x80;
 }
 
-static void completion_add(bt_answer *a, bt_choice *c, const bt_token_out *t, bool first)
+/* Counts the prompt's characters that begin before byte `end`; a wrong byte is one, as in JSON. */
+static void pass_prompt(bt_choice *c, const bt_part *part, size_t end)
+{
+    uint32_t cp;
+    while (c->counted < end) {
+        size_t n = bt_utf8_decode(part->prompt + c->counted, part->n_prompt - c->counted, &cp);
+        c->counted += n ? n : 1;
+        c->chars++;
+    }
+}
+
+/* Counts the answer's characters that begin in s[0..n); a wrong byte is one. */
+static void pass(bt_choice *c, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char u = (unsigned char)s[i];
+        if (c->lacks > 0 && is_tail(s[i])) {
+            c->lacks--;
+            continue;
+        }
+        c->chars++;
+        c->lacks = u >= 0xF0 && u < 0xF5 ? 3 : u >= 0xE0 && u < 0xF0 ? 2 : u >= 0xC2 && u < 0xE0;
+    }
+}
+
+/* How many bytes of the text s[0..n) belong to a token of these bytes and what was left out before
+ * it. */
+static size_t follow(const char *s, size_t n, const char *bytes, size_t n_bytes)
+{
+    enum { LOOK_AHEAD = 64 };
+    size_t added = n_bytes > 0 && *bytes == ' ' && (n == 0 || *s != ' ');
+    bytes += added;
+    n_bytes -= added;
+    for (size_t skip = 0; skip <= LOOK_AHEAD && skip + n_bytes <= n; skip++)
+        if (memcmp(s + skip, bytes, n_bytes) == 0) return skip + n_bytes;
+    return n_bytes < n ? n_bytes : n;
+}
+
+static void completion_add(bt_answer *a, bt_choice *c, const bt_token_out *t, int64_t place,
+                           bool first)
 {
     bool comma = c->values.len > 0;
     bt_jw tokens = {&c->tokens, comma}, values = {&c->values, comma};
@@ -121,7 +165,7 @@ static void completion_add(bt_answer *a, bt_choice *c, const bt_token_out *t, bo
     bt_buf name = BT_BUF_INIT;
     token_name(&name, t->bytes ? t->bytes : "", (size_t)t->n_bytes);
     bt_jw_strn(&tokens, name.data ? name.data : "", name.len);
-    bt_jw_int(&offsets, c->offset);
+    bt_jw_int(&offsets, place);
     if (first) {
         bt_jw_null(&values);
         bt_jw_null(&top);
@@ -130,16 +174,44 @@ static void completion_add(bt_answer *a, bt_choice *c, const bt_token_out *t, bo
         completion_top(a, &top, t, &name);
     }
     if (name.failed) c->tokens.failed = true;
-    c->offset += count_characters(t->bytes, (size_t)t->n_bytes);
     bt_buf_release(&name);
 }
 
-void bt__logprobs_add(bt_answer *a, bt_choice *c, const bt_token_out *t, bool first)
+void bt__logprobs_prompt(bt_answer *a, bt_choice *c, const bt_part *part, const bt_token_out *t)
 {
-    if (a->dialect == BT_API_CHAT)
-        chat_add(a, c, t);
-    else
-        completion_add(a, c, t, first);
+    completion_add(a, c, t, c->counted > c->passed ? c->chars - 1 : c->chars, !c->prompt_begun);
+    c->prompt_begun = true;
+    c->passed +=
+        follow(part->prompt + c->passed, part->n_prompt - c->passed, t->bytes, (size_t)t->n_bytes);
+    pass_prompt(c, part, c->passed);
+}
+
+static void answer_token(bt_answer *a, bt_choice *c, const bt_token_out *t)
+{
+    const char *s = t->bytes ? t->bytes : "";
+    size_t n = (size_t)t->n_bytes;
+    if (c->given > c->chars) {
+        c->chars = c->given;
+        c->lacks = 0;
+    }
+    completion_add(a, c, t, c->lacks > 0 && is_tail(*s) ? c->chars - 1 : c->chars, false);
+    pass(c, s, n);
+}
+
+void bt__logprobs_answer(bt_answer *a, bt_choice *c, const bt_part *part, const bt_stream_event *ev)
+{
+    if (!c->answer_begun) { // its text begins behind the prompt's
+        pass_prompt(c, part, part->n_prompt);
+        c->given = c->chars;
+        c->answer_begun = true;
+    }
+    for (int32_t i = 0; i < ev->n_tokens; i++) {
+        if (a->dialect == BT_API_CHAT)
+            chat_add(a, c, &ev->token[i]);
+        else
+            answer_token(a, c, &ev->token[i]);
+    }
+    for (int32_t i = 0; i < ev->n_text; i++) c->given += !is_tail(ev->text[i]);
 }
 
 static void write_items(bt_jw *w, const char *key, bt_buf *items)

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request may ask for: what cannot be done is a 400 that names the field, before the status line."""
 
+import json
+
 import pytest
+from conftest import sse
 
 VOCAB = 512  # of stories260K
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -17,7 +20,7 @@ def refused(server, path, body, field):
     """The same 400 whether the answer would have been a stream or not."""
     for stream in (False, True):
         r = post(server, path, {**body, "stream": stream})
-        assert r.status_code == 400 and r.headers["content-type"].startswith("application/json"), (body, r.text)
+        assert r.status_code == 400, (body, r.text)
         error = r.json()["error"]
         assert error["type"] == "invalid_request_error" and error["param"] == field, (body, error)
         assert error["message"]
@@ -119,3 +122,58 @@ def test_repetition_counts_prompt_and_answer(server):
     assert window and window < everywhere
     assert touched(repetition_penalty=1.01, repeat_last_n=64) == window
     assert touched(repeat_penalty=1.01, repeat_last_n=-1) == everywhere
+
+
+def offsets_fit(choice):
+    """Every token stands where its text_offset says, in the text that was returned."""
+    text, logprobs = choice["text"], choice["logprobs"]
+    assert len(logprobs["tokens"]) == len(logprobs["text_offset"])
+    for i, (token, at) in enumerate(zip(logprobs["tokens"], logprobs["text_offset"])):
+        if token.startswith("bytes:"):
+            raw = bytes.fromhex(token[6:].replace("\\x", ""))
+            assert raw in text[at : at + 3].encode(), (i, token, at)
+        else:
+            shown = token if text.startswith(token, at) else token.removeprefix(" ")
+            assert text.startswith(shown, at) or at + len(shown) > len(text), (i, token, at, text)
+    assert logprobs["text_offset"] == sorted(logprobs["text_offset"])
+
+
+def streamed(server, path, body):
+    """A streamed completion's text and logprobs, put together."""
+    whole = {"text": "", "logprobs": {"tokens": [], "text_offset": []}}
+    with server.client() as c, c.stream("POST", path, json={**body, "stream": True}) as r:
+        assert r.status_code == 200
+        for _, data in sse(r):
+            if not data or data == "[DONE]":
+                continue
+            for choice in json.loads(data)["choices"]:
+                whole["text"] += choice["text"]
+                for key in whole["logprobs"]:
+                    whole["logprobs"][key] += (choice["logprobs"] or {}).get(key, [])
+    return whole
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize(
+    "prompt", ["Once upon a time", " Tom's café – 你好 🙂 said", "x  y\n\n z", [1, 403, 407, 261, 378], "é"]
+)
+def test_text_offsets_are_places_in_the_text(server, prompt, echo):
+    """Also of the space that SentencePiece puts in front, of the bytes of a character, in streams, with stops."""
+    byte = {str(3 + b): 100 for b in "你好é🙂".encode()}  # the answer, too, is spelled in bytes now and then
+    for more in ({}, {"stop": ["little girl"]}, {"logit_bias": byte, "temperature": 2, "seed": 5}):
+        body = {"prompt": prompt, "echo": echo, "logprobs": 0, "max_tokens": 24, "temperature": 0, **more}
+        r = post(server, "/v1/completions", body)
+        assert r.status_code == 200, r.text
+        choice = r.json()["choices"][0]
+        if "logit_bias" not in more:  # which bytes come is chance, and many are no characters
+            offsets_fit(choice)
+        assert choice["logprobs"]["text_offset"][0] == 0
+        again = streamed(server, "/v1/completions", body)
+        assert again["text"] == choice["text"]
+        assert again["logprobs"]["text_offset"] == choice["logprobs"]["text_offset"]
+        if not echo:
+            continue
+        bare = post(server, "/v1/completions", {**body, "echo": False}).json()["choices"][0]
+        n = len(choice["text"]) - len(bare["text"])
+        prompt_tokens = r.json()["usage"]["prompt_tokens"]
+        assert choice["logprobs"]["text_offset"][prompt_tokens] == n  # the answer begins where the prompt ends

@@ -218,6 +218,45 @@ static void completion_logprobs(void)
     finish();
 }
 
+/* One event a token, with the text that became certain by it. */
+static void put_token(const char *bytes, const char *text)
+{
+    bt_token_out token = token_a;
+    bt_stream_event ev = fake_text(0, text);
+    token.bytes = bytes;
+    token.n_bytes = (int32_t)strlen(bytes);
+    ev.token = &token;
+    put(0, ev);
+}
+
+/* Places in characters of the text: the bytes of one share its place, an echoed prompt that lacks
+ * the first token's space or has other white space is followed, wrong bytes are set right by the
+ * text. */
+static void text_offsets(void)
+{
+    static const char *const prompt[] = {"", " caf", "\xC3", "\xA9", " x"};
+    begin(false, "{\"prompt\":\"caf\xC3\xA9  x\",\"echo\":true,\"logprobs\":0}");
+    put(0, fake_accepted());
+    for (size_t i = 0; i < sizeof prompt / sizeof *prompt; i++) {
+        bt_token_out token = token_a;
+        token.bytes = prompt[i];
+        token.n_bytes = (int32_t)strlen(prompt[i]);
+        put(0, (bt_stream_event){.type = BT_SE_PROMPT, .token = &token, .n_tokens = 1, .text = ""});
+    }
+    put_token(" \xE4", " ");
+    put_token("\xBD", "");
+    put_token("\xA0!", "\xE4\xBD\xA0!"); // 你!
+    put_token("\xE4", "");
+    put_token("\xBD", "");
+    put_token("a", "\xEF\xBF\xBD\xEF\xBF\xBD"
+                   "a"); // two wrong bytes, each shown
+    put_token("b", "b");
+    put(0, fake_end(0, "", BT_FINISH_EOS));
+    put(0, fake_done(BT_OK, BT_FINISH_EOS));
+    CHECK(strstr(out.data, "\"text_offset\":[0,0,3,3,4,7,8,8,10,10,11,13]}") != NULL);
+    finish();
+}
+
 /* What lm-eval asks: the prompt's own logprobs, nothing generated. */
 static void scoring(void)
 {
@@ -359,6 +398,7 @@ int main(void)
     RUN(two_sequences);
     RUN(chat_logprobs);
     RUN(completion_logprobs);
+    RUN(text_offsets);
     RUN(scoring);
     RUN(echo);
     RUN(several_prompts);

@@ -30,7 +30,8 @@ typedef struct bt_options {
     int64_t port, queue, queue_wait, anonymous_share, engine_timeout, park_after, max_body;
     int64_t max_bodies, connections, address_connections;
     /* who may use it */
-    const char *api_keys, *api_key, *tiers, *trusted_proxy, *owner_token_file, *default_tier;
+    const char *api_keys, *api_key, *tiers, *trusted_proxy, *owner_token_file, *default_tier,
+        *cors_origins;
     bool require_key;
     double price;
     /* text */

@@ -205,6 +205,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     bt_server_options so = {.host = host,
                             .port = (uint16_t)o->port,
                             .model_path = o->model,
+                            .cors_origins = o->cors_origins,
                             .body_bytes_max = (size_t)o->max_body,
                             .bodies_bytes_max = (size_t)o->max_bodies,
                             .connections_max = (int32_t)o->connections,

@@ -93,10 +93,13 @@ void bt__call_quota_refused(bt_call *c, const bt_ledger_balance *balance, int64_
 
 static void add_headers(bt_call *c, struct MHD_Response *r)
 {
-    MHD_add_response_header(r, "Access-Control-Allow-Origin", "*");
-    MHD_add_response_header(r, "Access-Control-Expose-Headers",
-                            "x-request-id, retry-after, x-ratelimit-limit-gpu-ms, "
-                            "x-ratelimit-remaining-gpu-ms, x-ratelimit-reset");
+    MHD_add_response_header(r, "Vary", "Origin");
+    if (c->readable) {
+        MHD_add_response_header(r, "Access-Control-Allow-Origin", "*");
+        MHD_add_response_header(r, "Access-Control-Expose-Headers",
+                                "x-request-id, retry-after, x-ratelimit-limit-gpu-ms, "
+                                "x-ratelimit-remaining-gpu-ms, x-ratelimit-reset");
+    }
     MHD_add_response_header(r, "x-request-id", c->id);
     if (c->type) MHD_add_response_header(r, "Content-Type", c->type);
     for (int32_t i = 0; i < c->n_headers; i++)
@@ -256,19 +259,26 @@ static bt_status take_place(bt_call *c, bt_err *err)
     return BT_OK;
 }
 
-static bt_status identify(bt_call *c)
+/* Who asks, by the credentials and the address. */
+static bt_status identity(bt_call *c, bt_err *err)
 {
-    bt_err err = {0};
     bt_buf hops = BT_BUF_INIT;
     /* A client may send this header itself and a proxy add a second one: the last hop counts. */
     MHD_get_connection_values(c->conn->mhd, MHD_HEADER_KIND, add_hops, &hops);
     bt_status rc = BT_OK;
-    if (hops.failed) rc = bt_err_set(&err, BT_ENOMEM, 0, "out of memory for the request");
+    if (hops.failed) rc = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
     if (rc == BT_OK)
         rc = bt_account_identify(bt_front_accounts(c->conn->server->front),
                                  head_value(c, "Authorization"), head_value(c, "X-Api-Key"),
-                                 c->conn->peer, hops.data, &c->who, &err);
+                                 c->conn->peer, hops.data, &c->who, err);
     bt_buf_release(&hops);
+    return rc;
+}
+
+static bt_status identify(bt_call *c)
+{
+    bt_err err = {0};
+    bt_status rc = identity(c, &err);
     if (rc == BT_OK && c->route->need == BT_NEED_OWNER && !c->who.owner)
         rc = bt_err_set(&err, BT_EFORBIDDEN, 0,
                         "only the owner may do that; send the owner's token");
@@ -317,9 +327,71 @@ static bool read_lease_header(bt_call *c)
     return false;
 }
 
-static void preflight(bt_call *c, const char *methods)
+/* ---- pages of other origins (origin.h) */
+
+static bool local_is_loopback(int fd)
 {
+    struct sockaddr_storage name = {0};
+    socklen_t len = sizeof name;
+    return getsockname(fd, (struct sockaddr *)&name, &len) == 0 &&
+           bt__conn_loopback((struct sockaddr *)&name);
+}
+
+static bt_origin_claim claim_of(const bt_call *c, const char *target)
+{
+    const bt_conn *conn = c->conn;
+    const char *host = *target == '/' ? NULL : strstr(target, "://"); // before the header
+    bt_origin_claim claim = {.origin = head_value(c, "Origin"),
+                             .fetch_site = head_value(c, "Sec-Fetch-Site"),
+                             .proxy = conn->proxy,
+                             .loopback = conn->server->loopback};
+    claim.host = host ? host + 3 : head_value(c, "Host");
+    claim.n_host = claim.host ? strcspn(claim.host, "/") : 0;
+    if (conn->proxy) claim.forwarded_host = head_value(c, "X-Forwarded-Host");
+    if (claim.origin && !claim.loopback) claim.loopback = local_is_loopback(conn->fd);
+    return claim;
+}
+
+/* With a known key any page may do what the key allows; without one only pages of this origin and
+ * those that are listed may spend, change, or read. */
+static void judge_page(bt_call *c, const char *target)
+{
+    const bt_server *s = c->conn->server;
+    bt_err err = {0};
+    bt_origin_claim claim = claim_of(c, target);
+    bt_origin origin = bt__origin_judge(&s->origins, &claim);
+    bool rebound = s->loopback && bt__origin_rebound(&s->origins, &claim);
+    if (c->status == 0 && c->route->need == BT_NEED_NOTHING &&
+        (rebound || origin == BT_ORIGIN_FOREIGN))
+        (void)identity(c, &err);
+    if (c->status == 0 && !c->who.authenticated) {
+        if (rebound)
+            bt__call_fail(c, BT_EFORBIDDEN,
+                          "this server is for its own machine, and Host is another's name: send a "
+                          "key, or the owner names the site in --cors-origins, or a proxy's "
+                          "address in --trusted-proxy",
+                          NULL, NULL);
+        else if (origin == BT_ORIGIN_FOREIGN && strcmp(c->route->method, "POST") == 0)
+            bt__call_fail(c, BT_EFORBIDDEN,
+                          "a page of another site may not spend its visitors' quota: send a key, "
+                          "or the owner names the site in --cors-origins",
+                          NULL, NULL);
+    }
+    bool refused = c->status == 401 || (c->status == 403 && !rebound); // and nothing else in it
+    c->readable = claim.origin && (origin != BT_ORIGIN_FOREIGN || c->who.authenticated || refused);
+}
+
+/* Before a request with a key there is one without, that says what will come, in small letters. */
+static void preflight(bt_call *c, const char *target, const char *methods)
+{
+    const char *headers = head_value(c, "Access-Control-Request-Headers");
+    bt_origin_claim claim = claim_of(c, target);
     c->status = 204;
+    bt__call_header(c, "Allow", "%s", methods);
+    if (bt__origin_judge(&c->conn->server->origins, &claim) == BT_ORIGIN_FOREIGN &&
+        !(headers && (strstr(headers, "authorization") || strstr(headers, "x-api-key"))))
+        return;
+    c->readable = true;
     bt__call_header(c, "Access-Control-Allow-Methods", "%s", methods);
     bt__call_header(c, "Access-Control-Allow-Headers",
                     "Authorization, Content-Type, X-Api-Key, X-Baton-Lease, *");
@@ -349,13 +421,14 @@ static void route(bt_call *c, const char *method, const char *target)
             bt__call_fail(c, BT_ECLOSED, NULL, NULL, NULL);
         else if (c->route->need == BT_NEED_NOTHING || (identify(c) == BT_OK && admitted(c)))
             read_lease_header(c);
+        judge_page(c, target);
     } else if (!*methods) {
         char message[160];
         snprintf(message, sizeof message, "there is no %.100s here; GET / shows what there is",
                  url);
         bt__call_fail(c, BT_ENOTFOUND, message, NULL, NULL);
     } else if (strcmp(method, "OPTIONS") == 0) {
-        preflight(c, methods);
+        preflight(c, target, methods);
     } else {
         bt__call_fail(c, BT_EMETHOD, NULL, NULL, NULL);
         bt__call_header(c, "Allow", "%s", methods);

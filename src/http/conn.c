@@ -29,6 +29,15 @@ static void peer_name(struct MHD_Connection *mhd, char *dst, size_t cap)
         memmove(dst, dst + 7, strlen(dst + 7) + 1);
 }
 
+bool bt__conn_loopback(const struct sockaddr *a)
+{
+    if (a->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
+    if (a->sa_family != AF_INET6) return false;
+    const struct in6_addr *six = &((const struct sockaddr_in6 *)a)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127);
+}
+
 int32_t bt__conn_limit(const bt_server *s, bool near)
 {
     int32_t all = s->opt.connections_max;

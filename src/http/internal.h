@@ -17,6 +17,7 @@
 #include "http/budget.h"
 #include "http/framing.h"
 #include "http/linger.h"
+#include "http/origin.h"
 #include "http/server.h"
 #include "quota/address.h"
 #include <microhttpd.h>
@@ -78,6 +79,7 @@ struct bt_call {
     const char *tail; // owned; what follows a prefix route's path, or NULL
     bt_stage stage;
     bool head, discard, parked, gone, close_after;
+    bool readable; // for the page of another origin that asked
     char id[24];
     bt_identity who;
     double lease_header_s; // X-Baton-Lease, 0 = none
@@ -138,6 +140,8 @@ struct bt_server {
     bt_front *front;
     bt_server_options opt;
     uint16_t port;
+    bool loopback; // listens for this machine only
+    bt_origins origins;
     struct MHD_Daemon *daemon;
     int listen_fd, watch_fd, event_fd;
     pthread_t loop, helper;
@@ -227,6 +231,7 @@ void bt__conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
 void *bt__conn_head(void *cls, const char *uri, struct MHD_Connection *mhd); // a request line came
 void bt__conn_state(bt_conn *conn, bt_call *call);     // a request has begun, or (NULL) has ended
 bool bt__conn_watch(bt_conn *conn);                    // wants to know when the client hangs up
+bool bt__conn_loopback(const struct sockaddr *a);      // an address of this machine only
 void bt__conn_late(bt_conn *conn);                     // its deadline has passed
 int32_t bt__conn_limit(const bt_server *s, bool near); // connections of one address
 /* In the words of HTTP, on the socket itself: MHD has no request to answer. */

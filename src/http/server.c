@@ -316,6 +316,7 @@ static bt_status listen_on(bt_server *s, bt_err *err)
     struct sockaddr_storage name;
     socklen_t len = sizeof name;
     getsockname(fd, (struct sockaddr *)&name, &len);
+    s->loopback = bt__conn_loopback((struct sockaddr *)&name);
     s->port = ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
                                                : ((struct sockaddr_in *)&name)->sin_port);
     s->listen_fd = fd;
@@ -377,6 +378,7 @@ bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_serve
            "body_bytes_s=%d",
            max, bt__conn_limit(s, false), bt__conn_limit(s, true), s->opt.body_bytes_max,
            s->opt.bodies_bytes_max, s->opt.body_rate);
+    if (rc == BT_OK) rc = bt__origins_parse(s->opt.cors_origins, &s->origins, err);
     if (rc == BT_OK) rc = listen_on(s, err);
     if (rc == BT_OK) rc = start(s, err);
     if (rc != BT_OK) {

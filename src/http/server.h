@@ -15,7 +15,9 @@ typedef struct bt_server_options {
     uint16_t port;          // 0 = a free one
     const char *model_path; // borrowed; its file name is accepted as a model's name. May be NULL
     bool any_model;         // accept every model name
-    size_t body_bytes_max;  // 0 = 8 MiB
+    const char
+        *cors_origins;     // borrowed; whose pages may ask without a key (http/origin.h), or NULL
+    size_t body_bytes_max; // 0 = 8 MiB
     size_t
         bodies_bytes_max; // memory of large bodies together (http/budget.h); 0 = 8 x body_bytes_max
     int32_t connections_max; // 0 = 4096

@@ -237,6 +237,29 @@ static bt_status map_beside(const char *path, bt_spec_files *files, bt_err *err)
     return BT_OK;
 }
 
+/* additional_chat_templates/NAME.jinja */
+static bt_status map_extra(const char *path, bt_spec_files *files, bt_err *err)
+{
+    static const char end[] = ".jinja";
+    char folder[PATH_BYTES_MAX], sub[PATH_BYTES_MAX], file[PATH_BYTES_MAX];
+    bt_status st = BT_OK;
+    folder_of(path, folder);
+    DIR *d = join_path(sub, folder, "additional_chat_templates") ? opendir(sub) : NULL;
+    for (struct dirent *e; !st && d && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        if (!ends_with(e->d_name, end) || n == sizeof end - 1 ||
+            n - (sizeof end - 1) >= sizeof files->extra[0].name ||
+            files->n_extra == BT_SPEC_TEMPLATES_MAX || !join_path(file, sub, e->d_name))
+            continue;
+        st = map_file(file, &files->extra[files->n_extra].text, err);
+        if (st) break;
+        snprintf(files->extra[files->n_extra++].name, sizeof files->extra[0].name, "%.*s",
+                 (int)(n - (sizeof end - 1)), e->d_name);
+    }
+    if (d) closedir(d);
+    return st;
+}
+
 static bt_status read_source(bt_spec *spec, const char *path, source kind,
                              const bt_text_options *opt, bt_err *err)
 {
@@ -253,8 +276,10 @@ static bt_status read_source(bt_spec *spec, const char *path, source kind,
         st = bt_spec_read_tiktoken(spec, path, opt ? opt->tiktoken_pattern : NULL, err);
     }
     if (!st) st = map_beside(path, &beside, err);
+    if (!st) st = map_extra(path, &beside, err);
     if (!st) st = bt_spec_read_beside(spec, &beside, err);
     for (int i = 0; i < BT_BESIDE_COUNT; i++) unmap_file(beside.text[i]);
+    for (size_t i = 0; i < beside.n_extra; i++) unmap_file(beside.extra[i].text);
     return st;
 }
 

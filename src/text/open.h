@@ -9,8 +9,9 @@
  *   weights or config in one
  *
  * Beside tokenizer.json and *.model files, tokenizer_config.json, special_tokens_map.json,
- * generation_config.json, config.json, chat_template.jinja and chat_template.json are read where
- * they are there. Chat templates are the vocabulary's (bt_vocab_chat_template). */
+ * generation_config.json, config.json, chat_template.json, chat_template.jinja and
+ * additional_chat_templates/NAME.jinja are read where they are there; templates in files of their
+ * own stand for all others. Chat templates are the vocabulary's (bt_vocab_chat_template). */
 #pragma once
 #include "text/encode.h"
 

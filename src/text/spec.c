@@ -153,6 +153,35 @@ bool bt_spec_add_template(bt_spec *s, bt_str name, bt_str text)
     return true;
 }
 
+static size_t find_named(const bt_spec *s, const char *name)
+{
+    size_t at = 0;
+    while (at < s->n_named && !bt_str_is(s->named_name[at], name)) at++;
+    return at;
+}
+
+bool bt_spec_add_named(bt_spec *s, const char *name, bt_str text)
+{
+    bool list = strcmp(name, "additional_special_tokens") == 0;
+    size_t at = list ? s->n_named : find_named(s, name);
+    for (size_t i = 0; list && i < s->n_named; i++)
+        if (bt_str_is(s->named_name[i], name) && s->named_text[i].n == text.n &&
+            memcmp(s->named_text[i].s, text.s, text.n) == 0)
+            return true;
+    if (text.n == 0 || text.n > BT_VOCAB_PIECE_BYTES_MAX || memchr(text.s, 0, text.n)) return true;
+    if (at == BT_SPEC_NAMED_MAX) return true; // no template has use for more
+    if (!bt_spec_string(s, name, strlen(name), &s->named_name[at])) return false;
+    if (!bt_spec_string(s, text.s, text.n, &s->named_text[at])) return false;
+    s->n_named = BT_MAX(s->n_named, at + 1);
+    return true;
+}
+
+bool bt_spec_name_id(bt_spec *s, const char *name, int32_t id)
+{
+    if (id < 0 || (size_t)id >= s->n_pieces || find_named(s, name) < s->n_named) return true;
+    return bt_spec_add_named(s, name, bt_spec_text(s, id));
+}
+
 void bt_spec_add_eos(bt_spec *s, int32_t id)
 {
     int32_t at = 0;

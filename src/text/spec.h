@@ -99,6 +99,7 @@ enum {
     BT_SPEC_MERGES_MAX = 1 << 23,
     BT_SPEC_TEMPLATES_MAX = 16,
     BT_SPEC_TEMPLATE_BYTES_MAX = 1 << 20,
+    BT_SPEC_NAMED_MAX = 512, // tokens that templates know by name
     BT_SPEC_STRING_BYTES_MAX = 1 << 16 // patterns and contents
 };
 
@@ -134,6 +135,9 @@ struct bt_spec {
 
     bt_str template_name[BT_SPEC_TEMPLATES_MAX], template_text[BT_SPEC_TEMPLATES_MAX];
     size_t n_templates;
+    /* Special tokens as templates' variables; several additional_special_tokens are a list. */
+    bt_str named_name[BT_SPEC_NAMED_MAX], named_text[BT_SPEC_NAMED_MAX];
+    size_t n_named;
 
     /* Private: spelling -> id, and where strings live. */
     struct bt_spec_slot {
@@ -160,6 +164,11 @@ bt_normal_step *bt_spec_add_normal(bt_spec *s, bt_normal_kind kind); // NULL pas
 bt_split_step *bt_spec_add_split(bt_spec *s, bt_split_kind kind);
 bt_chain_step *bt_spec_add_chain(bt_spec *s, bt_chain_kind kind);
 bool bt_spec_add_template(bt_spec *s, bt_str name, bt_str text);
+/* A variable of templates; one of that name is replaced, but for additional_special_tokens. An empty
+ * text is none. */
+bool bt_spec_add_named(bt_spec *s, const char *name, bt_str text);
+/* The token with this id under that name, unless there is one already; id -1: nothing. */
+bool bt_spec_name_id(bt_spec *s, const char *name, int32_t id);
 void bt_spec_add_eos(bt_spec *s, int32_t id); // into the ascending set; -1 and repeats are nothing
 
 bt_str bt_spec_text(const bt_spec *s, int32_t id); // a piece's spelling
@@ -198,6 +207,11 @@ typedef enum bt_spec_beside {
 } bt_spec_beside;
 typedef struct bt_spec_files {
     bt_str text[BT_BESIDE_COUNT]; // s NULL: there is no such file
+    struct {                      // additional_chat_templates/NAME.jinja
+        char name[64];
+        bt_str text;
+    } extra[BT_SPEC_TEMPLATES_MAX];
+    size_t n_extra;
 } bt_spec_files;
 bt_status bt_spec_read_beside(bt_spec *s, const bt_spec_files *files, bt_err *err);
 /* SentencePiece and tiktoken files. */

@@ -7,14 +7,28 @@
  * put bos and eos around a text by add_bos_token and add_eos_token, whatever tokenizer.json says.
  * EOS      The set is the union of all files; without a generation_config, also of what ends a turn
  * by its name. */
+#include "base/assert.h"
 #include "base/utf8.h"
 #include "text/spec_json.h"
 #include <string.h>
+
+/* The first three have ids too. */
+static const char *const token_names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                          "pad_token", "cls_token", "mask_token"};
 
 typedef struct beside {
     bt__jload l;
     bool generation; // generation_config says what ends an answer
 } beside;
+
+/* A file's own text is what faults count bytes of. */
+static bool has(beside *b, const bt_spec_files *files, bt_spec_beside which, bt_str *text)
+{
+    *text = files->text[which];
+    b->l.text = text->s;
+    b->l.n = text->n;
+    return text->s != NULL;
+}
 
 /* ---- Eos sets: a number or a list of them. */
 
@@ -90,6 +104,83 @@ static bool read_special(beside *b, bt_str text, int32_t *bos, int32_t *eos)
     bt__fields f;
     return bt__fields_read(&f, &b->l, text) && read_token(&f, "bos_token", bos) &&
            read_token(&f, "eos_token", eos);
+}
+
+/* ---- Special tokens as templates' variables: what transformers' special_tokens_map holds. */
+
+/* A string, or an object whose "content" is one. */
+static bool name_token(bt__jload *l, const char *name, bt_str value)
+{
+    bt__fields in;
+    bt_json_reader r;
+    bt_str text = {0};
+    bt__jreader(l, &r, value);
+    bt_json_kind kind = bt_json_peek(&r);
+    bool ok = true;
+    if (kind == BT_JSON_OBJECT)
+        ok = bt__fields_read(&in, l, value) && bt__field_text(&in, "content", &text);
+    else if (kind == BT_JSON_STRING)
+        ok = bt_json_read_string(&r, &text.s, &text.n) ? true : bt__jfail_reader(l, &r);
+    if (ok && text.s && !bt_spec_add_named(l->s, name, text)) ok = bt__jmemory(l);
+    bt_json_reader_release(&r);
+    return ok;
+}
+
+static bool name_additional(bt__jload *l, void *ud, size_t i, bt_str element)
+{
+    (void)ud, (void)i;
+    return name_token(l, "additional_special_tokens", element);
+}
+
+static bool name_extra(bt__jload *l, void *ud, bt_str name, bt_str value)
+{
+    char key[64];
+    (void)ud;
+    if (name.n >= sizeof key) return true;
+    memcpy(key, name.s, name.n);
+    key[name.n] = 0;
+    return name_token(l, key, value);
+}
+
+/* given: the names that the file has, with a token or with null. */
+static bool read_named(beside *b, bt_str text, unsigned *given)
+{
+    bt__fields f;
+    if (!bt__fields_read(&f, &b->l, text)) return false;
+    for (size_t i = 0; i < BT_COUNT(token_names); i++) {
+        const bt_str *value = bt__field_find(&f, token_names[i]);
+        if (bt__field_given(&f, token_names[i])) *given |= 1u << i;
+        if (value && !name_token(&b->l, token_names[i], *value)) return false;
+    }
+    if (bt__field_kind(&f, "additional_special_tokens") == BT_JSON_ARRAY &&
+        !bt__field_each(&f, "additional_special_tokens", name_additional, NULL))
+        return false;
+    return bt__field_kind(&f, "extra_special_tokens") != BT_JSON_OBJECT ||
+           bt__field_members(&f, "extra_special_tokens", name_extra, NULL);
+}
+
+/* special_tokens_map counts where tokenizer_config does not list the added tokens, and wins there;
+ * what neither names is named by its id. */
+static bool read_all_named(beside *b, const bt_spec_files *files)
+{
+    bt_spec *s = b->l.s;
+    bt__fields f;
+    bt_str text;
+    unsigned given = 0;
+    bool listed = false;
+    if (has(b, files, BT_BESIDE_TOKENIZER_CONFIG, &text)) {
+        if (!bt__fields_read(&f, &b->l, text)) return false;
+        listed = bt__field_given(&f, "added_tokens_decoder");
+        if (!read_named(b, text, &given)) return false;
+    }
+    if (!listed && has(b, files, BT_BESIDE_SPECIAL_TOKENS_MAP, &text) &&
+        !read_named(b, text, &given))
+        return false;
+    const int32_t id[] = {s->bos, s->eos_token, s->unk};
+    for (size_t i = 0; i < BT_COUNT(id); i++)
+        if (!(given & 1u << i) && !bt_spec_name_id(s, token_names[i], id[i]))
+            return bt__jmemory(&b->l);
+    return true;
 }
 
 /* ---- tokenizer_config.json. */
@@ -210,22 +301,14 @@ static bool read_template_json(beside *b, bt_str text)
     return bt__fields_read(&f, &b->l, text) && read_templates(&f);
 }
 
-static bool read_template_file(beside *b, bt_str text)
+static bool read_template_file(beside *b, const char *label, bt_str text)
 {
-    bt_str name = {"default", 7};
+    bt_str name = {label, strlen(label)};
     if (bt_utf8_valid_prefix(text.s, text.n) != text.n)
-        return bt__jfail(&b->l, BT_EFORMAT, "chat_template.jinja is not UTF-8 text");
+        return bt__jfail(&b->l, BT_EFORMAT, "the file of chat template '%s' is not UTF-8 text",
+                         label);
     bool marked = text.n >= 3 && memcmp(text.s, "\xEF\xBB\xBF", 3) == 0;
     return add_template(&b->l, name, marked ? (bt_str){text.s + 3, text.n - 3} : text);
-}
-
-/* A file's own text is what faults count bytes of. */
-static bool has(beside *b, const bt_spec_files *files, bt_spec_beside which, bt_str *text)
-{
-    *text = files->text[which];
-    b->l.text = text->s;
-    b->l.n = text->n;
-    return text->s != NULL;
 }
 
 static bool read_all(beside *b, const bt_spec_files *files)
@@ -245,7 +328,13 @@ static bool read_all(beside *b, const bt_spec_files *files)
     if (ok && has(b, files, BT_BESIDE_CONFIG, &text)) ok = read_config(b, text);
     if (ok && has(b, files, BT_BESIDE_TOKENIZER_CONFIG, &text)) ok = read_tokenizer_config(b, text);
     if (ok && has(b, files, BT_BESIDE_TEMPLATE_JSON, &text)) ok = read_template_json(b, text);
-    if (ok && has(b, files, BT_BESIDE_TEMPLATE_JINJA, &text)) ok = read_template_file(b, text);
+    bool own = files->text[BT_BESIDE_TEMPLATE_JINJA].s != NULL || files->n_extra > 0;
+    if (own) s->n_templates = 0; // files of their own stand for all of the others
+    if (ok && has(b, files, BT_BESIDE_TEMPLATE_JINJA, &text))
+        ok = read_template_file(b, "default", text);
+    for (size_t i = 0; ok && i < files->n_extra; i++)
+        ok = read_template_file(b, files->extra[i].name, files->extra[i].text);
+    if (ok) ok = read_all_named(b, files);
     if (ok && !b->generation) bt_spec_guess_turn_ends(s);
     return ok;
 }

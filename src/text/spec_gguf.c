@@ -485,6 +485,32 @@ static bt_status load_templates(load *l)
     return st;
 }
 
+/* Templates know these by name; an id that is no token's is nobody's. */
+static bt_status load_named(load *l)
+{
+    static const struct {
+        const char *name, *key;
+    } row[] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
+               {"eos_token", "tokenizer.ggml.eos_token_id"},
+               {"unk_token", "tokenizer.ggml.unknown_token_id"},
+               {"sep_token", "tokenizer.ggml.seperator_token_id"},
+               {"sep_token", "tokenizer.ggml.separator_token_id"},
+               {"pad_token", "tokenizer.ggml.padding_token_id"},
+               {"cls_token", "tokenizer.ggml.cls_token_id"},
+               {"mask_token", "tokenizer.ggml.mask_token_id"}};
+    const bt_spec *s = l->s;
+    bool ok = true;
+    for (size_t i = 0; ok && i < BT_COUNT(row); i++) {
+        int64_t id = -1;
+        if (bt_gguf_int(l->file, row[i].key, 0, (int64_t)s->n_pieces - 1, &id, NULL) == BT_OK)
+            ok = bt_spec_name_id(l->s, row[i].name, (int32_t)id);
+    }
+    ok = ok && bt_spec_name_id(l->s, "bos_token", s->bos) &&
+         bt_spec_name_id(l->s, "eos_token", s->eos_token) &&
+         bt_spec_name_id(l->s, "unk_token", s->unk);
+    return ok ? BT_OK : bt_spec_no_memory(l->s, l->err);
+}
+
 bt_status bt_spec_read_gguf(bt_spec *s, const bt_gguf *file, bool vocabulary_only, bt_err *err)
 {
     load l = {.file = file, .s = s, .err = err, .add_space = true};
@@ -507,6 +533,7 @@ bt_status bt_spec_read_gguf(bt_spec *s, const bt_gguf *file, bool vocabulary_onl
     }
     if (!st) st = load_special(&l, sentence);
     if (!st) st = load_templates(&l);
+    if (!st) st = load_named(&l);
     if (st || vocabulary_only) return st;
     if (s->kind == BT_VOCAB_SPM || s->kind == BT_VOCAB_UNIGRAM) st = load_scores(&l);
     if (!st && s->kind == BT_VOCAB_BPE) st = load_merges(&l);

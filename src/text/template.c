@@ -29,9 +29,6 @@ static bt_status add_source(bt_template *t, const bt_template_source *s, bt_err 
 
 static bt_status add_token(bt_template *t, const bt_template_token *token, bt_err *err)
 {
-    if (t->n_tokens == BT_TEMPLATE_TOKENS_MAX)
-        return bt_err_set(err, BT_EFORMAT, 0, "more than %d special tokens for chat templates",
-                          BT_TEMPLATE_TOKENS_MAX);
     t->token[t->n_tokens].name = bt_strdup(token->name);
     t->token[t->n_tokens].text = bt_strdup(token->text);
     t->n_tokens++;
@@ -50,6 +47,8 @@ bt_status bt_template_new(const bt_template_source *sources, size_t n_sources,
     if (limits) t->limits = *limits;
     if (!n_sources) st = bt_err_set(err, BT_ENOTFOUND, 0, "the model has no chat template");
     for (size_t i = 0; st == BT_OK && i < n_sources; i++) st = add_source(t, &sources[i], err);
+    t->token = bt_calloc(n_tokens + 1, sizeof *t->token);
+    if (!t->token) st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the chat template");
     for (size_t i = 0; st == BT_OK && i < n_tokens; i++) st = add_token(t, &tokens[i], err);
     if (st) {
         bt_template_free(t);
@@ -71,6 +70,7 @@ void bt_template_free(bt_template *t)
         bt_free(t->token[i].name);
         bt_free(t->token[i].text);
     }
+    bt_free(t->token);
     bt_free(t);
 }
 
@@ -89,6 +89,13 @@ static size_t config_tokens(const cJSON *config, bt_template_token *tokens)
         const cJSON *v = bt_json_item(config, names[i]);
         if (cJSON_IsObject(v)) v = bt_json_item(v, "content");
         if (cJSON_IsString(v)) tokens[n++] = (bt_template_token){names[i], v->valuestring};
+    }
+    const cJSON *item, *list = bt_json_item(config, "additional_special_tokens");
+    cJSON_ArrayForEach(item, list)
+    {
+        const cJSON *v = cJSON_IsObject(item) ? bt_json_item(item, "content") : item;
+        if (cJSON_IsString(v) && n < BT_TEMPLATE_TOKENS_MAX)
+            tokens[n++] = (bt_template_token){"additional_special_tokens", v->valuestring};
     }
     return n;
 }
@@ -198,13 +205,28 @@ static void add_kwargs(jrt *r, jdict *all, jv kwargs)
     }
 }
 
+static void add_tokens(jrt *r, jdict *all, const bt_template *t)
+{
+    static const char several[] = "additional_special_tokens";
+    jlist *list = NULL;
+    for (size_t i = 0; i < t->n_tokens; i++) {
+        jv text = bt__jstr_lit(r, t->token[i].text);
+        if (strcmp(t->token[i].name, several) != 0) {
+            bt__jdict_put_text(r, all, t->token[i].name, text);
+            continue;
+        }
+        if (!list) list = bt__jlist_new(r, 8);
+        bt__jlist_add(r, list, text);
+    }
+    if (list) bt__jdict_put_text(r, all, several, jof_list(list));
+}
+
 static jdict *chat_context(jrt *r, void *ud)
 {
     job *j = ud;
     const bt_template_chat *chat = j->chat;
     jdict *all = bt__jdict_new(r, 32);
-    for (size_t i = 0; i < j->t->n_tokens; i++)
-        bt__jdict_put_text(r, all, j->t->token[i].name, bt__jstr_lit(r, j->t->token[i].text));
+    add_tokens(r, all, j->t);
     add_kwargs(r, all, parse(r, chat->kwargs, "chat_template_kwargs", JT_DICT));
     jv messages = parse(r, chat->messages, "messages", JT_LIST);
     messages = bt__template_adapt(r, j->caps, messages, chat->as_given, &j->at);

@@ -22,7 +22,7 @@ typedef struct bt_template_source {
 } bt_template_source;
 
 typedef struct bt_template_token {
-    const char *name; // the variable: "bos_token", "eos_token", ...
+    const char *name; // the variable: "bos_token", ...; "additional_special_tokens" makes a list
     const char *text; // "<s>"
 } bt_template_token;
 
@@ -56,7 +56,7 @@ typedef struct bt_template_caps {
     bool generation_prompt;             // add_generation_prompt changes the prompt
 } bt_template_caps;
 
-enum { BT_TEMPLATE_SOURCES_MAX = 16, BT_TEMPLATE_TOKENS_MAX = 32 };
+enum { BT_TEMPLATE_SOURCES_MAX = 16, BT_TEMPLATE_TOKENS_MAX = 512 };
 
 /* Compiles all sources (copied) and probes. BT_EFORMAT names the template and its line. */
 bt_status bt_template_new(const bt_template_source *sources, size_t n_sources,

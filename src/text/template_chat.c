@@ -30,24 +30,10 @@ static const char plain_stop[] = "\nUser:";
 
 /* ---- opening */
 
-/* A token's name for the template; true if there is such a token. */
-static bool add_token(const bt_vocab *v, const char *name, int32_t id, char *copy, size_t cap,
-                      bt_template_token *out)
-{
-    size_t n = 0;
-    const char *piece = id >= 0 ? bt_vocab_piece(v, id, &n) : NULL;
-    if (!piece || n >= cap) return false;
-    memcpy(copy, piece, n);
-    copy[n] = 0;
-    *out = (bt_template_token){name, copy};
-    return true;
-}
-
 bt_status bt_chat_open(const bt_vocab *v, const char *own, bt_chat **out, bt_err *err)
 {
     bt_template_source source[BT_TEMPLATE_SOURCES_MAX];
-    bt_template_token token[3];
-    char text[3][512];
+    bt_template_token token[BT_TEMPLATE_TOKENS_MAX];
     size_t n_source = own ? 1 : bt_vocab_n_templates(v), n = 0;
     bt_chat *c = bt_calloc(1, sizeof *c);
     if (!c) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the chat template");
@@ -62,9 +48,8 @@ bt_status bt_chat_open(const bt_vocab *v, const char *own, bt_chat **out, bt_err
         source[0] = (bt_template_source){NULL, {plain_source, sizeof plain_source - 1}};
         n_source = 1;
     }
-    n += add_token(v, "bos_token", bt_vocab_bos(v), text[n], sizeof text[n], &token[n]);
-    n += add_token(v, "eos_token", bt_vocab_eos_token(v), text[n], sizeof text[n], &token[n]);
-    n += add_token(v, "unk_token", bt_vocab_unk(v), text[n], sizeof text[n], &token[n]);
+    while (n < BT_TEMPLATE_TOKENS_MAX && (token[n].text = bt_vocab_named_at(v, n, &token[n].name)))
+        n++;
     bt_status st = bt_template_new(source, n_source, token, n, &bt_chat_limits, &c->tmpl, err);
     if (st) {
         bt_chat_close(c);

@@ -13,7 +13,7 @@ struct bt_template {
     size_t n_sources;
     struct {
         char *name, *text; // owned
-    } token[BT_TEMPLATE_TOKENS_MAX];
+    } * token;             // owned
     size_t n_tokens;
     bt_jinja_limits limits;
     bt_template_caps caps; // as bt_template_get_caps says

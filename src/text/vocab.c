@@ -40,7 +40,8 @@ static bool bind(bt_vocab *v)
     v->same = section(h, h->same, n, sizeof *v->same);
     v->node = section(h, h->node, h->n_nodes, sizeof *v->node);
     v->step = section(h, h->step, h->n_steps, sizeof *v->step);
-    v->template = section(h, h->template, h->n_templates, sizeof *v->template);
+    v->template =
+        section(h, h->template, (uint64_t)h->n_templates + h->n_named, sizeof *v->template);
     v->string = section(h, h->string, h->n_string, 1);
     return v->piece_off && v->bytes_off && v->piece && v->text && v->token_kind && v->same &&
            v->node && v->step && v->template && v->string;
@@ -109,7 +110,7 @@ static const char *find_damage(const bt_vocab *v)
         if (!string_sound(h, v->step[i].pattern) || !string_sound(h, v->step[i].content) ||
             v->step[i].kind > BT_CHAIN_JOIN)
             return "decoder";
-    for (uint32_t i = 0; i < h->n_templates; i++) {
+    for (uint32_t i = 0; i < h->n_templates + h->n_named; i++) {
         if (!string_sound(h, v->template[i].name) || !string_sound(h, v->template[i].text))
             return "templates";
         if (v->string[v->template[i].text.at + v->template[i].text.n] != 0 ||
@@ -127,7 +128,7 @@ bt_status bt_vocab_map(const void *block, size_t n, bt_vocab **out, bt_err *err)
         return damaged(err, "its head is not one of this build");
     if (h->bytes != n || h->n < 1 || h->n > BT_VOCAB_SIZE_MAX || h->kind > BT_VOCAB_WORDLEVEL ||
         h->piece_max > BT_VOCAB_PIECE_BYTES_MAX + 1 || h->n_steps > BT_CHAIN_STEPS_MAX ||
-        h->n_templates > BT_SPEC_TEMPLATES_MAX)
+        h->n_templates > BT_SPEC_TEMPLATES_MAX || h->n_named > BT_SPEC_NAMED_MAX)
         return damaged(err, "its head holds impossible numbers");
     bt_vocab *v = bt_calloc(1, sizeof *v);
     if (!v) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for a vocabulary");
@@ -306,6 +307,14 @@ const char *bt_vocab_template_at(const bt_vocab *v, size_t i, const char **name)
     if (i >= v->head->n_templates) return NULL;
     if (name) *name = v->string + v->template[i].name.at;
     return v->string + v->template[i].text.at;
+}
+
+const char *bt_vocab_named_at(const bt_vocab *v, size_t i, const char **name)
+{
+    if (i >= v->head->n_named) return NULL;
+    const bt__vocab_template *t = &v->template[v->head->n_templates + i];
+    *name = v->string + t->name.at;
+    return v->string + t->text.at;
 }
 
 const char *bt_vocab_chat_template(const bt_vocab *v)

@@ -73,8 +73,8 @@ const int32_t *bt_vocab_eos(const bt_vocab *v, int32_t *n); // the set, ascendin
 int32_t bt_vocab_eos_token(const bt_vocab *v); // the one that encoding appends; -1 if none
 int32_t bt_vocab_bos(const bt_vocab *v);       // -1 if none
 int32_t bt_vocab_unk(const bt_vocab *v);       // -1 if none
-bool bt_vocab_add_bos(const bt_vocab *v); // encoding with special tokens begins with bos
-bool bt_vocab_add_eos(const bt_vocab *v); // ... ends with the eos token
+bool bt_vocab_add_bos(const bt_vocab *v);      // encoding with special tokens begins with bos
+bool bt_vocab_add_eos(const bt_vocab *v);      // ... ends with the eos token
 /* What encoding with special tokens puts before and after a text; n may be 0. */
 const int32_t *bt_vocab_prefix(const bt_vocab *v, size_t *n);
 const int32_t *bt_vocab_suffix(const bt_vocab *v, size_t *n);
@@ -92,6 +92,9 @@ size_t bt_vocab_chain_steps(const bt_vocab *v, bt_chain_step step[BT_CHAIN_STEPS
 const char *bt_vocab_chat_template(const bt_vocab *v); // the default's source text or NULL
 size_t bt_vocab_n_templates(const bt_vocab *v);
 const char *bt_vocab_template_at(const bt_vocab *v, size_t i, const char **name);
+/* Special tokens as the variables of templates: "bos_token", ..., and "additional_special_tokens"
+ * once for each. NULL past the end. */
+const char *bt_vocab_named_at(const bt_vocab *v, size_t i, const char **name);
 
 /* The trie over bt_vocab_bytes of all tokens that add text, in preorder: node 0 is the root, the
  * first child of node i is i + 1, and after a child c comes c + skip, until i + skip is reached.

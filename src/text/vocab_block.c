@@ -236,17 +236,20 @@ static void lay_out(build *b)
     memcpy(h->suffix, s->suffix, sizeof h->suffix);
     h->n_steps = (uint32_t)s->n_chain;
     h->n_templates = (uint32_t)s->n_templates;
+    h->n_named = (uint32_t)s->n_named;
     for (size_t i = 0; i < s->n_chain; i++)
         h->n_string += s->chain[i].pattern.n + s->chain[i].content.n + 2;
     for (size_t i = 0; i < s->n_templates; i++)
         h->n_string += s->template_name[i].n + s->template_text[i].n + 2;
+    for (size_t i = 0; i < s->n_named; i++)
+        h->n_string += s->named_name[i].n + s->named_text[i].n + 2;
     h->bytes = (sizeof *h + 7) / 8 * 8;
     h->piece_off = place(b, 4 * (n + 1));
     h->bytes_off = place(b, 4 * (n + 1));
     h->same = place(b, 4 * n);
     h->node = place(b, sizeof(bt_vocab_node) * h->n_nodes);
     h->step = place(b, sizeof(bt__vocab_step) * h->n_steps);
-    h->template = place(b, sizeof(bt__vocab_template) * h->n_templates);
+    h->template = place(b, sizeof(bt__vocab_template) * (h->n_templates + h->n_named));
     h->token_kind = place(b, n);
     h->piece = place(b, h->n_piece);
     h->text = place(b, h->n_text);
@@ -283,6 +286,11 @@ static void fill_strings(build *b)
         at += i != first;
         t[slot].name = put_string(b, s->template_name[i]);
         t[slot].text = put_string(b, s->template_text[i]);
+    }
+    t += s->n_templates;
+    for (size_t i = 0; i < s->n_named; i++) {
+        t[i].name = put_string(b, s->named_name[i]);
+        t[i].text = put_string(b, s->named_text[i]);
     }
 }
 

@@ -5,7 +5,7 @@
 #include "text/vocab.h"
 
 #define BT__VOCAB_MAGIC UINT64_C(0x626F766E6F746162) // "batonvob"
-enum { BT__VOCAB_VERSION = 1 };
+enum { BT__VOCAB_VERSION = 2 };
 
 typedef struct bt__vocab_string {
     uint32_t at, n; // in the strings; a NUL follows
@@ -29,10 +29,11 @@ typedef struct bt__vocab_head {
     uint32_t n_eos, n_prefix, n_suffix;
     int32_t eos[BT_VOCAB_EOS_MAX];
     int32_t prefix[BT_VOCAB_ENDS_MAX], suffix[BT_VOCAB_ENDS_MAX];
-    uint32_t n_nodes, n_steps, n_templates, unused;
+    uint32_t n_nodes, n_steps, n_templates, n_named;
     uint64_t n_piece, n_text, n_string; // bytes of the three arenas
     /* Sections: bytes from the head. */
     uint64_t piece_off, bytes_off, piece, text, token_kind, same, node, step, template, string;
+    /* template: the templates, then the tokens that they know by name. */
 } bt__vocab_head;
 
 struct bt_vocab {

@@ -85,3 +85,74 @@ def test_golden_rows(tmp_path):
             assert r.stdout.decode() == row["out"], (row["id"], row["ctx"])
         else:
             assert r.returncode == 1, (row["id"], row["ctx"])
+
+
+# ---- a folder as transformers saves it
+
+NAMES = "bos_token eos_token unk_token sep_token pad_token cls_token mask_token image_token".split()
+SHOW = (
+    "|".join("{{ %s }}" % name for name in NAMES)
+    + "|{% for t in additional_special_tokens %}{{ t }},{% endfor %}|"
+    + "{{ bos_token is defined }}{{ messages[0].content }}"
+)
+
+
+def folder(path, mark=""):
+    pieces = ["<unk>", "<s>", "</s>", "<pad>", "<sep>", "<a>", "<b>", "hi", "<img>"]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    files = {
+        "tokenizer.json": {
+            "added_tokens": [{"id": i, "content": p, **plain} for p, i in vocab.items() if p != "hi"],
+            "pre_tokenizer": {"type": "Whitespace"},
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": None,
+            "eos_token": {"__type": "AddedToken", "content": "</s>", "special": True},
+            "pad_token": "<pad>",
+            "sep_token": "<sep>",
+            "additional_special_tokens": ["<a>", {"__type": "AddedToken", "content": "<b>"}],
+            "extra_special_tokens": {"image_token": "<img>"},
+            "chat_template": [
+                {"name": "default", "template": "config {{ messages[0].content }}"},
+                {"name": "rag", "template": "{{ documents[0].title }} {{ messages[0].content }}"},
+            ],
+        },
+        "special_tokens_map.json": {"unk_token": "<unk>", "additional_special_tokens": ["<img>"]},
+        "config.json": {"bos_token_id": 1},
+    }
+    path.mkdir()
+    for name, content in files.items():
+        (path / name).write_text(mark + json.dumps(content))
+    return path
+
+
+def chat(path, context, **more):
+    body = {"messages": [{"role": "user", "content": "hi"}], **more}
+    context.write_text(json.dumps(body))
+    r = subprocess.run(
+        [BIN, "template", "-m", path, "--context", context], capture_output=True, cwd=ROOT, timeout=60, text=True
+    )
+    assert r.returncode == 0, r.stderr
+    return r.stdout
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_templates_and_tokens_of_a_folder(tmp_path, mark):
+    """As transformers 4.57 gives them to the template; files may begin with a byte order mark."""
+    path, context = folder(tmp_path / "m", mark), tmp_path / "c.json"
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    assert chat(path, context) == "config hi"
+    assert chat(path, context, documents=[{"title": "Doc", "text": "x"}]) == "Doc hi"
+    (path / "chat_template.jinja").write_text(mark + SHOW)
+    assert chat(path, context) == "|</s>|<unk>|<sep>|<pad>|||<img>|<a>,<b>,<img>,|Falsehi"
+    extra = path / "additional_chat_templates"
+    extra.mkdir()
+    (extra / "tool_use.jinja").write_text("{{ tools[0].function.name }} {{ eos_token }} {{ messages[0].content }}")
+    (extra / "notes.txt").write_text("no template")
+    assert chat(path, context, tools=tools) == "weather </s> hi"
+    assert chat(path, context).startswith("|</s>|")
+    # files of their own stand for all that the configuration says
+    assert chat(path, context, documents=[{"title": "Doc", "text": "x"}]).startswith("|</s>|")

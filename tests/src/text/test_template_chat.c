@@ -129,6 +129,19 @@ static void special_tokens_are_known(void)
     fixture_close(&f);
 }
 
+/* Of a GGUF file: by the ids that it names. */
+static void padding_is_known(void)
+{
+    fixture f = fixture_text(VOCAB_DIR "qwen2.gguf");
+    bt_chat *c = open_chat(&f, "{{ pad_token }}{{ messages[0].content }}{{ sep_token }}");
+    bt_template_chat chat = ask("[{\"role\":\"user\",\"content\":\"U\"}]");
+    bt_jinja_output out = render(c, &chat);
+    CHECK_STR(out.text, "<|endoftext|>U");
+    bt_jinja_output_release(&out);
+    bt_chat_close(c);
+    fixture_close(&f);
+}
+
 /* A template written for people who do not know of developers gets a system message. */
 static void developers(void)
 {
@@ -189,6 +202,7 @@ int main(void)
     RUN(refusals);
     RUN(models_own);
     RUN(special_tokens_are_known);
+    RUN(padding_is_known);
     RUN(developers);
     RUN(safe_writes_no_html);
     RUN(memory_runs_out);

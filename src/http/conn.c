@@ -137,20 +137,22 @@ static bt_conn *oldest(const bt_server *s, const bt_share *of, bool idle, const 
     return NULL;
 }
 
-/* The connection that can best be spared for a newcomer: one that is idle after an answer; else of
- * the address with the most one whose request is still to come, or, if that address has more than
- * the newcomer's, any. NULL: none. */
+/* The connection that can best be spared for a newcomer: of its own address, or of the one that has
+ * most (of any, where none stands out) one that is idle after an answer, else one whose request is
+ * still to come; else an idle one of any address; else, of one that has more than the newcomer's,
+ * any. NULL: none. */
 static bt_conn *spare(const bt_server *s, const bt_conn *newcomer, bool same_address)
 {
-    const bt_share *of = newcomer->share;
-    if (same_address ? of->idle : s->n_idle)
-        return oldest(s, same_address ? of : NULL, true, newcomer);
-    if (!same_address) of = largest_address(s);
-    bt_conn *slow = oldest(s, of, false, newcomer);
-    if (slow || of->connections <= newcomer->share->connections) return slow;
-    bt_conn *any = s->last_conn;
-    while (any && (any->cut || any->share != of)) any = any->prev;
-    return any;
+    const bt_share *most = same_address ? newcomer->share : largest_address(s), *of = most;
+    if (!same_address && most->connections <= CONNECTIONS_MIN) of = NULL;
+    bt_conn *best = NULL;
+    if (of ? of->idle : s->n_idle) best = oldest(s, of, true, newcomer);
+    if (!best) best = oldest(s, of, false, newcomer);
+    if (!best && !same_address && s->n_idle) best = oldest(s, NULL, true, newcomer);
+    if (best || most->connections <= newcomer->share->connections) return best;
+    best = s->last_conn;
+    while (best && (best->cut || best->share != most)) best = best->prev;
+    return best;
 }
 
 void bt__conn_refuse(bt_conn *conn, bt_status status, const char *code, const char *message)

@@ -167,6 +167,26 @@ static void slow_senders_give_way(void)
     stop();
 }
 
+/* A crowd of one address that sends nothing costs its own connections, not those that others keep.
+ */
+static void a_crowd_gives_way_before_others(void)
+{
+    enum { N = 32 };
+    client crowd[2 * N];
+    start(N, N);
+    client keeps = client_open_from(port, 2);
+    for (int i = 0; i < 2 * N; i++) {
+        crowd[i] = client_open(port);
+        if (i % 16) continue;
+        client_request(&keeps, "GET", "/health", "", NULL);
+        CHECK_INT(answer(&keeps, NULL), 200);
+    }
+    CHECK(client_closed(&crowd[0], WAIT_MS));
+    for (int i = 0; i < 2 * N; i++) client_close(&crowd[i]);
+    client_close(&keeps);
+    stop();
+}
+
 /* A trusted proxy has as many connections as there are; each client that it names has its share. */
 static void clients_behind_a_proxy(void)
 {
@@ -349,6 +369,7 @@ int main(void)
     RUN(the_largest_address_gives_way);
     RUN(an_address_has_its_limit);
     RUN(slow_senders_give_way);
+    RUN(a_crowd_gives_way_before_others);
     RUN(clients_behind_a_proxy);
     RUN(large_bodies_are_bounded);
     RUN(routes_without_a_body);

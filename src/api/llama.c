@@ -81,6 +81,7 @@ static bt_status add_content(bt_parser *p, bt_text *x, const cJSON *content, boo
                              bool special, tokens *t)
 {
     int texts = 0;
+    size_t n;
     size_t at = 0;
     if (cJSON_IsString(content)) return add_text(p, x, content->valuestring, ends, special, t);
     if (!cJSON_IsArray(content))
@@ -101,6 +102,11 @@ static bt_status add_content(bt_parser *p, bt_text *x, const cJSON *content, boo
                                  "'content' has something at place %zu that is neither a string "
                                  "nor a token id",
                                  at);
+        } else if (!bt_front_token_bytes(x->front, id, &n)) {
+            rc = bt__parse_fault(p, BT_EINVAL, "content",
+                                 "'content' holds %d at place %zu, and the vocabulary has no such "
+                                 "token",
+                                 id, at);
         } else if (t->n == TOKENS_MAX) {
             rc = too_many(p, "content");
         } else if (!tokens_add(t, &id, 1)) {

@@ -11,10 +11,58 @@ typedef struct limits {
     int64_t n;
 } limits;
 
-/* Fields that would change the answer and that nothing here can honour: refused, not ignored. */
+/* Fields of OpenAI, vLLM, TGI and llama-server that would change the answer and that nothing here
+ * can honour: refused, not ignored. What says "not at all" (false, 0, "", []) is fine everywhere.
+ */
+static const struct {
+    const char *name;
+    const char *fine[2]; // words that are fine as well, alone or in an array
+    const char *instead;
+} unsupported[] = {
+    {"functions", {0}, "use 'tools'"},
+    {"function_call", {"none", "auto"}, "use 'tools' and 'tool_choice'"},
+    {"tool_choice", {"none", "auto"}, "a call cannot be enforced: use \"auto\" or \"none\""},
+    {"modalities", {"text"}, "answers are \"text\""},
+    {"audio", {0}, "answers are text"},
+    {"web_search_options", {0}, "leave it out"},
+    {"grammar", {0}, "leave it out"},
+    {"json_schema", {0}, "leave it out"},
+    {"guided_json", {0}, "leave it out"},
+    {"guided_regex", {0}, "leave it out"},
+    {"guided_choice", {0}, "leave it out"},
+    {"guided_grammar", {0}, "leave it out"},
+    {"structured_outputs", {0}, "leave it out"},
+    {"suffix", {0}, "leave it out"},
+    {"use_beam_search", {0}, "leave it out"},
+    {"stop_token_ids", {0}, "use 'stop'"},
+    {"include_stop_str_in_output", {0}, "leave it out"},
+    {"bad_words", {0}, "use 'logit_bias'"},
+    {"allowed_token_ids", {0}, "use 'logit_bias'"},
+    {"n_probs", {0}, "use 'logprobs'"},
+    {"prompt_logprobs", {0}, "use 'echo' and 'logprobs' of /v1/completions"},
+};
+
+static bool is_fine(const cJSON *v, const char *const fine[2])
+{
+    if (cJSON_IsArray(v)) {
+        for (const cJSON *item = v->child; item; item = item->next)
+            if (!cJSON_IsString(item) || !is_fine(item, fine)) return false;
+        return true;
+    }
+    if (!cJSON_IsString(v)) return cJSON_IsFalse(v) || (cJSON_IsNumber(v) && v->valuedouble == 0);
+    bool known = v->valuestring[0] == 0;
+    for (int i = 0; i < 2; i++) known = known || (fine[i] && strcmp(v->valuestring, fine[i]) == 0);
+    return known;
+}
+
 static bt_status refuse_unsupported(bt_parser *p)
 {
-    const cJSON *v = bt_json_item(p->root, "response_format");
+    const cJSON *v;
+    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
+        if ((v = bt_json_item(p->root, unsupported[i].name)) && !is_fine(v, unsupported[i].fine))
+            return bt__parse_fault(p, BT_EINVAL, unsupported[i].name, "'%s' is not supported: %s",
+                                   unsupported[i].name, unsupported[i].instead);
+    v = bt_json_item(p->root, "response_format");
     if (v) {
         const cJSON *type = cJSON_IsObject(v) ? bt_json_item(v, "type") : NULL;
         if (!cJSON_IsString(type))
@@ -26,9 +74,6 @@ static bt_status refuse_unsupported(bt_parser *p)
                 "'response_format' of type \"%.40s\" is not supported; use \"text\"",
                 type->valuestring);
     }
-    v = bt_json_item(p->root, "suffix");
-    if (v && !(cJSON_IsString(v) && v->valuestring[0] == 0))
-        return bt__parse_fault(p, BT_EINVAL, "suffix", "'suffix' is not supported: leave it out");
     return BT_OK;
 }
 

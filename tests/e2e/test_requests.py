@@ -177,3 +177,57 @@ def test_text_offsets_are_places_in_the_text(server, prompt, echo):
         n = len(choice["text"]) - len(bare["text"])
         prompt_tokens = r.json()["usage"]["prompt_tokens"]
         assert choice["logprobs"]["text_offset"][prompt_tokens] == n  # the answer begins where the prompt ends
+
+
+UNSUPPORTED = {
+    "functions": [{"name": "f", "parameters": {}}],
+    "function_call": {"name": "f"},
+    "tool_choice": "required",
+    "modalities": ["text", "audio"],
+    "audio": {"voice": "alloy", "format": "wav"},
+    "grammar": 'root ::= "a"',
+    "json_schema": {"type": "object"},
+    "guided_json": {"type": "object"},
+    "guided_regex": "a+",
+    "guided_choice": ["a", "b"],
+    "response_format": {"type": "json_object"},
+    "suffix": "x",
+    "n_probs": 3,
+    "stop_token_ids": [2],
+}
+HARMLESS = {  # says what is done anyway, or is ignored on purpose
+    "functions": [],
+    "function_call": "auto",
+    "tool_choice": "auto",
+    "modalities": ["text"],
+    "audio": None,
+    "grammar": "",
+    "guided_json": None,
+    "response_format": {"type": "text"},
+    "suffix": "",
+    "n_probs": 0,
+    "user": "u",
+    "store": True,
+    "metadata": {"a": "b"},
+    "service_tier": "auto",
+    "parallel_tool_calls": True,
+    "prediction": None,
+}
+
+
+@pytest.mark.parametrize("path, body", [("/v1/completions", TEXT), ("/v1/chat/completions", CHAT)])
+def test_what_is_not_done_is_refused_by_name(server, path, body):
+    for field, value in UNSUPPORTED.items():
+        assert field in refused(server, path, {**body, field: value}, field) or field == "response_format"
+    named = {"type": "function", "function": {"name": "f"}}
+    refused(server, path, {**body, "tool_choice": named}, "tool_choice")
+    r = post(server, path, {**body, "max_tokens": 1, **HARMLESS})
+    assert r.status_code == 200, r.text
+
+
+def test_ids_outside_the_vocabulary_are_no_tokens(server):
+    for path, field in (("/tokenize", "content"), ("/detokenize", "tokens")):
+        for wrong in (VOCAB, 2147483647, -1, 0.5):
+            r = post(server, path, {field: [1, wrong]})
+            assert r.status_code == 400 and r.json()["error"]["param"] == field, (path, wrong, r.text)
+        assert post(server, path, {field: [0, VOCAB - 1]}).status_code == 200

@@ -180,7 +180,7 @@ static void bad_values(void)
         {"tools", "{}", "5", "\"x\""},
         {"parse_special", "1", "\"true\"", "[]"},
         {"response_format", "\"json\"", "{\"type\":\"json_object\"}", "{}"},
-        {"suffix", "\"end\"", "5", "[]"},
+        {"suffix", "\"end\"", "5", "{}"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int k = 1; k < 4; k++) {

@@ -353,7 +353,7 @@ static bt_origin_claim claim_of(const bt_call *c, const char *target)
 }
 
 /* With a known key any page may do what the key allows; without one only pages of this origin and
- * those that are listed may spend, change, or read. */
+ * those that are listed may spend, change, or read more than what says nothing of the visitor. */
 static void judge_page(bt_call *c, const char *target)
 {
     const bt_server *s = c->conn->server;
@@ -361,9 +361,8 @@ static void judge_page(bt_call *c, const char *target)
     bt_origin_claim claim = claim_of(c, target);
     bt_origin origin = bt__origin_judge(&s->origins, &claim);
     bool rebound = s->loopback && bt__origin_rebound(&s->origins, &claim);
-    if (c->status == 0 && c->route->need == BT_NEED_NOTHING &&
-        (rebound || origin == BT_ORIGIN_FOREIGN))
-        (void)identity(c, &err);
+    bool open = c->route->need == BT_NEED_NOTHING;
+    if (c->status == 0 && open && rebound) (void)identity(c, &err);
     if (c->status == 0 && !c->who.authenticated) {
         if (rebound)
             bt__call_fail(c, BT_EFORBIDDEN,
@@ -378,7 +377,8 @@ static void judge_page(bt_call *c, const char *target)
                           NULL, NULL);
     }
     bool refused = c->status == 401 || (c->status == 403 && !rebound); // and nothing else in it
-    c->readable = claim.origin && (origin != BT_ORIGIN_FOREIGN || c->who.authenticated || refused);
+    c->readable = claim.origin && (origin != BT_ORIGIN_FOREIGN || c->who.authenticated || refused ||
+                                   (open && c->status == 0));
 }
 
 /* Before a request with a key there is one without, that says what will come, in small letters. */

@@ -79,10 +79,11 @@ def test_preflight(url):
     assert "Authorization" in r.headers["access-control-allow-headers"]
     r = ask({"Access-Control-Request-Headers": "content-type"})
     assert r.status_code == 204 and "access-control-allow-origin" not in r.headers
-    models = {"Origin": "https://chat.example"}
-    assert "access-control-allow-origin" not in httpx.get(url + "/v1/models", headers=models).headers
-    models["Authorization"] = "Bearer key-pro"
-    assert httpx.get(url + "/v1/models", headers=models).headers["access-control-allow-origin"] == "*"
+    page = {"Origin": "https://chat.example"}
+    assert httpx.get(url + "/v1/models", headers=page).headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in httpx.get(url + "/v1/queue", headers=page).headers
+    page["Authorization"] = "Bearer key-pro"
+    assert httpx.get(url + "/v1/queue", headers=page).headers["access-control-allow-origin"] == "*"
 
 
 def test_a_name_that_is_not_this_machines(url, start):

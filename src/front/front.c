@@ -159,8 +159,13 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, v
                           bt_stream **out, bt_err *err)
 {
     bt_status st = BT_OK;
-    for (int32_t i = 0; st == BT_OK && i < n; i++) st = submit_check(f, &req[i], err);
-    if (st) return st;
+    for (int32_t i = 0; i < n; i++) {
+        st = submit_check(f, &req[i], err);
+        if (st) {
+            bt__parts_name(err, i, n);
+            return st;
+        }
+    }
     if (atomic_load(&f->alive) >= f->opt.queue + BT_RUNNING_MAX)
         return bt_err_set(err, BT_EBUSY, 0, "the queue is full; try again in a moment");
     bt_parts *p = bt__parts_new(f, req, n, user, err);

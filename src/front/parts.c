@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "front/internal.h"
+#include <stdio.h>
 
 void bt__parts_unref(bt_parts *p)
 {
@@ -44,6 +45,12 @@ bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, voi
     bt__parts_unref(p);
     bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
     return NULL;
+}
+
+void bt__parts_name(bt_err *err, int32_t i, int32_t n)
+{
+    bt_err why = *err;
+    if (n > 1) snprintf(err->msg, sizeof err->msg, "prompt %d of %d: %.200s", i + 1, n, why.msg);
 }
 
 void bt__parts_drop(bt_parts *p)

@@ -192,10 +192,7 @@ static bt_status text_parts(bt_text *t, bt_parts *p, bt_err *err)
         bt_status st = text_encode(t, s, ctx, err);
         if (st == BT_OK) st = text_bound(t->front, s, ctx, err);
         if (st == BT_OK) continue;
-        if (p->n > 1) {
-            bt_err why = *err;
-            snprintf(err->msg, sizeof err->msg, "prompt %d of %d: %.200s", i + 1, p->n, why.msg);
-        }
+        bt__parts_name(err, i, p->n);
         return st;
     }
     return BT_OK;

@@ -192,6 +192,15 @@ void bt_spec_add_eos(bt_spec *s, int32_t id)
     s->n_eos++;
 }
 
+static void remove_eos(bt_spec *s, int32_t id)
+{
+    int32_t at = 0;
+    while (at < s->n_eos && s->eos[at] != id) at++;
+    if (at == s->n_eos) return;
+    s->n_eos--;
+    memmove(s->eos + at, s->eos + at + 1, (size_t)(s->n_eos - at) * sizeof *s->eos);
+}
+
 bt_str bt_spec_text(const bt_spec *s, int32_t id)
 {
     const bt_spec_piece *p = &s->piece[id];
@@ -268,16 +277,111 @@ int bt_spec_byte_of(bt_str piece)
     return hi < 0 || lo < 0 ? -1 : hi * 16 + lo;
 }
 
-void bt_spec_guess_turn_ends(bt_spec *s)
+/* "<...>" and "[...]", as control tokens are spelled. */
+static bool is_mark(bt_str piece)
 {
-    static const char *const turn_end[] = {
-        "<|eot_id|>", "<|im_end|>", "<|endoftext|>",   "<end_of_turn>", "<|end|>",
-        "<|eom_id|>", "<|return|>", "<|end_of_text|>", "<turn|>",       "<|eot|>"};
-    /* Where <|return|> ends an answer, <|end|> only ends one message of it. */
-    bool messages = bt_spec_find(s, "<|return|>", 10) >= 0;
-    for (size_t i = 0; i < BT_COUNT(turn_end); i++) {
-        int32_t id = bt_spec_find(s, turn_end[i], strlen(turn_end[i]));
-        if (messages && strcmp(turn_end[i], "<|end|>") == 0) continue;
-        if (id >= 0 && s->piece[id].kind == BT_TOKEN_CONTROL) bt_spec_add_eos(s, id);
+    return piece.n >= 3 && (piece.s[0] == '<' || piece.s[0] == '[') &&
+           (piece.s[piece.n - 1] == '>' || piece.s[piece.n - 1] == ']');
+}
+
+void bt_spec_mark(bt_spec *s, int32_t id)
+{
+    if (id < 0) return;
+    bt_spec_piece *p = &s->piece[id];
+    if ((p->kind == BT_TOKEN_NORMAL || p->kind == BT_TOKEN_USER) && is_mark(bt_spec_text(s, id)))
+        p->kind = BT_TOKEN_CONTROL;
+}
+
+static bool has_piece(const bt_spec *s, const char *name)
+{
+    return bt_spec_find(s, name, strlen(name)) >= 0;
+}
+
+/* "</s>" is not among them: it is a tag of HTML, and an ordinary token of some vocabularies. */
+static const struct mark {
+    const char *name;
+    bool ends;  // an answer
+    bool typed; // its kind is the file's: prompts spell it on purpose
+} marks[] = {
+    {"<|eot_id|>", true, false},
+    {"<|eom_id|>", true, false},
+    {"<|im_end|>", true, false},
+    {"<|end|>", true, false},
+    {"<|return|>", true, false},
+    {"<|call|>", true, false},
+    {"<|calls|>", true, false},
+    {"<|flush|>", true, false},
+    {"<|eot|>", true, false},
+    {"<|eom|>", true, false},
+    {"<|endoftext|>", true, false},
+    {"<|end_of_text|>", true, false},
+    {"<|end_of_turn|>", true, false},
+    {"<|endofturn|>", true, false},
+    {"[|endofturn|]", true, false},
+    {"<|turn_end|>", true, false},
+    {"<|END_OF_TURN_TOKEN|>", true, false},
+    {"<end_of_turn>", true, false},
+    {"<turn|>", true, false},
+    {"<|tool_response>", true, false},
+    {"<end_of_utterance>", true, false},
+    {"<EOT>", true, false},
+    {"_<EOT>", true, false},
+    {"\xE2\x96\x81<EOT>", true, false},
+    {"[EOT]", true, false},
+    {"[EOS]", true, false},
+    {"<eos>", true, false},
+    {"[e~[", true, false},
+    {"<\xEF\xBD\x9C"
+     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+     true, false},
+    /* Where the middle that was asked for ends, and another file begins. */
+    {"<|fim_pad|>", true, true},
+    {"<fim-pad>", true, true},
+    {"<fim_pad>", true, true},
+    {"<PAD>", true, true},
+    {"[PAD]", true, true},
+    {"<|fim_repo|>", true, true},
+    {"<|repo_name|>", true, true},
+    {"<fim-repo>", true, true},
+    {"<REPO>", true, true},
+    {"<reponame>", true, true},
+    {"<|file_sep|>", true, true},
+    /* What begins a turn, or names whose it is. */
+    {"<|im_start|>", false, false},
+    {"<|start_header_id|>", false, false},
+    {"<|end_header_id|>", false, false},
+    {"<|header_start|>", false, false},
+    {"<|header_end|>", false, false},
+    {"<|start_of_role|>", false, false},
+    {"<|end_of_role|>", false, false},
+    {"<|START_OF_TURN_TOKEN|>", false, false},
+    {"<|begin_of_text|>", false, false},
+    {"<start_of_turn>", false, false},
+    {"<|turn>", false, false},
+    {"<|system|>", false, false},
+    {"<|user|>", false, false},
+    {"<|assistant|>", false, false},
+    {"<|observation|>", false, false},
+    {"<\xEF\xBD\x9C"
+     "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+     false, false},
+    {"<\xEF\xBD\x9CUser\xEF\xBD\x9C>", false, false},
+    {"<\xEF\xBD\x9C"
+     "Assistant\xEF\xBD\x9C>",
+     false, false},
+};
+
+void bt_spec_mark_by_name(bt_spec *s)
+{
+    /* Where these end an answer, <|end|> only ends one message of it. */
+    bool messages = has_piece(s, "<|return|>") || has_piece(s, "<|flush|>");
+    for (size_t i = 0; i < BT_COUNT(marks); i++) {
+        int32_t id = bt_spec_find(s, marks[i].name, strlen(marks[i].name));
+        if (id < 0 || s->piece[id].kind == BT_TOKEN_BYTE) continue;
+        if (!marks[i].typed && s->piece[id].kind != BT_TOKEN_UNKNOWN)
+            s->piece[id].kind = BT_TOKEN_CONTROL;
+        bool part = messages && strcmp(marks[i].name, "<|end|>") == 0;
+        if (part) remove_eos(s, id);
+        if (marks[i].ends && !part) bt_spec_add_eos(s, id);
     }
 }

@@ -186,8 +186,12 @@ bt_status bt_spec_refuse(const bt_spec *s, bt_err *err, bt_status code, const ch
     __attribute__((format(printf, 4, 5)));
 bt_status bt_spec_no_memory(const bt_spec *s, bt_err *err);
 
-/* Adds to the eos set what ends a turn by its name, where files do not say. */
-void bt_spec_guess_turn_ends(bt_spec *s);
+/* A role is known of it: where it is spelled "<...>" or "[...]" it becomes a control token,
+ * whatever kind the file gives it. id -1: nothing. */
+void bt_spec_mark(bt_spec *s, int32_t id);
+/* What ends or begins a turn by its name becomes a control token, whatever kind the file gives it;
+ * what ends one goes into the eos set. */
+void bt_spec_mark_by_name(bt_spec *s);
 
 /* ---- Readers. Each fills an initialised description. */
 

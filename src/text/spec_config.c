@@ -6,7 +6,7 @@
  * ENDS     The classes that transformers gives for Llama, Code Llama, Gemma, Cohere and GPT-NeoX
  * put bos and eos around a text by add_bos_token and add_eos_token, whatever tokenizer.json says.
  * EOS      The set is the union of all files; without a generation_config, also of what ends a turn
- * by its name. */
+ * by its name. All of it is control tokens, whatever added_tokens says. */
 #include "base/assert.h"
 #include "base/utf8.h"
 #include "text/spec_json.h"
@@ -335,7 +335,8 @@ static bool read_all(beside *b, const bt_spec_files *files)
     for (size_t i = 0; ok && i < files->n_extra; i++)
         ok = read_template_file(b, files->extra[i].name, files->extra[i].text);
     if (ok) ok = read_all_named(b, files);
-    if (ok && !b->generation) bt_spec_guess_turn_ends(s);
+    for (int32_t i = 0; i < s->n_eos; i++) bt_spec_mark(s, s->eos[i]);
+    if (ok && !b->generation) bt_spec_mark_by_name(s);
     return ok;
 }
 

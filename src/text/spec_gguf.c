@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spec_gguf.c - tokenizer.ggml.* of a GGUF file as a tokenizer's description.
  *
+ * LENIENT  Files come from many converters. What can be left out without changing other text (an
+ * id out of range, types, scores, a piece that is not UTF-8) is left out with a line in the log.
  * KINDS    llama: SentencePiece's BPE, merged by score. gpt2: byte-level BPE, cut by what
  * tokenizer.ggml.pre names. gemma4: BPE over characters. t5: Unigram. bert: WordPiece, whose pieces
  * the file spells with U+2581 before words and nothing before the others.
  * ADDED    Control, unknown and user-defined tokens are cut out of the raw text. The files do not
  * say which of them take the white space beside them; Phi-3's do. */
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/utf8.h"
 #include "text/spec.h"
 #include "text/spec_pre.h"
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #define SPACE_MARK "\xE2\x96\x81"
@@ -21,8 +26,9 @@ typedef struct load {
     bt_err *err;
     bt_status status;
     bt_str model;
-    bool typed; // the file says what kind each token is
+    bool quiet; // the file is read for decoding alone: the log has the lines from the other time
     bool add_bos, add_eos, add_space;
+    size_t n_odd; // entries left out of the array that is being read
 } load;
 
 static const char key_tokens[] = "tokenizer.ggml.tokens";
@@ -30,6 +36,19 @@ static const char key_tokens[] = "tokenizer.ggml.tokens";
 static bt_str literal(const char *s)
 {
     return (bt_str){s, strlen(s)};
+}
+
+static void note(const load *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void note(const load *l, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    if (l->quiet) return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    bt_log(BT_LOG_WARN, "vocab.odd", "file=\"%.100s\" why=\"%s\"", bt_gguf_label(l->file), text);
 }
 
 static bt_status steps_full(load *l)
@@ -72,10 +91,10 @@ static bool store_piece(void *ud, size_t i, bt_str text)
         l->status = bt_spec_refuse(l->s, l->err, BT_EFORMAT,
                                    "token %zu of %s has %zu bytes; at most %d are allowed", i,
                                    key_tokens, text.n, BT_VOCAB_PIECE_BYTES_MAX);
-    else if (bt_utf8_valid_prefix(text.s, text.n) != text.n)
-        l->status =
-            bt_spec_refuse(l->s, l->err, BT_EFORMAT, "token %zu of %s is not UTF-8", i, key_tokens);
-    else if (!bt_spec_set_piece(l->s, (int32_t)i, text.s, text.n, 0, BT_TOKEN_NORMAL, true))
+    bool utf8 = bt_utf8_valid_prefix(text.s, text.n) == text.n; // else no text is ever cut so
+    l->n_odd += !utf8;
+    if (!l->status &&
+        !bt_spec_set_piece(l->s, (int32_t)i, text.s, text.n, 0, BT_TOKEN_NORMAL, utf8))
         l->status = bt_spec_no_memory(l->s, l->err);
     return l->status == BT_OK;
 }
@@ -106,9 +125,24 @@ static bt_status load_tokens(load *l)
         return bt_spec_refuse(l->s, l->err, BT_EFORMAT, "%s has %zu entries; 1 to %d are allowed",
                               key_tokens, n, BT_VOCAB_SIZE_MAX);
     if (!bt_spec_reserve(l->s, n)) return bt_spec_no_memory(l->s, l->err);
+    l->n_odd = 0;
     bt_gguf_each_string(l->file, key_tokens,
                         l->s->kind == BT_VOCAB_WORDPIECE ? store_wordpiece : store_piece, l);
+    if (l->n_odd)
+        note(l, "%zu tokens are not UTF-8: decoded as they are, never made of text", l->n_odd);
     return l->status;
+}
+
+/* What a token is where the file does not say: bytes, and SentencePiece's own, by their spelling.
+ */
+static bt_token_kind kind_by_name(const bt_spec *s, bt_str text)
+{
+    if (s->kind != BT_VOCAB_SPM && s->kind != BT_VOCAB_UNIGRAM) return BT_TOKEN_NORMAL;
+    if (bt_spec_byte_of(text) >= 0) return BT_TOKEN_BYTE;
+    if (bt_str_is(text, "<unk>")) return BT_TOKEN_UNKNOWN;
+    return bt_str_is(text, "<s>") || bt_str_is(text, "</s>") || bt_str_is(text, "<pad>")
+               ? BT_TOKEN_CONTROL
+               : BT_TOKEN_NORMAL;
 }
 
 static bt_status load_kinds(load *l)
@@ -117,35 +151,27 @@ static bt_status load_kinds(load *l)
     bt_spec *s = l->s;
     size_t n = 0;
     int type = bt_gguf_array(l->file, key, &n);
-    l->typed = type >= 0;
-    if (type < 0 && s->kind == BT_VOCAB_SPM)
-        return bt_spec_refuse(s, l->err, BT_EFORMAT, "%s is missing", key);
-    if (type < 0) return BT_OK;
     if (type >= BT_GGUF_STRING && type != BT_GGUF_U64 && type != BT_GGUF_I64)
         return bt_spec_refuse(s, l->err, BT_EFORMAT, "%s is not an array of integers", key);
-    if (n != s->n_pieces)
+    if (type >= 0 && n < s->n_pieces)
         return bt_spec_refuse(s, l->err, BT_EFORMAT, "%s has %zu entries, but there are %zu tokens",
                               key, n, s->n_pieces);
+    bool typed = type >= 0;
+    if (!typed) note(l, "%s is missing: what a token is goes by its spelling", key);
     const char *raw = bt_gguf_array_raw(l->file, key, BT_GGUF_I32, &n);
     for (size_t i = 0; i < s->n_pieces; i++) {
-        int64_t kind;
+        int64_t kind = BT_TOKEN_NORMAL;
+        bt_str text = bt_spec_text(s, (int32_t)i);
         if (raw) {
             int32_t word;
             memcpy(&word, raw + 4 * i, 4);
             kind = word;
         } else {
-            kind = bt_gguf_array_int(l->file, key, i);
+            kind = typed ? bt_gguf_array_int(l->file, key, i) : kind_by_name(s, text);
         }
-        if (kind < BT_TOKEN_NORMAL || kind > BT_TOKEN_BYTE)
-            return bt_spec_refuse(s, l->err, BT_EFORMAT,
-                                  "token %zu has type %lld; types are 1 to 6", i, (long long)kind);
-        bt_str text = bt_spec_text(s, (int32_t)i);
-        bt_shown shown = bt_str_shown(text);
-        if (kind == BT_TOKEN_BYTE && s->kind != BT_VOCAB_BPE && bt_spec_byte_of(text) < 0)
-            return bt_spec_refuse(s, l->err, BT_EFORMAT,
-                                  "token %zu ('%.40s') is marked as a byte but is not spelled "
-                                  "<0xHH>",
-                                  i, shown.s);
+        bool no_byte =
+            kind == BT_TOKEN_BYTE && s->kind != BT_VOCAB_BPE && bt_spec_byte_of(text) < 0;
+        if (kind < BT_TOKEN_NORMAL || kind > BT_TOKEN_BYTE || no_byte) kind = BT_TOKEN_NORMAL;
         s->piece[i].kind = (uint8_t)kind;
     }
     return BT_OK;
@@ -155,15 +181,22 @@ static bt_status load_scores(load *l)
 {
     static const char key[] = "tokenizer.ggml.scores";
     size_t n = 0;
-    const char *raw = bt_gguf_array_raw(l->file, key, BT_GGUF_F32, &n);
-    if (!raw || n != l->s->n_pieces)
+    int type = bt_gguf_array(l->file, key, &n);
+    if (!bt_gguf_has(l->file, key)) {
+        note(l, "%s is missing: every token counts alike", key);
+        return BT_OK;
+    }
+    if (type < 0 || type == BT_GGUF_STRING || n < l->s->n_pieces)
         return bt_spec_refuse(l->s, l->err, BT_EFORMAT, "%s %s", key,
-                              !bt_gguf_has(l->file, key) ? "is missing"
-                              : !raw                     ? "is not an array of 32-bit floats"
-                                                         : "has not one entry a token");
-    for (size_t i = 0; i < n; i++) {
+                              type < 0 || type == BT_GGUF_STRING ? "is not an array of numbers"
+                                                                 : "has not one entry a token");
+    const char *raw = bt_gguf_array_raw(l->file, key, BT_GGUF_F32, &n);
+    for (size_t i = 0; i < l->s->n_pieces; i++) {
         float score;
-        memcpy(&score, raw + 4 * i, 4);
+        if (raw)
+            memcpy(&score, raw + 4 * i, 4);
+        else
+            score = (float)bt_gguf_array_float(l->file, key, i);
         if (isnan(score))
             return bt_spec_refuse(l->s, l->err, BT_EFORMAT, "%s holds a NaN for token %zu", key, i);
         l->s->piece[i].score = (double)score;
@@ -171,35 +204,29 @@ static bt_status load_scores(load *l)
     return BT_OK;
 }
 
-/* "left right": the space is the first one after the left piece's first byte. */
+/* "left right": the space is the first one after the left piece's first byte. What names no three
+ * tokens can never be applied. */
 static bool store_merge(void *ud, size_t i, bt_str text)
 {
     load *l = ud;
+    bt_spec *s = l->s;
     char both[2 * BT_VOCAB_PIECE_BYTES_MAX];
     const char *space = text.n > 2 ? memchr(text.s + 1, ' ', text.n - 2) : NULL;
     int32_t left = -1, right = -1, whole = -1;
-    if (!space || text.n > sizeof both) {
-        l->status =
-            bt_spec_refuse(l->s, l->err, BT_EFORMAT,
-                           "entry %zu of tokenizer.ggml.merges is not two pieces with a space "
-                           "between",
-                           i);
-        return false;
+    (void)i;
+    if (space && text.n <= sizeof both) {
+        size_t n_left = (size_t)(space - text.s), n_right = text.n - n_left - 1;
+        memcpy(both, text.s, n_left);
+        memcpy(both + n_left, space + 1, n_right);
+        left = bt_spec_find(s, text.s, n_left);
+        right = bt_spec_find(s, space + 1, n_right);
+        whole = bt_spec_find(s, both, n_left + n_right);
     }
-    size_t n_left = (size_t)(space - text.s), n_right = text.n - n_left - 1;
-    memcpy(both, text.s, n_left);
-    memcpy(both + n_left, space + 1, n_right);
-    left = bt_spec_find(l->s, text.s, n_left);
-    right = bt_spec_find(l->s, space + 1, n_right);
-    whole = bt_spec_find(l->s, both, n_left + n_right);
-    if (left < 0 || right < 0 || whole < 0)
-        l->status =
-            bt_spec_refuse(l->s, l->err, BT_EFORMAT,
-                           "entry %zu of tokenizer.ggml.merges names a piece that is not in "
-                           "tokenizer.ggml.tokens",
-                           i);
-    else if (!bt_spec_add_merge(l->s, left, right, whole))
-        l->status = bt_spec_no_memory(l->s, l->err);
+    if (left < 0 || right < 0 || whole < 0 || !s->piece[left].in_model ||
+        !s->piece[right].in_model || !s->piece[whole].in_model)
+        l->n_odd++;
+    else if (!bt_spec_add_merge(s, left, right, whole))
+        l->status = bt_spec_no_memory(s, l->err);
     return l->status == BT_OK;
 }
 
@@ -213,7 +240,9 @@ static bt_status load_merges(load *l)
                               type < 0                 ? "is missing"
                               : type != BT_GGUF_STRING ? "is not an array of strings"
                                                        : "has more than 8388608 entries");
+    l->n_odd = 0;
     bt_gguf_each_string(l->file, key, store_merge, l);
+    if (l->n_odd) note(l, "%zu of %zu merges name no tokens and are left out", l->n_odd, n);
     return l->status;
 }
 
@@ -246,28 +275,36 @@ static bt_status load_model(load *l)
         bt_str_shown(l->model).s);
 }
 
-static bt_status load_byte_level(load *l, bool *sentence)
+/* What tokenizer.ggml.pre names; gemma4 is a name too. */
+static bt_status load_pre(load *l, bt__pre *found)
 {
     bt_str pre = {0};
-    bt__pre found = {0};
     bool full = true;
     bt_status st = bt_gguf_string(l->file, "tokenizer.ggml.pre", &pre, l->err);
     if (st) return st;
-    if (!pre.s)
-        return bt_spec_refuse(l->s, l->err, BT_EUNSUPPORTED,
-                              "tokenizer.ggml.pre is missing, so nobody knows how text is split; "
-                              "convert the model again with a current converter");
-    if (!bt__pre_find(pre, l->s, &found, &full))
+    if (bt_str_is(l->model, "gemma4")) pre = l->model;
+    if (pre.n == 0) {
+        note(l,
+             "tokenizer.ggml.pre is missing, so how text was split is a guess and answers may be "
+             "worse: convert the model again with a current converter");
+        pre = literal("default");
+    }
+    if (!bt__pre_find(pre, l->s, found, &full))
         return bt_spec_refuse(
             l->s, l->err, BT_EUNSUPPORTED,
-            "pre-tokenizer '%.40s' is not supported; a current conversion, or the "
-            "model's tokenizer.json, may be",
+            "pre-tokenizer '%.40s' is not known. If its model splits text as a known one (gpt-2, "
+            "llama-bpe, qwen2 ...), write that name into tokenizer.ggml.pre",
             bt_str_shown(pre).s);
-    if (!full || !bt_spec_add_chain(l->s, BT_CHAIN_BYTES)) return steps_full(l);
-    l->s->ignore_merges = found.ignore_merges;
-    l->add_bos = found.add_bos || found.sentence;
-    l->add_eos = *sentence = found.sentence;
-    return BT_OK;
+    if (found->characters) {
+        l->s->byte_fallback = l->s->fuse_unk = true;
+        full = add_replace(l->s, " ", SPACE_MARK) && add_spm_chain(l->s, false);
+    } else {
+        full = full && bt_spec_add_chain(l->s, BT_CHAIN_BYTES);
+    }
+    l->s->ignore_merges = found->ignore_merges;
+    l->add_bos = found->add_bos || found->sentence;
+    l->add_eos = found->sentence;
+    return full ? BT_OK : steps_full(l);
 }
 
 static bt_status load_charsmap(load *l)
@@ -293,6 +330,8 @@ static bt_status load_unigram(load *l)
     if (!st) st = bt_gguf_bool(l->file, "tokenizer.ggml.add_space_prefix", &l->add_space, l->err);
     if (st) return st;
     l->s->sentencepiece = true;
+    for (size_t i = 0; i < l->s->n_pieces && !l->s->byte_fallback; i++)
+        l->s->byte_fallback = l->s->piece[i].kind == BT_TOKEN_BYTE;
     if (extra) {
         bt_normal_step *strip = bt_spec_add_normal(l->s, BT_NORMAL_REPLACE);
         if (!strip) return steps_full(l);
@@ -354,12 +393,34 @@ static bt_status load_spm(load *l)
 
 /* ---- Special tokens. */
 
-static bt_status load_id(load *l, const char *key, int32_t *out)
+/* *out is untouched where the file names no token of its own. */
+static void load_id(const load *l, const char *key, int32_t *out)
 {
     int64_t id = -1;
-    bt_status st = bt_gguf_int(l->file, key, 0, (int64_t)l->s->n_pieces - 1, &id, l->err);
-    if (!st && id >= 0) *out = (int32_t)id;
-    return st;
+    bt_status st = bt_gguf_int(l->file, key, INT64_MIN, INT64_MAX, &id, NULL);
+    if (!bt_gguf_has(l->file, key)) return;
+    if (st || id < 0 || (size_t)id >= l->s->n_pieces)
+        note(l, "%s names no token and is ignored", key);
+    else
+        *out = (int32_t)id;
+}
+
+/* A number, or a list of them. */
+static void load_ends(const load *l, const char *key, int32_t *first)
+{
+    size_t n = 0;
+    int type = bt_gguf_array(l->file, key, &n);
+    if (type < 0) {
+        load_id(l, key, first);
+        bt_spec_add_eos(l->s, *first);
+        return;
+    }
+    for (size_t i = 0; type != BT_GGUF_STRING && i < n; i++) {
+        int64_t id = bt_gguf_array_int(l->file, key, i);
+        if (id < 0 || (size_t)id >= l->s->n_pieces) continue;
+        if (*first < 0) *first = (int32_t)id;
+        bt_spec_add_eos(l->s, (int32_t)id);
+    }
 }
 
 static int32_t find_control(const bt_spec *s, const char *name)
@@ -368,36 +429,31 @@ static int32_t find_control(const bt_spec *s, const char *name)
     return id >= 0 && s->piece[id].kind == BT_TOKEN_CONTROL ? id : -1;
 }
 
-static bt_status load_special_ids(load *l, int32_t *cls, int32_t *sep)
+static void load_special_ids(load *l, int32_t *cls, int32_t *sep)
 {
-    static const char *const eos_key[] = {"tokenizer.ggml.eos_token_id",
-                                          "tokenizer.ggml.eot_token_id",
-                                          "tokenizer.ggml.eom_token_id"};
+    static const char *const end_key[] = {
+        "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eos_token_ids",
+        "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
     bt_spec *s = l->s;
-    bt_status st = load_id(l, "tokenizer.ggml.bos_token_id", &s->bos);
-    if (!st) st = load_id(l, "tokenizer.ggml.unknown_token_id", &s->unk);
-    if (!st) st = load_id(l, "tokenizer.ggml.cls_token_id", cls);
-    if (!st) st = load_id(l, "tokenizer.ggml.seperator_token_id", sep);
-    if (!st && *sep < 0) st = load_id(l, "tokenizer.ggml.separator_token_id", sep);
-    if (!st && !l->typed && s->bos >= 0) s->piece[s->bos].kind = BT_TOKEN_CONTROL;
-    for (size_t i = 0; !st && i < BT_COUNT(eos_key); i++) {
-        int32_t id = -1;
-        st = load_id(l, eos_key[i], &id);
-        bt_spec_add_eos(s, id);
-        if (i == 0) s->eos_token = id;
-        /* Files without types say nothing of control tokens: those named here are. */
-        if (!st && !l->typed && id >= 0) s->piece[id].kind = BT_TOKEN_CONTROL;
+    load_id(l, "tokenizer.ggml.bos_token_id", &s->bos);
+    load_id(l, "tokenizer.ggml.unknown_token_id", &s->unk);
+    load_id(l, "tokenizer.ggml.cls_token_id", cls);
+    load_id(l, "tokenizer.ggml.separator_token_id", sep);
+    load_id(l, "tokenizer.ggml.seperator_token_id", sep); // as most files spell it
+    for (size_t i = 0; i < BT_COUNT(end_key); i++) {
+        int32_t other = -1;
+        load_ends(l, end_key[i], i < 2 ? &s->eos_token : &other);
     }
-    return st;
+    bt_spec_mark(s, s->bos);
+    for (int32_t i = 0; i < s->n_eos; i++) bt_spec_mark(s, s->eos[i]);
 }
 
 static bt_status load_special(load *l, bool sentence)
 {
     bt_spec *s = l->s;
     int32_t cls = -1, sep = -1;
-    bt_status st = load_special_ids(l, &cls, &sep);
-    if (st) return st;
-    bt_spec_guess_turn_ends(s);
+    load_special_ids(l, &cls, &sep);
+    bt_spec_mark_by_name(s);
     bool spm = s->kind == BT_VOCAB_SPM || s->kind == BT_VOCAB_UNIGRAM;
     if (spm) { // what SentencePiece calls them when the file does not say
         if (s->bos < 0) s->bos = find_control(s, "<s>");
@@ -406,6 +462,7 @@ static bt_status load_special(load *l, bool sentence)
     }
     for (size_t i = 0; spm && s->unk < 0 && i < s->n_pieces; i++)
         if (s->piece[i].kind == BT_TOKEN_UNKNOWN) s->unk = (int32_t)i;
+    if (spm && s->unk < 0) s->unk = bt_spec_find(s, "<unk>", 5);
     if (s->kind == BT_VOCAB_WORDPIECE) {
         if (cls < 0) cls = s->bos >= 0 ? s->bos : find_control(s, "[CLS]");
         if (sep < 0) sep = s->eos_token >= 0 ? s->eos_token : find_control(s, "[SEP]");
@@ -415,7 +472,7 @@ static bt_status load_special(load *l, bool sentence)
     if (s->bos < 0) s->bos = cls;
     if (s->eos_token < 0) s->eos_token = sep;
     bt_spec_add_eos(s, s->eos_token);
-    st = bt_gguf_bool(l->file, "tokenizer.ggml.add_bos_token", &l->add_bos, l->err);
+    bt_status st = bt_gguf_bool(l->file, "tokenizer.ggml.add_bos_token", &l->add_bos, l->err);
     if (!st) st = bt_gguf_bool(l->file, "tokenizer.ggml.add_eos_token", &l->add_eos, l->err);
     int32_t first = sentence && cls >= 0 ? cls : s->bos;
     int32_t last = sentence && sep >= 0 ? sep : s->eos_token;
@@ -441,7 +498,7 @@ static bt_status load_added(load *l)
         int kind = s->piece[i].kind;
         bt_str text = bt_spec_text(s, (int32_t)i);
         if (kind != BT_TOKEN_USER && kind != BT_TOKEN_CONTROL && kind != BT_TOKEN_UNKNOWN) continue;
-        if (text.n == 0) continue;
+        if (text.n == 0 || !s->piece[i].in_model) continue;
         bt_added token = {.id = (int32_t)i,
                           .content = text,
                           .special = kind != BT_TOKEN_USER,
@@ -455,7 +512,7 @@ static bt_status add_template(load *l, const char *key, bt_str name)
 {
     bt_str text = {0};
     bt_status st = bt_gguf_string(l->file, key, &text, l->err);
-    if (st || !text.s) return st;
+    if (st || text.n == 0) return st; // an empty one is none
     if (text.n > BT_SPEC_TEMPLATE_BYTES_MAX || memchr(text.s, 0, text.n) ||
         bt_utf8_valid_prefix(text.s, text.n) != text.n)
         return bt_spec_refuse(l->s, l->err, BT_EFORMAT, "%.60s is too long, or not UTF-8 text",
@@ -513,25 +570,19 @@ static bt_status load_named(load *l)
 
 bt_status bt_spec_read_gguf(bt_spec *s, const bt_gguf *file, bool vocabulary_only, bt_err *err)
 {
-    load l = {.file = file, .s = s, .err = err, .add_space = true};
-    bool sentence = false;
+    load l = {.file = file, .s = s, .err = err, .add_space = true, .quiet = vocabulary_only};
+    bt__pre pre = {0};
     bt_status st = load_model(&l);
-    bool gemma = !st && bt_str_is(l.model, "gemma4");
     l.add_bos = !st && s->kind != BT_VOCAB_BPE && s->kind != BT_VOCAB_UNIGRAM;
     l.add_eos = !st && s->kind == BT_VOCAB_UNIGRAM;
-    if (!st && s->kind == BT_VOCAB_BPE && !gemma) st = load_byte_level(&l, &sentence);
+    if (!st && s->kind == BT_VOCAB_BPE) st = load_pre(&l, &pre);
     if (!st) st = load_tokens(&l);
     if (!st) st = load_kinds(&l);
     if (!st && !bt_spec_index(s)) st = bt_spec_no_memory(s, err);
     if (!st && s->kind == BT_VOCAB_SPM) st = load_spm(&l);
     if (!st && s->kind == BT_VOCAB_UNIGRAM) st = load_unigram(&l);
     if (!st && s->kind == BT_VOCAB_WORDPIECE) st = load_wordpiece(&l);
-    if (gemma) {
-        s->byte_fallback = s->fuse_unk = l.add_bos = true;
-        if (!st && !(add_replace(s, " ", SPACE_MARK) && add_spm_chain(s, false)))
-            st = steps_full(&l);
-    }
-    if (!st) st = load_special(&l, sentence);
+    if (!st) st = load_special(&l, pre.sentence);
     if (!st) st = load_templates(&l);
     if (!st) st = load_named(&l);
     if (st || vocabulary_only) return st;

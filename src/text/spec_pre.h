@@ -12,8 +12,9 @@ extern const char bt__pattern_kimi[];
 /* What a name stands for beside the steps. */
 typedef struct bt__pre {
     bool ignore_merges;
-    bool add_bos;  // where the file does not say
-    bool sentence; // <cls> text <sep>, as RoBERTa
+    bool add_bos;    // where the file does not say
+    bool characters; // no bytes in other spelling: BPE over characters, U+2581 for spaces
+    bool sentence;   // <cls> text <sep>, as RoBERTa
 } bt__pre;
 
 /* Appends the steps of that name, ByteLevel included; false if nobody knows the name. *full: false

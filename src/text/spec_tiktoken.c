@@ -122,7 +122,7 @@ static bool add_special(bt_spec *s, const struct known *k)
     if (k->add_bos) s->prefix[s->n_prefix++] = s->bos = k->token[0].id;
     s->eos_token = k->token[k->add_bos || k->ranks == 163584 ? 1 : 0].id;
     bt_spec_add_eos(s, s->eos_token);
-    bt_spec_guess_turn_ends(s);
+    bt_spec_mark_by_name(s);
     return true;
 }
 

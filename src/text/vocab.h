@@ -39,9 +39,9 @@ enum {
 typedef struct bt_vocab bt_vocab;
 typedef struct bt_spec bt_spec; // text/spec.h
 
-/* Refuses by name: unknown tokenizer models, unknown `pre`, inconsistent arrays, ids out of range.
- * A byte-level BPE file without `pre` is refused too: the wrong pre-tokenizer would cost quality
- * silently. Copies what it needs, so the file may be closed afterwards. */
+/* Refuses by name: unknown tokenizer models, unknown `pre`, arrays too short. What can be left out
+ * or guessed (ids out of range, a missing `pre`, types or scores) is, with a line in the log once
+ * the tokenizer is opened. Copies what it needs, so the file may be closed afterwards. */
 bt_status bt_vocab_open(const bt_gguf *file, bt_vocab **out, bt_err *err);
 /* From any tokenizer's description. */
 bt_status bt_vocab_build(const bt_spec *spec, bt_vocab **out, bt_err *err);
@@ -60,7 +60,7 @@ int32_t bt_vocab_size(const bt_vocab *v);
  * where the decoder does so, byte tokens to their byte, user-defined ones as spelled, control and
  * unknown tokens to "" (their name is bt_vocab_piece). NULL if id is out of range. */
 const char *bt_vocab_bytes(const bt_vocab *v, int32_t id, size_t *n);
-/* The piece as the file spells it (UTF-8). */
+/* The piece as the file spells it: UTF-8, but for a piece that is odd in a GGUF file. */
 const char *bt_vocab_piece(const bt_vocab *v, int32_t id, size_t *n);
 size_t bt_vocab_piece_max(const bt_vocab *v); // bytes of the longest piece
 bt_token_kind bt_vocab_token_kind(const bt_vocab *v, int32_t id);

@@ -320,7 +320,7 @@ def gguf_head(keys, tensors):
 CONTROL = {510: "<|im_start|>", 511: "<|im_end|>"}
 
 
-def with_template(path, template, **named):
+def with_template(path, template, *, control=CONTROL, kinds=3, **named):
     """The bundled model with a chat template (and named ones), and two of its tokens renamed to control tokens."""
     source = MODEL.read_bytes()
     keys, table, data = gguf_parse(source)
@@ -331,13 +331,13 @@ def with_template(path, template, **named):
                 n = struct.unpack_from("<Q", value, at)[0]
                 pieces.append(value[at + 8 : at + 8 + n].decode())
                 at += 8 + n
-            for token, name in CONTROL.items():
+            for token, name in control.items():
                 pieces[token] = name
             keys[i] = (key, kind, value[:12] + b"".join(map(gguf_string, pieces)))
         if key == "tokenizer.ggml.token_type":
             types = list(struct.unpack(f"<{(len(value) - 12) // 4}i", value[12:]))
-            for token in CONTROL:
-                types[token] = 3
+            for token in control:
+                types[token] = kinds
             keys[i] = (key, kind, value[:12] + struct.pack(f"<{len(types)}i", *types))
     keys.append(("tokenizer.chat_template", 8, gguf_string(template)))
     keys += [(f"tokenizer.chat_template.{name}", 8, gguf_string(text)) for name, text in named.items()]

@@ -2,6 +2,7 @@
 /* test_vocab.c - what a vocabulary says, what it refuses and with which words, and that damage does
  * no harm. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "text_fixture.h"
 
 enum { SLOW = TEST_SANITIZED ? 20 : 1 }; // a sanitizer's share of the time
@@ -91,17 +92,25 @@ typedef struct made {
     uint32_t eos;
     size_t n_types;
     bool no_types, no_merges;
+    const char *const *names; // tokens from 262 on, NULL-terminated
+    int32_t names_type;
+    const char *key; // one more key, and its number
+    uint32_t value;
+    const int32_t *ends; // tokenizer.ggml.eos_token_ids
+    size_t n_ends;
+    const char *template;
 } made;
 
-enum { MADE_TOKENS = 262 };
+enum { MADE_TOKENS = 262, MADE_MAX = MADE_TOKENS + 100 };
 
 static char *made_file(const made *o, size_t *bytes)
 {
     static char text[MADE_TOKENS][8];
-    const char *token[MADE_TOKENS];
-    int32_t type[MADE_TOKENS];
+    const char *token[MADE_MAX];
+    int32_t type[MADE_MAX];
     maker m = {0};
     int extra = 0;
+    size_t n_tokens = MADE_TOKENS;
     for (int i = 0; i < 256; i++) { // every byte in byte-level spelling, in order
         int printable = (i > 32 && i < 127) || (i > 160 && i < 173) || i > 173;
         size_t n = bt_utf8_encode(printable ? (uint32_t)i : 256u + (uint32_t)extra++, text[i]);
@@ -115,14 +124,22 @@ static char *made_file(const made *o, size_t *bytes)
     type[259] = type[261] = BT_TOKEN_CONTROL;
     if (o->piece) token[260] = o->piece;
     if (o->type) type[260] = o->type;
+    for (const char *const *name = o->names; name && *name; name++, n_tokens++) {
+        REQUIRE(n_tokens < MADE_MAX);
+        token[n_tokens] = *name;
+        type[n_tokens] = o->names_type;
+    }
     if (o->model) maker_string(&m, "tokenizer.ggml.model", o->model);
     if (o->pre) maker_string(&m, "tokenizer.ggml.pre", o->pre);
-    maker_strings(&m, "tokenizer.ggml.tokens", token, MADE_TOKENS);
+    maker_strings(&m, "tokenizer.ggml.tokens", token, n_tokens);
     if (!o->no_types)
-        maker_i32s(&m, "tokenizer.ggml.token_type", type, o->n_types ? o->n_types : MADE_TOKENS);
+        maker_i32s(&m, "tokenizer.ggml.token_type", type, o->n_types ? o->n_types : n_tokens);
     const char *merges[] = {"h e", "l l", "he ll", o->merge};
     if (!o->no_merges) maker_strings(&m, "tokenizer.ggml.merges", merges, o->merge ? 4 : 3);
     maker_int(&m, "tokenizer.ggml.eos_token_id", o->eos);
+    if (o->key) maker_int(&m, o->key, o->value);
+    if (o->ends) maker_i32s(&m, "tokenizer.ggml.eos_token_ids", o->ends, o->n_ends);
+    if (o->template) maker_string(&m, "tokenizer.chat_template", o->template);
     maker_bool(&m, "tokenizer.ggml.add_eos_token", true);
     return maker_finish(&m, bytes);
 }
@@ -194,42 +211,235 @@ static void refusals_say_what(void)
     o.model = "wordpiece";
     expect_refusal(&o, BT_EUNSUPPORTED, "'wordpiece' is not supported; known are llama, gpt2");
     o = good;
-    o.pre = NULL;
-    expect_refusal(&o, BT_EUNSUPPORTED, "tokenizer.ggml.pre is missing");
     o.pre = "spl\nit";
-    expect_refusal(&o, BT_EUNSUPPORTED, "pre-tokenizer 'spl?it' is not supported");
-    o = good;
-    o.eos = MADE_TOKENS;
-    expect_refusal(&o, BT_EFORMAT, "eos_token_id");
-    o = good;
-    o.type = 7;
-    expect_refusal(&o, BT_EFORMAT, "token 260 has type 7");
+    expect_refusal(&o, BT_EUNSUPPORTED, "pre-tokenizer 'spl?it' is not known");
     o = good;
     o.n_types = 200;
     expect_refusal(&o, BT_EFORMAT, "token_type has 200 entries, but there are 262 tokens");
     o = good;
-    o.piece = "x\xFF";
-    expect_refusal(&o, BT_EFORMAT, "token 260 of tokenizer.ggml.tokens is not UTF-8");
-    o = good;
     o.no_merges = true;
     expect_refusal(&o, BT_EFORMAT, "tokenizer.ggml.merges is missing");
+}
+
+static fixture open_made(const made *o)
+{
+    size_t n;
+    bt_err err = {0};
+    char *data = made_file(o, &n);
+    fixture f = {0};
+    bt_gguf *g;
+    REQUIRE(bt_gguf_open_memory(data, n, "made.gguf", &g, NULL) == BT_OK);
+    if (bt_vocab_open(g, &f.vocab, &err) || bt_tokenizer_open(g, f.vocab, &f.tokenizer, &err) ||
+        bt_encoder_open(f.tokenizer, &f.encoder, &err)) {
+        fprintf(stderr, "made.gguf: %s\n", err.msg);
+        exit(1);
+    }
+    bt_gguf_close(g);
+    free(data);
+    return f;
+}
+
+static void expect_ids(fixture *f, const char *text, bool parse, const int32_t *want, size_t n_want)
+{
+    const int32_t *ids;
+    size_t n = fixture_encode(f, text, strlen(text), false, parse, &ids);
+    CHECK_INT(n, n_want);
+    CHECK(n == n_want && memcmp(ids, want, n * sizeof *ids) == 0);
+}
+
+/* What many converters write: loaded, and the rest of the file means what it says. */
+static void odd_files_open(void)
+{
+    static const char *const key[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.bos_token_id",
+                                      "tokenizer.ggml.unknown_token_id",
+                                      "tokenizer.ggml.seperator_token_id",
+                                      "tokenizer.ggml.padding_token_id"};
+    static const int32_t hello[] = {258, 'o'}, xx[] = {'x', 'x'};
+    const made good = {.model = "gpt2", .pre = "gpt-2", .eos = 259};
+    made o;
+    for (size_t i = 0; i < sizeof key / sizeof *key; i++) { // ids that are no token's
+        o = good;
+        if (i)
+            o.key = key[i], o.value = UINT32_MAX;
+        else
+            o.eos = MADE_TOKENS;
+        fixture f = open_made(&o);
+        expect_ids(&f, "hello", false, hello, 2);
+        CHECK(bt_vocab_is_eos(f.vocab, 259)); // by its name
+        CHECK_INT(bt_vocab_bos(f.vocab), -1);
+        CHECK_INT(bt_vocab_unk(f.vocab), -1);
+        fixture_close(&f);
+    }
+    for (int32_t type = 0; type < 3; type++) { // types that there are not
+        o = good;
+        o.names = (const char *const[]){"odd", NULL};
+        o.names_type = (const int32_t[]){0, 7, -1}[type];
+        fixture f = open_made(&o);
+        CHECK_INT(bt_vocab_token_kind(f.vocab, MADE_TOKENS), BT_TOKEN_NORMAL);
+        fixture_close(&f);
+    }
     o = good;
-    o.merge = "h q";
-    expect_refusal(&o, BT_EFORMAT, "entry 3 of tokenizer.ggml.merges");
-    o.merge = "hell";
-    expect_refusal(&o, BT_EFORMAT, "entry 3 of tokenizer.ggml.merges");
-    o.merge = "h \xE4\xBD\xA0";
-    expect_refusal(&o, BT_EFORMAT, "entry 3 of tokenizer.ggml.merges names a piece");
+    o.piece = "x\xFF"; // bytes are kept, and no text is cut so
+    fixture f = open_made(&o);
+    expect_bytes(f.vocab, 260, "x\xFF", 2);
+    expect_ids(&f, "xx", true, xx, 2);
+    char *text;
+    size_t n;
+    CHECK_INT(bt_decode(f.vocab, &(int32_t){260}, 1, false, &text, &n, NULL), BT_OK);
+    CHECK(n == 4 && memcmp(text, "x\xEF\xBF\xBD", 4) == 0);
+    bt_free(text);
+    fixture_close(&f);
+    static const char *const merge[] = {"h q", "hell", "h \xE4\xBD\xA0"}; // of nothing
+    for (size_t i = 0; i < 3; i++) {
+        o = good;
+        o.merge = merge[i];
+        f = open_made(&o);
+        expect_ids(&f, "hello", false, hello, 2);
+        fixture_close(&f);
+    }
     o = good;
-    o.model = "llama"; // the same file without scores
-    expect_refusal(&o, BT_EFORMAT, "tokenizer.ggml.scores is missing");
-    o.no_types = true;
-    expect_refusal(&o, BT_EFORMAT, "tokenizer.ggml.token_type is missing");
+    o.pre = NULL; // punctuation and digits by threes, as llama.cpp splits such files
+    f = open_made(&o);
+    expect_ids(&f, "hello", false, hello, 2);
+    fixture_close(&f);
     o = good;
-    o.piece = "x";
-    o.type = BT_TOKEN_BYTE;
-    o.model = "llama";
-    expect_refusal(&o, BT_EFORMAT, "token 260 ('x') is marked as a byte");
+    o.template = ""; // none
+    f = open_made(&o);
+    CHECK_INT(bt_vocab_n_templates(f.vocab), 0);
+    CHECK(bt_vocab_chat_template(f.vocab) == NULL);
+    fixture_close(&f);
+}
+
+/* SentencePiece's kinds without scores or types: all alike, and by their spelling. */
+static void pieces_without_scores_or_types_open(void)
+{
+    static const char *const model[] = {"llama", "t5"};
+    for (size_t kind = 0; kind < 2; kind++) {
+        static char byte[256][8];
+        const char *token[262] = {"<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "b\xFF"};
+        maker m = {0};
+        size_t n;
+        for (int i = 0; i < 256; i++) {
+            snprintf(byte[i], sizeof byte[i], "<0x%02X>", (unsigned)i);
+            token[6 + i] = byte[i];
+        }
+        maker_string(&m, "tokenizer.ggml.model", model[kind]);
+        maker_strings(&m, "tokenizer.ggml.tokens", token, 262);
+        char *data = maker_finish(&m, &n);
+        bt_gguf *g;
+        fixture f = {0};
+        bt_err err = {0};
+        REQUIRE(bt_gguf_open_memory(data, n, "made.gguf", &g, NULL) == BT_OK);
+        if (bt_vocab_open(g, &f.vocab, &err) || bt_tokenizer_open(g, f.vocab, &f.tokenizer, &err))
+            fprintf(stderr, "%s: %s\n", model[kind], err.msg);
+        REQUIRE(f.tokenizer && bt_encoder_open(f.tokenizer, &f.encoder, NULL) == BT_OK);
+        bt_gguf_close(g);
+        free(data);
+        CHECK_INT(bt_vocab_unk(f.vocab), 0);
+        CHECK_INT(bt_vocab_eos_token(f.vocab), 2);
+        expect_bytes(f.vocab, 6 + 0x41, "A", 1);
+        static const int32_t want[] = {3, 4, 6 + 0xE4, 6 + 0xBD, 6 + 0xA0};
+        expect_ids(&f, "a\xE4\xBD\xA0", false, want, 5); // a character that is no piece
+        char *text;
+        CHECK_INT(bt_decode(f.vocab, want, 5, false, &text, &n, NULL), BT_OK);
+        CHECK(n == 4 && memcmp(text, "a\xE4\xBD\xA0", 4) == 0);
+        bt_free(text);
+        CHECK_INT(bt_decode(f.vocab, (int32_t[]){3, 5}, 2, false, &text, &n, NULL), BT_OK);
+        CHECK(n == 4 && memcmp(text, "b\xEF\xBF\xBD", 4) == 0);
+        bt_free(text);
+        fixture_close(&f);
+    }
+}
+
+/* Tokens that end a turn by their name, whatever type the file gives them. */
+static const char
+    *const turn_ends[] = {"<|im_end|>",    "<|eom_id|>",         "<|eot|>",
+                          "<|endoftext|>", "<|end_of_text|>",    "<|end_of_turn|>",
+                          "<|endofturn|>", "[|endofturn|]",      "<|END_OF_TURN_TOKEN|>",
+                          "<|turn_end|>",  "<|call|>",           "<end_of_turn>",
+                          "<turn|>",       "<end_of_utterance>", NULL},
+           *const more_ends[] = {"<EOT>",
+                                 "_<EOT>",
+                                 "[EOT]",
+                                 "[EOS]",
+                                 "<eos>",
+                                 "[e~[",
+                                 "<|tool_response>",
+                                 "<\xEF\xBD\x9C"
+                                 "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+                                 NULL},
+           *const turn_begins[] = {"<|im_start|>", "<start_of_turn>", "<|start_header_id|>",
+                                   "<|user|>",     "<|assistant|>",   NULL};
+
+static void turn_marks_go_by_name(void)
+{
+    static const struct {
+        const char *const *names;
+        bool ends;
+    } list[] = {{turn_ends, true}, {more_ends, true}, {turn_begins, false}};
+    static const int32_t type[] = {BT_TOKEN_NORMAL, BT_TOKEN_USER, BT_TOKEN_CONTROL, 0};
+    for (size_t l = 0; l < 3; l++)
+        for (size_t t = 0; t < 4; t++) {
+            fixture f = open_made(&(made){.model = "gpt2",
+                                          .pre = "gpt-2",
+                                          .eos = 261,
+                                          .names = list[l].names,
+                                          .names_type = type[t]});
+            for (int32_t i = 0; list[l].names[i]; i++) {
+                const char *name = list[l].names[i];
+                int32_t id = MADE_TOKENS + i;
+                const int32_t *ids;
+                CHECK_INT(bt_vocab_is_eos(f.vocab, id), list[l].ends);
+                CHECK_INT(bt_vocab_token_kind(f.vocab, id), BT_TOKEN_CONTROL);
+                expect_bytes(f.vocab, id, "", 0);   // never shown as text
+                expect_ids(&f, name, true, &id, 1); // a template's own
+                size_t n = fixture_encode(&f, name, strlen(name), false, false, &ids); // a user's
+                CHECK(n > 1);
+                for (size_t k = 0; k < n; k++) CHECK(ids[k] != id);
+            }
+            fixture_close(&f);
+        }
+}
+
+static void turn_ends_have_exceptions(void)
+{
+    /* <|end|> ends one message of an answer where <|return|> ends the answer. */
+    made o = {.model = "gpt2", .pre = "gpt-4o", .eos = 259};
+    fixture f = open_made(&o);
+    CHECK(bt_vocab_is_eos(f.vocab, 261));
+    fixture_close(&f);
+    o.names = (const char *const[]){"<|return|>", "<|call|>", NULL};
+    o.names_type = BT_TOKEN_CONTROL;
+    o.key = "tokenizer.ggml.eot_token_id";
+    o.value = 261;
+    f = open_made(&o);
+    CHECK(!bt_vocab_is_eos(f.vocab, 261));
+    CHECK_INT(bt_vocab_token_kind(f.vocab, 261), BT_TOKEN_CONTROL);
+    CHECK(bt_vocab_is_eos(f.vocab, MADE_TOKENS) && bt_vocab_is_eos(f.vocab, MADE_TOKENS + 1));
+    fixture_close(&f);
+    /* A tag of HTML is text; so is what a completion's prompt spells on purpose, though it ends. */
+    o = (made){.model = "gpt2", .pre = "gpt-2", .eos = 259, .names_type = BT_TOKEN_USER};
+    o.names = (const char *const[]){"</s>", "<|file_sep|>", "<|fim_prefix|>", NULL};
+    f = open_made(&o);
+    CHECK(!bt_vocab_is_eos(f.vocab, MADE_TOKENS));
+    expect_bytes(f.vocab, MADE_TOKENS, "</s>", 4);
+    CHECK(bt_vocab_is_eos(f.vocab, MADE_TOKENS + 1));
+    expect_ids(&f, "<|file_sep|>", false, &(int32_t){MADE_TOKENS + 1}, 1);
+    expect_ids(&f, "<|fim_prefix|>", false, &(int32_t){MADE_TOKENS + 2}, 1);
+    CHECK(!bt_vocab_is_eos(f.vocab, MADE_TOKENS + 2));
+    fixture_close(&f);
+    /* Roles by id: several ends, and a spelling that nobody knows. */
+    o = (made){.model = "gpt2", .pre = "gpt-2", .eos = 259, .names_type = BT_TOKEN_USER};
+    o.names = (const char *const[]){"<my_end>", "<other>", "end", NULL};
+    o.ends = (const int32_t[]){MADE_TOKENS, MADE_TOKENS + 2, -5, 1 << 20};
+    o.n_ends = 4;
+    f = open_made(&o);
+    CHECK(bt_vocab_is_eos(f.vocab, 259) && bt_vocab_is_eos(f.vocab, MADE_TOKENS));
+    CHECK(bt_vocab_is_eos(f.vocab, MADE_TOKENS + 2) && !bt_vocab_is_eos(f.vocab, MADE_TOKENS + 1));
+    CHECK_INT(bt_vocab_eos_token(f.vocab), 259);
+    CHECK_INT(bt_vocab_token_kind(f.vocab, MADE_TOKENS), BT_TOKEN_CONTROL);
+    CHECK_INT(bt_vocab_token_kind(f.vocab, MADE_TOKENS + 2), BT_TOKEN_USER); // a word
+    fixture_close(&f);
 }
 
 static void files_without_types_keep_their_special_ids(void)
@@ -245,7 +455,7 @@ static void files_without_types_keep_their_special_ids(void)
     expect_bytes(v, 259, "", 0);
     expect_bytes(v, 258, "hell", 4);
     expect_bytes(v, 260, "xx", 2);
-    expect_bytes(v, 261, "<|end|>", 7);
+    expect_bytes(v, 261, "", 0); // by its name
     bt_vocab_close(v);
     bt_gguf_close(g);
     free(data);
@@ -443,10 +653,15 @@ static void loading_is_quick(void)
 
 int main(void)
 {
+    bt_log_set_level(BT_LOG_ERR); // odd files leave a line each
     RUN(facts_of_real_files);
     RUN(bytes_and_pieces);
     RUN(made_file_works);
     RUN(refusals_say_what);
+    RUN(odd_files_open);
+    RUN(pieces_without_scores_or_types_open);
+    RUN(turn_marks_go_by_name);
+    RUN(turn_ends_have_exceptions);
     RUN(files_without_types_keep_their_special_ids);
     RUN(truncated_files_are_refused);
     RUN(damaged_files_do_no_harm);

@@ -65,6 +65,19 @@ MODELS = {
         rope_scaling=dict(rope_type="linear", factor=2.0),
         **COMMON,
     ),
+    # Biases on every matrix of a layer; the second layer's file leaves out two of them.
+    "llama-bias": LlamaConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=96,
+        rope_theta=10000.0,
+        tie_word_embeddings=False,
+        attention_bias=True,
+        mlp_bias=True,
+        **COMMON,
+    ),
     # Biases on q, k and v, half-split rope.
     "qwen2": Qwen2Config(
         hidden_size=64,
@@ -76,6 +89,10 @@ MODELS = {
         tie_word_embeddings=True,
         **COMMON,
     ),
+}
+# What a file does not say although the configuration has it: zero.
+LEFT_OUT = {
+    "llama-bias": ("layers.1.self_attn.k_proj.bias", "layers.1.mlp.gate_proj.bias"),
 }
 # The smallest sound files, for tests that cut, flip and fuzz them.
 TINY_DATA = os.path.join(ROOT, "tests", "data", "gguf")
@@ -142,6 +159,8 @@ def random_model(name, config):
                 p.copy_(1.0 + 0.3 * torch.randn_like(p))
             elif key.endswith(".bias"):
                 p.copy_(0.5 * torch.randn_like(p))
+                if key.endswith(LEFT_OUT.get(name, ())):
+                    p.zero_()
             elif "embed_tokens" in key:
                 p.copy_((0.35 if config.tie_word_embeddings else 1.0) * torch.randn_like(p))
             elif "lm_head" in key:
@@ -157,7 +176,7 @@ def permute(w, heads, back=False):
     return w.reshape(*shape, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
-def tensor_names(config):
+def tensor_names(config, name=""):
     names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
     if not config.tie_word_embeddings:
         names["lm_head.weight"] = "output.weight"
@@ -175,8 +194,13 @@ def tensor_names(config):
     for n in range(config.num_hidden_layers):
         for hf, ours in per_layer.items():
             names[f"model.layers.{n}.{hf}.weight"] = f"blk.{n}.{ours}.weight"
-            if config.model_type == "qwen2" and hf[-6:] in ("q_proj", "k_proj", "v_proj"):
-                names[f"model.layers.{n}.{hf}.bias"] = f"blk.{n}.{ours}.bias"
+            qkv = config.model_type == "qwen2" and hf[-6:] in ("q_proj", "k_proj", "v_proj")
+            attn = getattr(config, "attention_bias", False) and hf.startswith("self_attn")
+            bias = f"model.layers.{n}.{hf}.bias"
+            if (qkv or attn or getattr(config, "mlp_bias", False) and hf.startswith("mlp")) and not bias.endswith(
+                LEFT_OUT.get(name, ())
+            ):
+                names[bias] = f"blk.{n}.{ours}.bias"
     return names
 
 
@@ -248,7 +272,7 @@ def write_gguf(path, model, name, quant=None):
     if (config.rope_scaling or {}).get("rope_type") == "llama3":
         w.add_tensor("rope_freqs.weight", rope_divisors(config))
     state = model.state_dict()
-    for hf, ours in tensor_names(config).items():
+    for hf, ours in tensor_names(config, name).items():
         x = state[hf].numpy().astype(np.float32)
         heads = permute_heads(config, hf)
         x = np.ascontiguousarray(permute(x, heads) if heads else x)
@@ -262,12 +286,16 @@ def write_gguf(path, model, name, quant=None):
     w.close()
 
 
-def model_from_gguf(path, config):
+def model_from_gguf(path, config, name=""):
     """The model as transformers sees it, with the file's (dequantized) weights."""
     model = (Qwen2ForCausalLM if config.model_type == "qwen2" else LlamaForCausalLM)(config).eval()
     tensors = {t.name: t for t in gguf.GGUFReader(path).tensors}
     state = model.state_dict()
-    for hf, ours in tensor_names(config).items():
+    with torch.no_grad():
+        for key in state:
+            if key.endswith(".bias"):
+                state[key].zero_()
+    for hf, ours in tensor_names(config, name).items():
         t = tensors[ours]
         x = gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
         heads = permute_heads(config, hf)
@@ -327,7 +355,7 @@ def make(folder, tiny_folder):
         for stem, quant in variants:
             path = os.path.join(folder, stem + ".gguf")
             write_gguf(path, model, stem, quant)
-            logits = logits_of(model_from_gguf(path, config), prompt())
+            logits = logits_of(model_from_gguf(path, config, name), prompt())
             if quant is None:
                 assert np.abs(logits - logits_of(model, prompt())).max() < 1e-5
             with open(os.path.join(folder, stem + ".bin"), "wb") as f:

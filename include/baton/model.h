@@ -45,7 +45,7 @@ typedef struct bt_recipe {
     bt_rope_scaling rope_scaling;
     float rope_factor, rope_low, rope_high; // LINEAR: factor; LLAMA3: all, and rope_orig_ctx
     int32_t rope_orig_ctx;
-    bool qkv_bias;
+    bool qkv_bias; // the first layer has biases of q, k or v
     bool tied_head;
 } bt_recipe;
 
@@ -60,10 +60,11 @@ typedef struct bt_layer_weights {
     const float *attn_norm;    // [hidden] F32, aligned copies owned by the model
     const float *ffn_norm;     // [hidden]
     bt_weight wq, wk, wv;      // [heads * head_dim, hidden]
-    const float *bq, *bk, *bv; // [rows of wq, wk, wv] or NULL
     bt_weight wo;              // [hidden, n_heads * head_dim]
     bt_weight w_gate, w_up;    // [ffn, hidden]
     bt_weight w_down;          // [hidden, ffn]
+    /* As long as their matrix has rows, or NULL: q, k and v all or none, gate and up likewise. */
+    const float *bq, *bk, *bv, *bo, *b_gate, *b_up, *b_down;
 } bt_layer_weights;
 
 typedef struct bt_weights {

@@ -210,23 +210,23 @@ bt_status bt__cpu_attention(bt_device *d, int32_t layer, bt_err *err)
     return BT_OK;
 }
 
-/* x += matrix * in, by all threads; `in` is finished. */
-static void project_back(bt_device *d, const bt_linear *m, const float *in, int64_t ld, int thread,
-                         int threads)
+/* x += matrix * in + bias, by all threads; `in` is finished. */
+static void project_back(bt_device *d, const bt_linear *m, const float *bias, const float *in,
+                         int64_t ld, int thread, int threads)
 {
     int32_t rows = d->batch->n_rows, a, b;
     bt__cpu_split(rows, thread, threads, &a, &b);
     prepare(d, m, m + 1, in, ld, rows, a, b);
     bt__cpu_meet(d, threads);
     bt__cpu_split(panels_of(m), thread, threads, &a, &b);
-    apply(d, m, rows, NULL, true, bt__cpu_floats(d, d->at.x), d->at.ld_x, a, b);
+    apply(d, m, rows, bias, true, bt__cpu_floats(d, d->at.x), d->at.ld_x, a, b);
 }
 
 static void attn_out_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
-    project_back(d, matrix_of(d, BT_MATRIX_O), bt__cpu_floats(d, d->at.att), d->at.ld_q, thread,
-                 threads);
+    project_back(d, matrix_of(d, BT_MATRIX_O), d->weights->layers[d->layer].bo,
+                 bt__cpu_floats(d, d->at.att), d->at.ld_q, thread, threads);
 }
 
 bt_status bt__cpu_attn_out(bt_device *d, int32_t layer, bt_err *err)
@@ -241,22 +241,22 @@ static void mlp_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
     const cpu_layout *l = &d->at;
+    const bt_layer_weights *w = &d->weights->layers[d->layer];
     int32_t rows = d->batch->n_rows, a, b;
     float *gate = bt__cpu_floats(d, l->gate), *up = bt__cpu_floats(d, l->up);
-    norm_and_prepare(d, d->weights->layers[d->layer].ffn_norm, BT_MATRIX_GATE, BT_MATRIX_UP, thread,
-                     threads);
+    norm_and_prepare(d, w->ffn_norm, BT_MATRIX_GATE, BT_MATRIX_UP, thread, threads);
     bt__cpu_meet(d, threads);
 
     /* A thread makes the same columns of both halves, so it can join them without a meeting. */
     const bt_linear *g = matrix_of(d, BT_MATRIX_GATE), *u = matrix_of(d, BT_MATRIX_UP);
     bt__cpu_split(panels_of(g), thread, threads, &a, &b);
-    apply(d, g, rows, NULL, false, gate, l->ld_ffn, a, b);
-    apply(d, u, rows, NULL, false, up, l->ld_ffn, a, b);
+    apply(d, g, rows, w->b_gate, false, gate, l->ld_ffn, a, b);
+    apply(d, u, rows, w->b_up, false, up, l->ld_ffn, a, b);
     bt_activation_silu_mul(gate, up, rows, l->ld_ffn, a * BT_LINEAR_PANEL,
                            BT_MIN(b * BT_LINEAR_PANEL, g->n));
     bt__cpu_meet(d, threads);
 
-    project_back(d, matrix_of(d, BT_MATRIX_DOWN), gate, l->ld_ffn, thread, threads);
+    project_back(d, matrix_of(d, BT_MATRIX_DOWN), w->b_down, gate, l->ld_ffn, thread, threads);
 }
 
 bt_status bt__cpu_mlp(bt_device *d, int32_t layer, bt_err *err)

@@ -40,7 +40,8 @@ typedef struct cuda_layer {
     int32_t n_gate_up;
     bt_cuda_matrix down;
     const float *attn_norm, *ffn_norm; // device
-    const float *bias[3];              // device, of Q, K and V, one after the other; or NULL
+    /* device, or NULL; of matrices that are one, one after the other */
+    const float *bias[BT_MATRICES_PER_LAYER];
 } cuda_layer;
 
 /* Every matrix and vector of the model, by its device address. */

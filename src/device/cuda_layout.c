@@ -145,9 +145,10 @@ static void place_layer_floats(const bt_recipe *r, const bt_layer_weights *w, cu
 {
     l->attn_norm = place_floats((size_t)r->hidden, base, end);
     l->ffn_norm = place_floats((size_t)r->hidden, base, end);
-    const bt_weight *const m[3] = {&w->wq, &w->wk, &w->wv};
-    for (int32_t i = 0; i < 3; i++)
-        l->bias[i] = r->qkv_bias ? place_floats((size_t)m[i]->rows, base, end) : NULL;
+    for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++)
+        l->bias[i] = bt_layer_bias(w, i)
+                         ? place_floats((size_t)bt_layer_matrix(w, i)->rows, base, end)
+                         : NULL;
 }
 
 void bt__cuda_place(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p, char *base,

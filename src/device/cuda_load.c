@@ -154,12 +154,12 @@ static bt_status load_vectors(loader *l, bt_err *err)
     for (int32_t i = 0; !rc && i < d->recipe->n_layers; i++) {
         const bt_layer_weights *w = &d->weights->layers[i];
         const cuda_layer *c = &d->w.layer[i];
-        const float *const bias[3] = {w->bq, w->bk, w->bv};
-        const bt_weight *const m[3] = {&w->wq, &w->wk, &w->wv};
         rc = load_floats(l, w->attn_norm, hidden, c->attn_norm, err);
         if (!rc) rc = load_floats(l, w->ffn_norm, hidden, c->ffn_norm, err);
-        for (int32_t b = 0; !rc && b < 3; b++)
-            if (c->bias[b]) rc = load_floats(l, bias[b], (size_t)m[b]->rows, c->bias[b], err);
+        for (int32_t b = 0; !rc && b < BT_MATRICES_PER_LAYER; b++)
+            if (c->bias[b])
+                rc = load_floats(l, bt_layer_bias(w, b), (size_t)bt_layer_matrix(w, b)->rows,
+                                 c->bias[b], err);
     }
     return rc;
 }

@@ -80,15 +80,16 @@ static bt_cuda_linear_args linear(const bt_device *d, const bt_cuda_matrix *m,
                                  .blas = d->blas};
 }
 
-/* x += rows * m^T. */
-static cudaError_t project_back(const bt_device *d, const bt_cuda_matrix *m, float *rows_in,
-                                int32_t k)
+/* x += rows * m^T + bias. */
+static cudaError_t project_back(const bt_device *d, const bt_cuda_matrix *m, const float *bias,
+                                float *rows_in, int32_t k)
 {
     bt_cuda_act act;
     unsigned kinds = kinds_of(d, m, 1, d->rows);
     cudaError_t code = prepare(d, rows_in, d->rows, k, kinds, &act);
     if (code != cudaSuccess) return code;
     bt_cuda_linear_args a = linear(d, m, &act, d->rows, bt__cuda_floats(d, d->at.x), d->at.ld_x);
+    a.bias = bias;
     a.accumulate = true;
     return bt_cuda_linear(&a, d->stream);
 }
@@ -155,7 +156,7 @@ static cudaError_t project_qkv(const bt_device *d, const cuda_layer *l, float *q
                          hidden, d->recipe->norm_eps, kinds, &act, d->stream);
     for (int32_t i = 0; i < l->n_qkv && code == cudaSuccess; i++) {
         bt_cuda_linear_args a = linear(d, &l->qkv[i], &act, d->rows, qkv + col, d->at.qkv_cols);
-        a.bias = l->bias[i];
+        a.bias = l->bias[BT_MATRIX_Q + i];
         code = bt_cuda_linear(&a, d->stream);
         col += l->qkv[i].n;
     }
@@ -225,8 +226,9 @@ bt_status bt__cuda_attention(bt_device *d, int32_t layer, bt_err *err)
 bt_status bt__cuda_attn_out(bt_device *d, int32_t layer, bt_err *err)
 {
     if (d->mode == MODE_REPLAY) return BT_OK;
+    const cuda_layer *l = &d->w.layer[layer];
     cudaError_t code =
-        project_back(d, &d->w.layer[layer].o, bt__cuda_floats(d, d->at.att), d->at.q_cols);
+        project_back(d, &l->o, l->bias[BT_MATRIX_O], bt__cuda_floats(d, d->at.att), d->at.q_cols);
     bt_status rc = bt__cuda_check(d, code, "the attention's output", err);
     return rc ? give_up(d, rc) : BT_OK;
 }
@@ -240,14 +242,15 @@ static cudaError_t gated_unit(const bt_device *d, const cuda_layer *l, float *gl
         bt_cuda_norm_rms(bt__cuda_floats(d, d->at.x), d->at.ld_x, NULL, l->ffn_norm, d->rows,
                          hidden, d->recipe->norm_eps, kinds, &act, d->stream);
     if (code != cudaSuccess) return code;
-    if (l->n_gate_up == 1) {
+    if (l->n_gate_up == 1 && !l->bias[BT_MATRIX_GATE]) {
         bt_cuda_linear_args a = linear(d, &l->gate_up[0], &act, d->rows, glu, ffn);
         a.glu = true;
         return bt_cuda_linear(&a, d->stream);
     }
     float *half = bt__cuda_floats(d, d->at.gate_up);
-    for (int32_t i = 0; i < 2 && code == cudaSuccess; i++) {
+    for (int32_t i = 0; i < l->n_gate_up && code == cudaSuccess; i++) {
         bt_cuda_linear_args a = linear(d, &l->gate_up[i], &act, d->rows, half + i * ffn, 2 * ffn);
+        a.bias = l->bias[BT_MATRIX_GATE + i];
         code = bt_cuda_linear(&a, d->stream);
     }
     bt_cuda_act out = {.k = ffn, .f32 = glu};
@@ -262,7 +265,9 @@ bt_status bt__cuda_mlp(bt_device *d, int32_t layer, bt_err *err)
     if (d->mode == MODE_REPLAY) return BT_OK;
     float *glu = bt__cuda_floats(d, d->at.glu);
     cudaError_t code = gated_unit(d, &d->w.layer[layer], glu);
-    if (code == cudaSuccess) code = project_back(d, &d->w.layer[layer].down, glu, d->recipe->ffn);
+    const cuda_layer *l = &d->w.layer[layer];
+    if (code == cudaSuccess)
+        code = project_back(d, &l->down, l->bias[BT_MATRIX_DOWN], glu, d->recipe->ffn);
     bt_status rc = bt__cuda_check(d, code, "the MLP", err);
     return rc ? give_up(d, rc) : BT_OK;
 }

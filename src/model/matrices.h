@@ -28,6 +28,14 @@ static inline bt_weight *bt_layer_matrix(const bt_layer_weights *l, int32_t i)
     return (bt_weight *)((uintptr_t)l + at[i]);
 }
 
+/* The bias that goes with it; NULL: none. */
+static inline const float *bt_layer_bias(const bt_layer_weights *l, int32_t i)
+{
+    const float *const bias[BT_MATRICES_PER_LAYER] = {l->bq,     l->bk,   l->bv,    l->bo,
+                                                      l->b_gate, l->b_up, l->b_down};
+    return bias[i];
+}
+
 /* As a GGUF file calls it. Returns dst. */
 static inline const char *bt_layer_matrix_name(int32_t layer, int32_t i, char dst[static 64])
 {

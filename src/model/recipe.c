@@ -14,10 +14,9 @@
 static const struct arch {
     const char *name;
     bt_rope_style rope_style;
-    bool qkv_bias; // always; else where the file has them
 } archs[] = {
-    {"llama", BT_ROPE_INTERLEAVED, false},
-    {"qwen2", BT_ROPE_HALF, true},
+    {"llama", BT_ROPE_INTERLEAVED},
+    {"qwen2", BT_ROPE_HALF},
 };
 
 enum { VOCAB_MAX = 1 << 22, HEAD_DIM_MAX = 1024 };
@@ -284,13 +283,21 @@ static bt_status check_heads(const bt_gguf *g, bt_recipe *r, bt_err *err)
     return BT_OK;
 }
 
+/* Some converters write 0 where nothing is scaled. */
+static bt_status read_factor(const bt_gguf *g, const char *key, double *out, bt_err *err)
+{
+    double v = 1;
+    return bt_gguf_float(g, key, &v, NULL) == BT_OK && v == 0 ? BT_OK
+                                                              : read_positive(g, key, out, err);
+}
+
 static bt_status read_rope_scaling(const bt_gguf *g, bt_recipe *r, bt_err *err)
 {
     /* A factor without a type is linear; scale_linear is the key of 2023 for the same. */
     bt_str type = {"linear", 6};
     double factor = 1;
-    bt_status s = read_positive(g, key_of(r, "rope.scale_linear").s, &factor, err);
-    if (!s) s = read_positive(g, key_of(r, "rope.scaling.factor").s, &factor, err);
+    bt_status s = read_factor(g, key_of(r, "rope.scale_linear").s, &factor, err);
+    if (!s) s = read_factor(g, key_of(r, "rope.scaling.factor").s, &factor, err);
     if (!s) s = bt_gguf_string(g, key_of(r, "rope.scaling.type").s, &type, err);
     if (s) return s;
     r->rope_factor = 1;
@@ -359,7 +366,9 @@ bt_status bt_recipe_read(const bt_gguf *g, bt_recipe *out, bt_err *err)
     /* Cut on a character's border: the name goes into JSON. */
     memcpy(r.name, name.s, bt_utf8_valid_prefix(name.s, BT_MIN(name.n, sizeof r.name - 1)));
     r.rope_style = arch->rope_style;
-    r.qkv_bias = arch->qkv_bias || bt_gguf_tensor_find(g, "blk.0.attn_q.bias");
+    r.qkv_bias = bt_gguf_tensor_find(g, "blk.0.attn_q.bias") ||
+                 bt_gguf_tensor_find(g, "blk.0.attn_k.bias") ||
+                 bt_gguf_tensor_find(g, "blk.0.attn_v.bias");
     *out = r;
     return BT_OK;
 }

@@ -15,7 +15,7 @@
 /* A size that a shape is made of. */
 typedef enum tensor_size { S_ONE, S_HIDDEN, S_VOCAB, S_FFN, S_Q, S_KV, S_ROPE } tensor_size;
 
-typedef enum tensor_need { NEEDED, IF_UNTIED, IF_BIAS, MAY_BE } tensor_need;
+typedef enum tensor_need { NEEDED, IF_UNTIED, MAY_BE } tensor_need;
 
 /* rows is S_ONE for a vector: it becomes a const float *, a matrix becomes a bt_weight. Names with
  * %d are one a layer, and their offset is in bt_layer_weights. */
@@ -33,14 +33,18 @@ static const struct tensor_row {
     {"blk.%d.attn_q.weight", S_Q, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, wq)},
     {"blk.%d.attn_k.weight", S_KV, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, wk)},
     {"blk.%d.attn_v.weight", S_KV, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, wv)},
-    {"blk.%d.attn_q.bias", S_ONE, S_Q, IF_BIAS, offsetof(bt_layer_weights, bq)},
-    {"blk.%d.attn_k.bias", S_ONE, S_KV, IF_BIAS, offsetof(bt_layer_weights, bk)},
-    {"blk.%d.attn_v.bias", S_ONE, S_KV, IF_BIAS, offsetof(bt_layer_weights, bv)},
+    {"blk.%d.attn_q.bias", S_ONE, S_Q, MAY_BE, offsetof(bt_layer_weights, bq)},
+    {"blk.%d.attn_k.bias", S_ONE, S_KV, MAY_BE, offsetof(bt_layer_weights, bk)},
+    {"blk.%d.attn_v.bias", S_ONE, S_KV, MAY_BE, offsetof(bt_layer_weights, bv)},
     {"blk.%d.attn_output.weight", S_HIDDEN, S_Q, NEEDED, offsetof(bt_layer_weights, wo)},
+    {"blk.%d.attn_output.bias", S_ONE, S_HIDDEN, MAY_BE, offsetof(bt_layer_weights, bo)},
     {"blk.%d.ffn_norm.weight", S_ONE, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, ffn_norm)},
     {"blk.%d.ffn_gate.weight", S_FFN, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, w_gate)},
     {"blk.%d.ffn_up.weight", S_FFN, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, w_up)},
     {"blk.%d.ffn_down.weight", S_HIDDEN, S_FFN, NEEDED, offsetof(bt_layer_weights, w_down)},
+    {"blk.%d.ffn_gate.bias", S_ONE, S_FFN, MAY_BE, offsetof(bt_layer_weights, b_gate)},
+    {"blk.%d.ffn_up.bias", S_ONE, S_FFN, MAY_BE, offsetof(bt_layer_weights, b_up)},
+    {"blk.%d.ffn_down.bias", S_ONE, S_HIDDEN, MAY_BE, offsetof(bt_layer_weights, b_down)},
 };
 
 /* Tensors of old converters that repeat what the keys say (rope tables). */
@@ -89,21 +93,22 @@ static int32_t size_of(const bt_recipe *r, tensor_size size)
     return 1;
 }
 
-static bool wanted(const bt_recipe *r, tensor_need need)
-{
-    return need != IF_BIAS || r->qkv_bias;
-}
-
 static bool required(const bt_recipe *r, tensor_need need)
 {
-    return need == NEEDED || (need == IF_UNTIED && !r->tied_head) || need == IF_BIAS;
+    return need == NEEDED || (need == IF_UNTIED && !r->tied_head);
+}
+
+/* The longest of what stands for a bias that is missing beside others. */
+static size_t zeros_needed(const bt_recipe *r)
+{
+    return lines_of((size_t)BT_MAX(r->ffn, r->n_heads * r->head_dim));
 }
 
 /* Floats that the vectors of the file take, each on cache lines of its own. It counts what is
- * there, not what the keys claim, so the file's size bounds it. */
+ * there, not what the keys claim, so the file's size bounds it, but for the zeros. */
 static size_t floats_needed(const bt_gguf *g, const bt_recipe *r)
 {
-    size_t sum = 0;
+    size_t sum = zeros_needed(r);
     for (size_t i = 0; i < BT_COUNT(tensor_table); i++) {
         const struct tensor_row *row = &tensor_table[i];
         int32_t n = row->rows != S_ONE ? 0 : per_layer(row->name) ? r->n_layers : 1;
@@ -197,7 +202,6 @@ static bt_status load_tensor(loader *l, const struct tensor_row *row, int32_t la
     bt_model *m = l->m;
     char name[NAME_MAX_BYTES];
     name_of(row->name, layer, name);
-    if (!wanted(&m->recipe, row->need)) return BT_OK;
     const bt_gguf_tensor *t = bt_gguf_tensor_find(l->g, name);
     if (!t && !required(&m->recipe, row->need)) return BT_OK;
     if (!t)
@@ -239,6 +243,25 @@ static bt_status check_unknown(const loader *l, bt_err *err)
     return BT_OK;
 }
 
+/* Backends run matrices of one input as one: either all of them have a bias or none. */
+static void complete_biases(loader *l)
+{
+    float *zeros = l->m->floats + l->floats_at;
+    memset(zeros, 0, zeros_needed(&l->m->recipe) * sizeof *zeros);
+    for (int32_t i = 0; i < l->m->recipe.n_layers; i++) {
+        bt_layer_weights *w = &l->m->weights.layers[i];
+        if (w->bq || w->bk || w->bv) {
+            if (!w->bq) w->bq = zeros;
+            if (!w->bk) w->bk = zeros;
+            if (!w->bv) w->bv = zeros;
+        }
+        if (w->b_gate || w->b_up) {
+            if (!w->b_gate) w->b_gate = zeros;
+            if (!w->b_up) w->b_up = zeros;
+        }
+    }
+}
+
 static bt_status load_all(loader *l, bt_err *err)
 {
     bt_model *m = l->m;
@@ -249,6 +272,7 @@ static bt_status load_all(loader *l, bt_err *err)
             if (s) return s;
         }
     }
+    complete_biases(l);
     if (m->recipe.tied_head) m->weights.head = m->weights.embed;
     return check_unknown(l, err);
 }

@@ -41,7 +41,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_matrix(&l->wk, (int64_t)r->n_kv_heads * r->head_dim, r->hidden, data, size);
         check_matrix(&l->w_down, r->hidden, r->ffn, data, size);
         check_vector(l->ffn_norm, r->hidden);
-        if (r->qkv_bias) check_vector(l->bq, r->n_heads * r->head_dim);
+        BT_ASSERT(!l->bq == !l->bk && !l->bk == !l->bv && !l->b_gate == !l->b_up);
+        if (l->bq) check_vector(l->bq, r->n_heads * r->head_dim);
+        if (l->b_up) check_vector(l->b_up, r->ffn);
+        if (l->bo) check_vector(l->bo, r->hidden);
     }
     bt_model_close(m);
     bt_gguf_close(g);

@@ -97,6 +97,10 @@ static inline tiny_model *tiny_new(const tiny_spec *s, uint64_t seed)
         l->bq = tiny_floats(m, q, 0, 0.5f);
         l->bk = tiny_floats(m, kv, 0, 0.5f);
         l->bv = tiny_floats(m, kv, 0, 0.5f);
+        l->bo = tiny_floats(m, s->hidden, 0, 0.5f);
+        l->b_gate = tiny_floats(m, s->ffn, 0, 0.5f);
+        l->b_up = tiny_floats(m, s->ffn, 0, 0.5f);
+        l->b_down = tiny_floats(m, s->hidden, 0, 0.5f);
     }
     return m;
 }
@@ -175,12 +179,12 @@ static inline void tiny_layer(const tiny_model *m, const bt_layer_weights *l, in
             for (int32_t j = 0; j <= pos; j++) out[h * dim + d] += p[j] / sum * v[j * kv + at + d];
         }
     }
-    tiny_apply(&l->wo, NULL, out, x, true);
+    tiny_apply(&l->wo, l->bo, out, x, true);
     tiny_norm(r, l->ffn_norm, x, t);
-    tiny_apply(&l->w_gate, NULL, t, q, false);
-    tiny_apply(&l->w_up, NULL, t, up, false);
+    tiny_apply(&l->w_gate, l->b_gate, t, q, false);
+    tiny_apply(&l->w_up, l->b_up, t, up, false);
     for (int32_t i = 0; i < r->ffn; i++) q[i] = q[i] / (1 + exp(-q[i])) * up[i];
-    tiny_apply(&l->w_down, NULL, q, x, true);
+    tiny_apply(&l->w_down, l->b_down, q, x, true);
     bt_free(t);
 }
 

@@ -140,6 +140,7 @@ static void llama_tied(void)
 static void qwen2(void)
 {
     check_model("qwen2", DATA "qwen2.gguf", 1e-4, 4e-3);
+    check_model("llama-bias", DATA "llama-bias.gguf", 1e-4, 4e-3);
 }
 static void stories(void)
 {

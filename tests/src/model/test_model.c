@@ -86,9 +86,13 @@ static void layer_tensors(spec *s, int layer, bool bias)
         {"attn_q.bias", HEADS * HEAD_DIM, 0},
         {"attn_k.bias", KV * HEAD_DIM, 0},
         {"attn_v.bias", KV * HEAD_DIM, 0},
+        {"attn_output.bias", HIDDEN, 0},
+        {"ffn_gate.bias", FFN, 0},
+        {"ffn_up.bias", FFN, 0},
+        {"ffn_down.bias", HIDDEN, 0},
     };
     char name[64];
-    for (size_t i = 0; i < sizeof list / sizeof *list - (bias ? 0 : 3); i++) {
+    for (size_t i = 0; i < sizeof list / sizeof *list - (bias ? 0 : 7); i++) {
         snprintf(name, sizeof name, "blk.%d.%s", layer, list[i].name);
         tensor(s, name, list[i].cols, list[i].rows);
     }
@@ -257,6 +261,28 @@ static void check_bias(const bt_model *m)
 {
     CHECK(m->recipe.qkv_bias);
     CHECK_NEAR(m->weights.layers[1].bv[KV * HEAD_DIM - 1], 1, 0);
+    CHECK_NEAR(m->weights.layers[0].bo[HIDDEN - 1], 1, 0);
+    CHECK_NEAR(m->weights.layers[0].b_down[HIDDEN - 1], 1, 0);
+    CHECK_NEAR(m->weights.layers[1].b_gate[FFN - 1], 1, 0);
+    CHECK_NEAR(m->weights.layers[1].b_up[FFN - 1], 1, 0);
+}
+
+static void check_no_bias(const bt_model *m)
+{
+    CHECK_STR(m->recipe.arch, "qwen2");
+    CHECK(!m->recipe.qkv_bias && !m->weights.layers[0].bq && !m->weights.layers[1].bv);
+}
+
+/* What is left out beside others is zero; what is left out altogether is not there. */
+static void check_some_bias(const bt_model *m)
+{
+    const bt_layer_weights *l = m->weights.layers;
+    CHECK(l[0].bq && l[0].bk && l[0].bv && l[0].b_gate && l[0].b_up);
+    CHECK(!l[0].bo && !l[0].b_down && !l[1].bq && !l[1].b_up);
+    CHECK_NEAR(l[0].bk[KV * HEAD_DIM - 1], 1, 0);
+    CHECK_NEAR(l[0].b_up[FFN - 1], 1, 0);
+    for (int i = 0; i < HEADS * HEAD_DIM; i++) CHECK_NEAR(l[0].bq[i], 0, 0);
+    for (int i = 0; i < FFN; i++) CHECK_NEAR(l[0].b_gate[i], 0, 0);
 }
 
 static void check_linear(const bt_model *m)
@@ -314,6 +340,22 @@ static void what_a_recipe_expresses_opens(void)
     for (int i = 0; i < LAYERS; i++) layer_tensors(&s, i, true);
     expect_opens(&s, check_bias);
 
+    spec_llama(&s); // a qwen2 without any
+    for (int i = 0; i < s.n_keys; i++) {
+        const char *dot = strchr(s.key[i].key, '.');
+        static char name[64][64];
+        if (strncmp(s.key[i].key, "llama.", 6) != 0) continue;
+        snprintf(name[i], sizeof name[i], "qwen2%s", dot);
+        s.key[i].key = name[i];
+    }
+    text(&s, "general.architecture", "qwen2");
+    expect_opens(&s, check_no_bias);
+
+    spec_llama(&s);
+    tensor(&s, "blk.0.attn_k.bias", KV * HEAD_DIM, 0);
+    tensor(&s, "blk.0.ffn_up.bias", FFN, 0);
+    expect_opens(&s, check_some_bias);
+
     spec_llama(&s); // per-layer arrays that say the same for each layer, neutral refusals
     array(&s, "llama.attention.head_count_kv", KV, LAYERS, 0);
     array(&s, "llama.feed_forward_length", FFN, LAYERS, 0);
@@ -332,6 +374,9 @@ static void what_a_recipe_expresses_opens(void)
     key(&s, "llama.rope.scaling.type", -1, 0);
     expect_opens(&s, check_linear);
     text(&s, "llama.rope.scaling.type", "none");
+    expect_opens(&s, check_no_scaling);
+    text(&s, "llama.rope.scaling.type", "linear");
+    key(&s, "llama.rope.scaling.factor", BT_GGUF_F32, 0); // as some converters say "none"
     expect_opens(&s, check_no_scaling);
     spec_llama(&s);
     key(&s, "llama.rope.scale_linear", BT_GGUF_F32, 4);
@@ -445,7 +490,7 @@ static void missing_and_wrong_tensors_are_named(void)
     t->dim[2] = 4;
     expect_refused(&s, BT_EFORMAT, "'blk.0.ffn_up.weight' is 8 x 12 x 4; expected 8 x 12");
 
-    static const char *const unknown[] = {"blk.0.attn_q_norm.weight", "blk.0.attn_output.bias",
+    static const char *const unknown[] = {"blk.0.attn_qkv.bias", "blk.0.attn_q_norm.weight",
                                           "blk.2.attn_q.weight", "blk.00.attn_norm.weight",
                                           "vision.patch"};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
@@ -456,11 +501,9 @@ static void missing_and_wrong_tensors_are_named(void)
                  unknown[i]);
         expect_refused(&s, BT_EUNSUPPORTED, says);
     }
-    spec_llama(&s); // a bias in one layer and not in another
-    tensor(&s, "blk.1.attn_q.bias", HEADS * HEAD_DIM, 0);
-    expect_refused(&s, BT_EUNSUPPORTED, "tensor 'blk.1.attn_q.bias'");
-    tensor(&s, "blk.0.attn_q.bias", HEADS * HEAD_DIM, 0);
-    expect_refused(&s, BT_EFORMAT, "lacks the tensor 'blk.0.attn_k.bias'");
+    spec_llama(&s);
+    tensor(&s, "blk.1.ffn_up.bias", FFN + 1, 0);
+    expect_refused(&s, BT_EFORMAT, "'blk.1.ffn_up.bias' is 13; expected 12");
 }
 
 static void damaged_numbers_are_refused(void)

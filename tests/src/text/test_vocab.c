@@ -310,6 +310,28 @@ static void odd_files_open(void)
     fixture_close(&f);
 }
 
+/* Names that nothing else here tries: their patterns compile, and hold back no text. */
+static void every_pre_tokenizer_opens(void)
+{
+    static const char *const pre[] = {
+        "a.x-4.0",   "mellum",     "exaone4",    "trillion",     "exaone",   "mellum2",
+        "pixtral",   "midm-2.0",   "glm5",       "jais-2",       "minicpm5", "f2llmv2",
+        "kormo",     "solar-open", "laguna",     "ufakzeka",     "talkie",   "exaone-moe",
+        "kanana2",   "tiny_aya",   "cohere2moe", "youtu",        "hy_v4",    "afmoe",
+        "joyai-llm", "spark2_5",   "chameleon",  "deepseek-llm", "viking",   "default"};
+    static const char text[] = "hello,  It's 1234567 caf\xC3\xA9\n\n \xE4\xBD\xA0! ";
+    for (size_t i = 0; i < sizeof pre / sizeof *pre; i++) {
+        fixture f = open_made(&(made){.model = "gpt2", .pre = pre[i], .eos = 259});
+        const int32_t *ids;
+        char *back;
+        size_t n = fixture_encode(&f, text, sizeof text - 1, false, false, &ids), n_back;
+        CHECK_INT(bt_decode(f.vocab, ids, n, false, &back, &n_back, NULL), BT_OK);
+        CHECK(n_back == sizeof text - 1 && memcmp(back, text, n_back) == 0);
+        bt_free(back);
+        fixture_close(&f);
+    }
+}
+
 /* SentencePiece's kinds without scores or types: all alike, and by their spelling. */
 static void pieces_without_scores_or_types_open(void)
 {
@@ -659,6 +681,7 @@ int main(void)
     RUN(made_file_works);
     RUN(refusals_say_what);
     RUN(odd_files_open);
+    RUN(every_pre_tokenizer_opens);
     RUN(pieces_without_scores_or_types_open);
     RUN(turn_marks_go_by_name);
     RUN(turn_ends_have_exceptions);

@@ -236,8 +236,9 @@ bool bt_sched_find(const bt_sched *s, int64_t now_ns, uint64_t request, bt_sched
 size_t bt_sched_list(const bt_sched *s, int64_t now_ns, uint64_t account, bt_sched_view *out,
                      size_t max);
 /* Position and ETA of waiters, to be called at a modest rate: calls fn for those whose position
- * changed since the last call among the next BT_SCHED_EXACT in order, and once for newcomers behind
- * them. fn must not call back into s. */
+ * changed since the last call among the next BT_SCHED_EXACT in order (past the first 32 in every
+ * fourth call, a quarter of them a call), and once for newcomers behind them. fn must not call back
+ * into s. */
 void bt_sched_positions(bt_sched *s, int64_t now_ns,
                         void (*fn)(void *ud, uint64_t request, int32_t position, int64_t eta_ms),
                         void *ud);

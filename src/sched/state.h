@@ -20,6 +20,8 @@ enum {
     BT__TOP_LINE = BT_SCHED_CLASSES, // an account's level when its contender stands in the top line
     BT__LINE_PASS_MAX = 32,          // requests that a shorter lease passes in its account's line
     BT__BYPASS_MAX = 8,              // contenders that may be passed for want of room, at a time
+    BT__NEAR = 32,                   // positions up to here are told at every change,
+    BT__FAR_EVERY = 4,               // others once in so many calls
     BT__FAIR_WAIT_MAX = 6,           // in age_ns
     BT__RING = 2 * BT_SCHED_EVENTS_MAX,
 };
@@ -113,7 +115,7 @@ typedef struct bt__walk {
 struct bt_sched {
     bt_sched_config config;
     int64_t now_ns;
-    uint64_t seq, version;
+    uint64_t seq, version, tellings;
     uint32_t generation;
     bool draining;
     bt__req *req;         // [requests_max] owned

@@ -164,9 +164,11 @@ void bt_sched_positions(bt_sched *s, int64_t now_ns,
 {
     (void)now_ns;
     walk(s);
+    s->tellings++;
     for (int32_t i = 0; i < s->walk->n_rank; i++) {
         bt__req *r = &s->req[s->walk->rank[i]];
-        if (r->told == r->rank) continue;
+        bool turn = r->rank <= BT__NEAR || (r->seq + s->tellings) % BT__FAR_EVERY == 0;
+        if (r->told == r->rank || (r->told && !turn)) continue;
         r->told = r->rank;
         fn(ud, r->id, r->rank, eta_of(s, r, r->rank));
     }

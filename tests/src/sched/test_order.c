@@ -539,6 +539,27 @@ static void positions_tell_changes_only(void)
     CHECK_INT(told_position[5], 3);
 }
 
+/* Four hundred waiters at once would hold up whoever writes to them. */
+static void positions_behind_the_next_are_told_in_turns(void)
+{
+    start();
+    engine_up(1, 1000);
+    for (uint64_t id = 1; id <= 201; id++) enter_simple(id, id, 1);
+    told = 0;
+    bt_sched_positions(S, now, on_position, NULL);
+    CHECK_INT(told, 200); // newcomers at once
+    event(BT_EV_CANCEL, 2, 0); // the next: all others move up
+    int calls[4];
+    for (int i = 0; i < 4; i++) {
+        told = 0;
+        bt_sched_positions(S, now, on_position, NULL);
+        calls[i] = told;
+    }
+    CHECK(calls[0] >= 32 + 41 && calls[0] <= 32 + 43);
+    CHECK(calls[1] >= 41 && calls[1] <= 43);
+    CHECK_INT(calls[0] + calls[1] + calls[2] + calls[3], 199);
+}
+
 static void positions_far_back_are_estimated(void)
 {
     bt_sched_config c;
@@ -617,6 +638,7 @@ int main(void)
     RUN(predictions_learn);
     RUN(who_came_in_a_bad_moment_is_not_held_to_it);
     RUN(positions_tell_changes_only);
+    RUN(positions_behind_the_next_are_told_in_turns);
     RUN(positions_far_back_are_estimated);
     RUN(list_shows_waiting_in_order_then_running);
     bt_sched_close(S);

@@ -5,17 +5,17 @@
  * where nothing can be installed: scripts/gpu_verify.sh runs it.
  *
  *     bench-gpu info                          devices, driver, what this build is for
- *     bench-gpu ops [--quick] [--only NAME]   each kernel beside its bound (src/device/measure.h)
+ *     bench-gpu ops [--quick] [--only NAME]   each kernel beside its bound (src/bench/ops.h)
  *     bench-gpu model | batch | residency     the engine on random weights of a shape, or a file
  *
  * Every line is flushed, so a run that is killed leaves what it had. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "device/measure.h"
-#include "engine/measure.h"
+#include "bench/ops.h"
+#include "bench/runs.h"
 #ifdef BATON_CUDA
-#include "device/cuda_probe.h"
+#include "device/cuda/cuda_probe.h"
 #endif
 #include <stdio.h>
 #include <stdlib.h>

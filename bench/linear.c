@@ -12,9 +12,9 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
-#include "kernels/ceiling.h"
-#include "kernels/linear.h"
-#include "kernels/quant.h"
+#include "kernels/ceiling/ceiling.h"
+#include "kernels/linear/linear.h"
+#include "kernels/quant/quant.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,7 +65,7 @@ static void *huge(size_t bytes)
     return p;
 }
 
-/* ---- what the machine can do: the two ceilings (kernels/ceiling.h) ---- */
+/* ---- what the machine can do: the two ceilings (kernels/ceiling/ceiling.h) ---- */
 
 typedef struct probe {
     const char *data;

@@ -4,7 +4,7 @@
  *     bench-template TEMPLATE.jinja [MESSAGES]     (default 50)
  */
 #include "base/clock.h"
-#include "text/template.h"
+#include "chat/template.h"
 #include <stdio.h>
 #include <stdlib.h>
 

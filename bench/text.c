@@ -7,8 +7,8 @@
  * TEXT is cut into documents of about 4 KiB at line ends; each is encoded, then decoded, by itself.
  */
 #include "base/mem.h"
-#include "text/decode.h"
-#include "text/open.h"
+#include "vocab/decode.h"
+#include "token/open.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

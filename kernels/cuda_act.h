@@ -10,7 +10,7 @@
  *        amax = max |x| of the block, d = amax / 127, q = x * (127 / amax) rounded to nearest,
  *        ties to even, s = d * (sum of q as float); amax < 2^-100 makes d, s and q 0; NaN or
  *        infinity in the block makes d and s NaN and q 0. All in f32, the same bits as
- *        kernels/linear.h.
+ *        kernels/linear/linear.h.
  * Buffers are dense and 256-byte aligned. */
 #pragma once
 #include <stddef.h>

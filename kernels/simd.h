@@ -79,7 +79,7 @@ V_INLINE v16 v16_load_int8(const void *p)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
-/* fp8 e4m3 (kernels/kv_element.h), which has no NaN here: its bits in a half are the value / 256.
+/* fp8 e4m3 (kernels/attention/kv_element.h), which has no NaN here: its bits in a half are the value / 256.
  */
 V_INLINE v16 v16_load_e4m3(const void *p)
 {
@@ -347,8 +347,8 @@ V_INLINE void d16_store(double *p, d16 s)
 }
 
 #else
-#include "kernels/kv_element.h"
-#include "kernels/quant.h"
+#include "kernels/attention/kv_element.h"
+#include "kernels/quant/quant.h"
 
 typedef struct v16 {
     float v[16];

@@ -4,7 +4,7 @@
  * Their source is vec_body.h, attention_body.h and sample_body.h, written on simd.h and compiled by
  * vec_cpu.c (generic), vec_avx2.c and vec_avx512.c. All three give the same bits. Thread: any. */
 #pragma once
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 /* One span of a query: floats acc[v_cols], then its maximum score and its sum of weights (0 =
  * empty). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/vec_body.h"
-#include "kernels/attention_body.h"
-#include "kernels/sample_body.h"
+#include "kernels/attention/attention_body.h"
+#include "kernels/sample/sample_body.h"
 #include "kernels/cpu_isa.h"
 
 const bt__vec bt__vec_generic = {norm_rms,   silu_mul,       rope_interleaved, rope_half,

@@ -23,11 +23,11 @@ if [ ! -x "$folder/bin/ptxas" ]; then
 fi
 "$folder/bin/ptxas" --version | tail -2 | head -1
 common=(-fsyntax-only -Wall -Wextra -DBATON_CUDA -DBATON_VERSION='""' -Iinclude -Isrc -I. -isystem "$folder/include")
-for f in src/device/cuda*.c kernels/*cuda*.c; do
+for f in src/device/cuda/*.c src/bench/*cuda*.c kernels/*/*cuda*.c; do
     gcc -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -Werror "${common[@]}" "$f"
 done
 echo "host code: compiles with CUDA $version's headers"
-for f in kernels/*.cu; do
+for f in kernels/*.cu kernels/*/*.cu; do
     g++ -x c++ -std=c++17 -fno-exceptions -fno-rtti -DBT_EMULATED -Itests/emu "${common[@]}" -Wno-unknown-pragmas "$f"
 done
 echo "kernels: compile with CUDA $version's headers"
@@ -35,7 +35,7 @@ command -v nvcc >/dev/null || { echo "no nvcc here: its ptxas is not tried"; exi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for arch in ${ARCHS:-75 80 90}; do
-    for f in kernels/*.cu; do
+    for f in kernels/*.cu kernels/*/*.cu; do
         nvcc -std=c++17 -O3 --expt-relaxed-constexpr -I. -Iinclude -Isrc -arch="compute_$arch" -ptx "$f" \
             -o "$work/x.ptx"
         # The newer compiler names the newest PTX version; the instructions are what must be known.

@@ -21,8 +21,9 @@ cmake "${generator[@]}" -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DBATON_ENGI
     -DBATON_CUDA_ARCHS="$arch" -DCMAKE_EXE_LINKER_FLAGS="$link" >"$out/configure.log" 2>&1 ||
     { cat "$out/configure.log" >&2; exit 1; }
 targets=(bench-gpu test-device-test_cuda)
-for t in tests/kernels/test_cuda_*.c; do targets+=("test-kernels-$(basename "$t" .c)"); done
-for t in tests/src/device/test_cuda_*.c; do [ -e "$t" ] && targets+=("test-device-$(basename "$t" .c)"); done
+for t in tests/kernels/*/test_cuda_*.c; do targets+=("test-kernels-$(basename "$t" .c)"); done
+for t in tests/src/device/cuda/test_cuda_*.c; do [ -e "$t" ] && targets+=("test-device-$(basename "$t" .c)"); done
+for t in tests/src/bench/test_cuda_*.c; do targets+=("test-bench-$(basename "$t" .c)"); done
 cmake --build "$build" -j "${BATON_JOBS:-$(nproc)}" --target "${targets[@]}" >"$out/build.log" 2>&1 ||
     { tail -40 "$out/build.log" >&2; exit 1; }
 

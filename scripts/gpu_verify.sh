@@ -90,7 +90,9 @@ run_test() { # run_test NAME SECONDS COMMAND...
 }
 printf '\n## Tests\n\n| program | result | s |\n|---|---|---:|\n' | say
 for t in "$bin"/test-kernels-test_cuda_*; do run_test "$(basename "$t")" 60 "$t"; done
-for t in "$bin"/test-device-test_cuda*; do run_test "$(basename "$t")" 90 "$t"; done
+for t in "$bin"/test-device-test_cuda* "$bin"/test-bench-test_cuda*; do
+    [ ! -x "$t" ] || run_test "$(basename "$t")" 90 "$t"
+done
 if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null); then
     for t in norm rope gemv sample; do
         [ -x "$bin/test-kernels-test_cuda_$t" ] || continue

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes src/text/char_class_table.c and regex_table.c: what the `tokenizers` library takes each code point for,
-and what its regular expressions (Oniguruma) hold that PCRE2's of the same name do not.
+"""Makes src/token/unicode/char_class_table.c and src/token/regex_table.c: what the `tokenizers` library takes each code
+point for, and what its regular expressions (Oniguruma) hold that PCRE2's of the same name do not.
 
 Asks the library itself (PyPI `tokenizers`), code point by code point, because its rules rest on the
 Unicode versions of several crates. Needs libpcre2-8 (Debian 12's: Unicode 14) beside it.
@@ -21,7 +21,7 @@ TEXT = os.path.join(ROOT, "src", "text")
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 HEAD = """/* SPDX-License-Identifier: Apache-2.0 */
 /* Written by scripts/make_char_classes.py from tokenizers %s; do not edit. */
-#include "text/char_class.h"
+#include "token/unicode/char_class.h"
 
 // clang-format off
 """
@@ -111,7 +111,7 @@ def build():
     return text + "// clang-format on\n"
 
 
-# Oniguruma's name of a set -> PCRE2's items for it, as src/text/regex_rewrite.c writes them.
+# Oniguruma's name of a set -> PCRE2's items for it, as src/token/regex_rewrite.c writes them.
 PROPERTIES = {name: "\\p{" + name + "}" for name in
               "L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Cf".split()}
 PROPERTIES |= {name: "\\p{" + name + "}" for name in "Alphabetic Uppercase Lowercase Ideographic Emoji".split()}

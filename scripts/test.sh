@@ -82,7 +82,7 @@ if [ $quick = 0 ]; then
     step "build: thread sanitizer"
     build tsan
     step "tests: front and its neighbours under the thread sanitizer"
-    run_ctest tsan -R '^(base|front|text|http|api)\.' -LE '^ci$' -E 'parity|golden'
+    run_ctest tsan -R '^(base|front|vocab|token|jinja|chat|http|api)\.' -LE '^ci$' -E 'parity|golden'
     BATON_BIN=build-tsan/baton run_pytest tests/e2e/test_{openai,hangup,faults}.py -m 'not slow and not timing'
     step "build: engine only, with nothing but a compiler"
     build engine-only

@@ -168,7 +168,7 @@ typedef struct bt_backend {
     /* Ends the oldest step under way; busy_us is its device time by the device's own clock. */
     bt_status (*step_end)(bt_device *dev, uint64_t *busy_us, bt_err *err);
 
-    /* Residency (design section 2), between steps; NULL: this device has one level only. park gives
+    /* Residency (docs/design.md, Words), between steps; NULL: this device has one level only. park gives
      * back the memory of weights, KV and scratch and keeps the context and its graphs: what KV held
      * is lost. wake takes the memory again and restores the weights. Both report what they took. */
     bt_status (*park)(bt_device *dev, bt_residency *out, bt_err *err);
@@ -182,8 +182,8 @@ typedef struct bt_backend {
     bt_status (*logits)(bt_device *dev, int32_t i, float *dst, bt_err *err);
 } bt_backend;
 
-extern const bt_backend bt_backend_cpu;  // src/device/cpu.c
-extern const bt_backend bt_backend_cuda; // src/device/cuda.c; only in builds with CUDA
+extern const bt_backend bt_backend_cpu;  // src/device/cpu/cpu.c
+extern const bt_backend bt_backend_cuda; // src/device/cuda/cuda.c; only in builds with CUDA
 
 #ifdef __cplusplus
 }

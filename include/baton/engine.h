@@ -21,7 +21,7 @@ enum {
     BT_SEQS_PER_REQUEST_MAX = 16,
 };
 
-/* Why a sequence ended (design section 13, finish_detail). */
+/* Why a sequence ended (finish_detail of docs/api.md). */
 #define BT_FINISH_MAP(X)                                                                           \
     X(NONE, "none")                                                                                \
     X(EOS, "eos")                                                                                  \

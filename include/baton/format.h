@@ -4,7 +4,7 @@
  * Values are GGUF's type ids, so a file's number is our number. A row of n elements takes
  * n / elems * bytes bytes; n must be a multiple of elems. `loadable` marks the formats whose
  * kernels exist in this build; the others are known only well enough to be refused by name. Ids
- * from 1000 are Baton's own (kernels/quant.h draws them): made in memory when a model is loaded
+ * from 1000 are Baton's own (kernels/quant/quant.h draws them): made in memory when a model is loaded
  * with --quant, never found in a file. */
 #pragma once
 #include <stddef.h>

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench.c - `baton bench ops | model | batch | residency`: the measurements of engine/measure.h and
- * device/measure.h as tables, with llama-bench's and llama-batched-bench's columns. */
+/* bench.c - `baton bench ops | model | batch | residency`: the measurements of bench/runs.h and
+ * bench/ops.h as tables, with llama-bench's and llama-batched-bench's columns. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "device/measure.h"
-#include "engine/measure.h"
+#include "bench/ops.h"
+#include "bench/runs.h"
 #ifdef BATON_CUDA
-#include "device/cuda_probe.h"
+#include "device/cuda/cuda_probe.h"
 #endif
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #ifdef BATON_CUDA
-#include "device/cuda_probe.h"
+#include "device/cuda/cuda_probe.h"
 #include "device/nvml.h"
 #endif
 #include "front/model_text.h"

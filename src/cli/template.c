@@ -4,8 +4,8 @@
 #include "api/api.h"
 #include "base/clock.h"
 #include "cli/cli.h"
-#include "text/open.h"
-#include "text/template_chat.h"
+#include "token/open.h"
+#include "chat/template_chat.h"
 #include <stdio.h>
 #include <string.h>
 #include <time.h>

@@ -3,7 +3,7 @@
  * of ids for each of its lines. */
 #include "base/json_read.h"
 #include "cli/cli.h"
-#include "text/open.h"
+#include "token/open.h"
 #include <stdio.h>
 #include <string.h>
 

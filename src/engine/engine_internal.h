@@ -19,7 +19,7 @@
 #include "engine/cost.h"
 #include "engine/kv.h"
 #include "engine/window.h"
-#include "text/decode.h"
+#include "vocab/decode.h"
 
 enum {
     BT_ENGINE_SLOTS_MAX = BT_COST_PARTS_MAX,

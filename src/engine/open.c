@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #ifdef BATON_CUDA
-#include "device/cuda_probe.h"
+#include "device/cuda/cuda_probe.h"
 #endif
 
 /* Where the model will run, and how much memory there is. */

@@ -9,7 +9,7 @@
  * PARTS    A split model's first part opens the others beside it and has all their tensors.
  * BOUNDS   Counts are checked against the bytes that are left before anything is allocated for
  *          them, so memory stays below three times the header's own size.
- * NOT HERE what keys and tensors mean (src/model, src/text). */
+ * NOT HERE what keys and tensors mean (src/model, src/vocab). */
 #include "file/gguf.h"
 #include "base/assert.h"
 #include "base/clock.h"

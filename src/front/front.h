@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* front.h - joins requests, scheduler, ledger and engine; owns the threads (docs/design.md section
- * 5).
+/* front.h - joins requests, scheduler, ledger and engine; owns the threads (docs/design.md).
  *
  * A dialect (src/api) fills a bt_front_request and calls bt_front_submit; everything that comes
  * back comes as stream events through one bounded ring, taken on the HTTP loop thread. Nothing here
@@ -10,8 +9,8 @@
 #include "quota/account.h"
 #include "base/buf.h"
 #include "front/work.h"
-#include "quota/ledger.h"
-#include "text/template.h"
+#include "ledger/ledger.h"
+#include "chat/template.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

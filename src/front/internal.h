@@ -10,8 +10,8 @@
 #include "front/front.h"
 #include "front/stream.h"
 #include "front/work.h"
-#include "quota/usage.h"
-#include "text/template_chat.h"
+#include "ledger/usage.h"
+#include "chat/template_chat.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>

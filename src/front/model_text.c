@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "front/model_text.h"
-#include "text/open.h"
+#include "token/open.h"
 #include <string.h>
 
 bt_status bt_model_text_open(const char *path, const char *own, bt_model_text *out, bt_err *err)

@@ -4,8 +4,8 @@
  * `baton serve`, `run` and `doctor` open it here, so that they refuse with one sentence. */
 #pragma once
 #include "model/model.h"
-#include "text/encode.h"
-#include "text/template_chat.h"
+#include "token/encode.h"
+#include "chat/template_chat.h"
 
 typedef struct bt_model_text {
     bt_model *model; // owned, as all of these

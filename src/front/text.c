@@ -7,7 +7,7 @@
  * short. */
 #include "base/clock.h"
 #include "front/internal.h"
-#include "text/decode.h"
+#include "vocab/decode.h"
 #include <stdio.h>
 #include <string.h>
 

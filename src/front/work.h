@@ -13,7 +13,7 @@
 #include "base/stop.h"
 #include "front/turns.h"
 #include "quota/account.h"
-#include "text/encode.h"
+#include "token/encode.h"
 
 typedef struct bt_front bt_front;
 

@@ -3,7 +3,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "kernels/quant.h"
+#include "kernels/quant/quant.h"
 #include "model/matrices.h"
 #include <string.h>
 

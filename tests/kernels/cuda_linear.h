@@ -4,8 +4,8 @@
  * the expected result with a bound for each output. */
 #pragma once
 #include "base/assert.h"
-#include "kernels/linear_cuda.h"
-#include "kernels/quant.h"
+#include "kernels/linear/linear_cuda.h"
+#include "kernels/quant/quant.h"
 #include "kernels/random.h"
 #include "test.h"
 

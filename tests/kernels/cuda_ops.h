@@ -5,7 +5,7 @@
 #pragma once
 #include "cuda_test.h"
 #include "kernels/cuda_act.h"
-#include "kernels/quant.h"
+#include "kernels/quant/quant.h"
 #include "random.h"
 
 /* Filled with 0xA5: as floats a tiny number, as ids far out of range. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Makes the golden files of this folder with the PyPI package `tokenizers` (0.22): what it makes of 5,000 random
-strings for each of many tokenizers. tests/src/text/test_parity.c makes the same strings and compares.
+strings for each of many tokenizers. tests/src/token/test_parity.c makes the same strings and compares.
 
     make.py                        parity.txt anew (and strings.json, the alphabet of the strings, if it is not there)
     make.py --check [NAME ...]     the same in memory, compared with what is there
@@ -9,7 +9,7 @@ strings for each of many tokenizers. tests/src/text/test_parity.c makes the same
     make.py --more OUT PATH ...    OUT/parity.txt for tokenizers that are too large to be kept here: a tokenizer.json,
                                    NAME.gguf, NAME.tiktoken, SentencePiece NAME.model, or a folder with vocab.json and
                                    merges.txt
-    make.py --diff NAME FILE       FILE: what `test-text-test_parity --dump NAME` printed; shows what differs
+    make.py --diff NAME FILE       FILE: what `test-token-test_parity --dump NAME` printed; shows what differs
 
 parity.txt holds for each tokenizer its added tokens, how many ids it has, which questions the library has no answer
 for (strings, then 5,000 + the number of a sequence of ids), how many sample lines, a sum over each 50 strings

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts tables into docs/text.md: each FILE's Markdown table goes between the lines that name it.
 
-    tables.py NAME=FILE ...        for example parity=OUT, OUT being what test-text-test_parity printed
+    tables.py NAME=FILE ...        for example parity=OUT, OUT being what test-token-test_parity printed
 
 The lines are <!-- NAME: begins --> and <!-- NAME: ends -->. Rows of a parity table that say the same of every check are
 gathered by what stands before the first space of their name: `part` becomes one row.

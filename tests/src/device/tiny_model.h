@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "baton/backend.h"
-#include "kernels/quant.h"
+#include "kernels/quant/quant.h"
 #include <math.h>
 #include <stdlib.h>
 

@@ -9,7 +9,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "baton/backend.h"
-#include "kernels/sample.h"
+#include "kernels/sample/sample.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 /* test_cuda_stories.c - the bundled model end to end on a CUDA device, real or emulated, beside the
  * CPU. */
 #include "base/log.h"
-#include "device/cuda_probe.h"
+#include "device/cuda/cuda_probe.h"
 #include "harness.h"
 #ifdef BT_EMULATED
 #define DEVICE "emulated"

@@ -4,7 +4,7 @@
  * The test program is its own engine: front runs /proc/self/exe, and main() hands the hidden
  * command to engine_child(). LC_TEST_ENGINE in the environment makes that child misbehave. */
 #pragma once
-#include "../quota/scratch.h"
+#include "src/quota/scratch.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"

@@ -2,7 +2,7 @@
 /* LABEL fault TIMEOUT 180 */
 /* test_front_fault.c - front when something else fails: memory, the disk, the engine. Whatever it
  * is, each request ends, nothing stays held, and the books add up. */
-#include "../quota/fault_vfs.h"
+#include "src/ledger/fault_vfs.h"
 #include "harness.h"
 #include <dirent.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The planner: what fits is planned, what does not is refused with what would. */
 #include "model/plan.h"
-#include "kernels/quant.h"
+#include "kernels/quant/quant.h"
 #include "model/matrices.h"
 #include "test.h"
 #include <stdbool.h>

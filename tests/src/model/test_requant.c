@@ -2,7 +2,7 @@
 #include "model/requant.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "kernels/quant.h"
+#include "kernels/quant/quant.h"
 #include "test.h"
 #include <math.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* scratch.h - a data directory of its own for each case, and a ledger in it. */
 #pragma once
-#include "quota/ledger.h"
+#include "ledger/ledger.h"
 #include "test.h"
 #include <dirent.h>
 #include <stdlib.h>

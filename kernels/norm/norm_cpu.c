@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/norm/norm.h"
+#include "kernels/vec.h"
+
+void bt_norm_rms(const float *x, int64_t ldx, const float *w, int32_t rows, int32_t cols, float eps,
+                 float *y, int64_t ldy)
+{
+    const bt__vec *v = bt__vec_get();
+    for (int32_t r = 0; r < rows; r++) v->norm_rms(x + r * ldx, w, cols, eps, y + r * ldy);
+}

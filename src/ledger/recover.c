@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* recover.c - the books after a death: what usage files say is posted, and what is left is voided.
+ *
+ * A file is settled in one transaction and removed after it. Whoever dies when, each request in it
+ * is in one of these states, and each leads to busy == house + posted:
+ *   holds quota  front or engine died before the post: posted now with what the file says.
+ *   was posted   front died between post and release: nothing is due. If the file says more than
+ *                the post (steps in flight as it was cut off), the house has the rest; if less
+ *                (the file's last steps fell to a loss of power), busy was more.
+ *   was voided   what it used after all is the house's.
+ *   unknown      its hold was lost: the house's, with a warning.
+ *   released     its time is in closed_us, and its post was committed before the release.
+ *
+ * All of it is a function of the file and the entries, and the engine's totals are cumulative, so
+ * settling a file again (a death between commit and removal) changes nothing. */
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "ledger/ledger_impl.h"
+#include "ledger/usage.h"
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int64_t settle_charge(const bt_ledger *l, uint64_t used_us)
+{
+    double charged = round((double)used_us * l->price);
+    return charged < (double)LEDGER_AMOUNT_MAX ? (int64_t)charged : LEDGER_AMOUNT_MAX;
+}
+
+static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank,
+                             int64_t wall_us, int *posted, int *orphans, bt_err *err)
+{
+    int64_t busy = (int64_t)bank->busy_us, house = (int64_t)bank->house_us;
+    for (uint64_t i = 0; i < bank->n; i++) {
+        const bt_usage_entry *e = &bank->entry[i];
+        ledger_end end = {.end = END_UNKNOWN};
+        bt_status status = BT_OK;
+        if (e->request != 0)
+            status = bt__ledger_end(l, KIND_POST, e->request, (int64_t)e->used_us,
+                                    settle_charge(l, e->used_us), wall_us, &end, err);
+        if (status != BT_OK) return status;
+        if (end.end == END_NOW) {
+            ++*posted;
+        } else if (end.end == END_UNKNOWN) {
+            house += (int64_t)e->used_us;
+            *orphans += e->used_us > 0;
+        } else {
+            int64_t more = (int64_t)e->used_us - end.device_us;
+            if (more > 0)
+                house += more;
+            else
+                busy -= more;
+        }
+    }
+    return bt__ledger_engine(l, boot, busy, house, wall_us, err);
+}
+
+static bt_status settle_transaction(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank,
+                                    int64_t wall_us, int *posted, int *orphans, bt_err *err)
+{
+    bt_status status = bt_ledger_begin(l, err);
+    if (status != BT_OK) return status;
+    status = settle_bank(l, boot, bank, wall_us, posted, orphans, err);
+    if (status == BT_OK) return bt_ledger_commit(l, err);
+    bt_ledger_rollback(l);
+    return status;
+}
+
+/* A file that cannot be read tells nothing, but may tell its owner something. */
+static void settle_set_aside(const char *path, const char *why)
+{
+    char bad[4200];
+    snprintf(bad, sizeof bad, "%s.bad", path);
+    bool moved = rename(path, bad) == 0;
+    bt_log(BT_LOG_WARN, "usage.bad", "%s; %s %s.bad: device time of that engine is not booked", why,
+           moved ? "it is now" : "it could not be renamed to", path);
+}
+
+static bt_status settle_file(bt_ledger *l, const char *path, int64_t wall_us, int *posted,
+                             bt_err *err)
+{
+    bt_err why = {0};
+    uint64_t boot = 0;
+    int count = 0, orphans = 0;
+    bt_usage_bank *bank = bt_malloc(sizeof *bank);
+    if (!bank) return bt_err_set(err, BT_ENOMEM, 0, "out of memory while reading %s", path);
+    bt_status status = bt_usage_load(path, &boot, bank, &why);
+    if (status == BT_EFORMAT) {
+        settle_set_aside(path, why.msg);
+        status = BT_OK;
+        goto done;
+    }
+    if (status != BT_OK) {
+        if (err) *err = why;
+        goto done;
+    }
+    status = settle_transaction(l, boot, bank, wall_us, &count, &orphans, err);
+    /* The file is the only other copy: it goes when the entries are on the disk. */
+    if (status == BT_OK) status = bt_ledger_sync(l, err);
+    if (status != BT_OK) goto done;
+    *posted += count;
+    if (orphans > 0)
+        bt_log(BT_LOG_WARN, "usage.no_hold", "file=%s requests=%d: the house carries their time",
+               path, orphans);
+    if (unlink(path) != 0)
+        status = bt_err_set(err, BT_EIO, errno, "usage file %s cannot be removed: %s", path,
+                            strerror(errno));
+done:
+    bt_free(bank);
+    return status;
+}
+
+bt_status bt_ledger_settle_engine(bt_ledger *l, const char *usage_path, int64_t wall_us,
+                                  bt_err *err)
+{
+    int posted = 0;
+    BT_ASSERT(!l->batch);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
+    return status == BT_OK ? settle_file(l, usage_path, wall_us, &posted, err) : status;
+}
+
+static bool has_suffix(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), m = strlen(suffix);
+    return n > m && strcmp(s + n - m, suffix) == 0;
+}
+
+static bt_status recover_files(bt_ledger *l, const char *dir, int64_t wall_us, int *posted,
+                               bt_err *err)
+{
+    char folder[3900], path[4200];
+    bt_status status = BT_OK;
+    if (snprintf(folder, sizeof folder, "%s/usage", dir) >= (int)sizeof folder)
+        return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
+    DIR *d = opendir(folder);
+    if (!d && errno == ENOENT) return BT_OK;
+    if (!d) return bt_err_set(err, BT_EIO, errno, "%s cannot be read: %s", folder, strerror(errno));
+    struct dirent *e;
+    while (status == BT_OK && (e = readdir(d))) {
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (has_suffix(e->d_name, ".use"))
+            status = settle_file(l, path, wall_us, posted, err);
+        else if (has_suffix(e->d_name, ".tmp"))
+            unlink(path);
+    }
+    closedir(d);
+    return status;
+}
+
+/* Voids some of the holds of other boots; *n = how many. */
+static bt_status recover_void_some(bt_ledger *l, uint64_t boot, int64_t wall_us, int *n,
+                                   bt_err *err)
+{
+    int64_t request[256];
+    bt_status status = BT_OK;
+    *n = 0;
+    sqlite3_stmt *s = bt__ledger_sql(l, SQL_HOLDS_OF_OTHERS, LEDGER_VALUES((int64_t)boot));
+    while (*n < (int)BT_COUNT(request) && bt__ledger_row(l, s, &status, err) == 1)
+        request[(*n)++] = sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    for (int i = 0; i < *n && status == BT_OK; i++) {
+        ledger_end end;
+        status = bt__ledger_end(l, KIND_VOID, (uint64_t)request[i], 0, 0, wall_us, &end, err);
+    }
+    return status;
+}
+
+bt_status bt_ledger_recover(bt_ledger *l, const char *dir, uint64_t boot, int64_t wall_us,
+                            int *posted, int *voided, bt_err *err)
+{
+    int posts = 0, voids = 0, n = 0;
+    BT_ASSERT(!l->batch);
+    bt_status status = bt__ledger_time(l, &wall_us, err);
+    if (status == BT_OK) status = recover_files(l, dir, wall_us, &posts, err);
+    while (status == BT_OK) {
+        if ((status = bt_ledger_begin(l, err)) != BT_OK) break;
+        status = recover_void_some(l, boot, wall_us, &n, err);
+        if (status == BT_OK)
+            status = bt_ledger_commit(l, err);
+        else
+            bt_ledger_rollback(l);
+        if (n == 0) break;
+        if (status == BT_OK) voids += n;
+    }
+    if (status != BT_OK) return status;
+    if (posted) *posted = posts;
+    if (voided) *voided = voids;
+    return BT_OK;
+}

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* vec_avx2.c - vec_body.h compiled for AVX2. */
 #if defined(__x86_64__)
 #include "kernels/vec_body.h"
 #include "kernels/attention/attention_body.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* vec_cpu.c - vec_body.h for any processor, and the choice among the three. */
 #include "kernels/vec_body.h"
 #include "kernels/attention/attention_body.h"
 #include "kernels/sample/sample_body.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* activation_cpu.c - the gated unit with the widest vectors at hand. */
 #include "kernels/activation/activation.h"
 #include "kernels/vec.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* activation_ref.c - the gated unit as its formula says: the specification. */
 #include "kernels/activation/activation.h"
 #include <math.h>
 

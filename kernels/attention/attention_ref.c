@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* attention_ref.c - attention as its formula says, in double: the specification. */
 #include "kernels/attention/attention.h"
 #include "base/assert.h"
 #include "base/mem.h"

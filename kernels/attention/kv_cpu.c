@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* kv_cpu.c - rows of keys and values into pages and out of them, in each KV format. */
 #include "kernels/attention/kv.h"
 #include "kernels/attention/kv_element.h"
 #include "kernels/quant/quant.h"

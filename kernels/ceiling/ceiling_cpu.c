@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* ceiling_cpu.c - what this machine's memory and arithmetic can do at most. */
 #include "kernels/ceiling/ceiling.h"
 #include "kernels/cpu_isa.h"
 #include <math.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* embed_cpu.c - rows of the embedding table as f32. */
 #include "kernels/embed/embed.h"
 #include "base/assert.h"
 #include "kernels/quant/quant.h"

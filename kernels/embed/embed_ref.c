@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* embed_ref.c - rows of the embedding table by their format: the specification. */
 #include "kernels/embed/embed.h"
 #include "kernels/quant/quant.h"
 #include <stdlib.h>

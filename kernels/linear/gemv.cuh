@@ -21,7 +21,9 @@
  * memory to the threads that finish outputs (parts, GLU, bias, residual).
  *
  * REGISTERS  At most 128 (launch bounds 256 x 2), no spills on sm_75 80 86 89 90 (checked with
- * ptxas 13.0). BOUND  see kernels/linear/linear_cuda.h. */
+ * ptxas 13.0).
+ *
+ * BOUND  see kernels/linear/linear_cuda.h. */
 #pragma once
 #include "kernels/cuda_ptx.h"
 #include "kernels/linear/gemv_formats.cuh"

@@ -8,14 +8,14 @@
  *
  * SLICES  The library reads a slice of outputs (in_place: F16 matrices as they lie, else unpacked
  *         to scratch) and writes f32 sums to scratch; gemm_finish multiplies by f16_scale and adds
- *         bias or GLU. A slice's sums should stay in L2 between the two, so it is as wide as half
- * of L2 allows. Extra traffic of a dequantized weight: read packed, write and read 2 bytes. BF16
- * weights become halves as in gemm_half.cuh, with the same bound. */
+ *         bias or GLU. A slice's sums should stay in L2 between the two, so it is as wide as half of
+ *         L2 allows. Extra traffic of a dequantized weight: read packed, write and read 2 bytes.
+ *         BF16 weights become halves as in gemm_half.cuh, with the same bound. */
 #include "kernels/linear/blas_cuda.h"
 #include "kernels/linear/gemm.cuh"
 
 /* Rows up to gemv_* go to the GEMV, from blas_* to cuBLASLt. Q8: formats with Q8 activations;
- * group: INT8G INT4G; half: F16 BF16. GUESSES from the bounds in gemv.cuh, gemm_int8.cuh and
+ * group: INT8G INT4G; half: F16 BF16. These are guesses from the bounds in gemv.cuh, gemm_int8.cuh and
  * gemm_half.cuh, taking half of the bound for our GEMM and three quarters for the library; no GPU
  * has timed them. Where int8 tensor cores beat f16 by that rule, Q8 formats never leave them. */
 enum { NEVER = 1 << 30 };

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* linear_ref.c - a linear layer as its formula says, in double: the specification. */
 #include "kernels/linear/linear.h"
 #include "kernels/quant/quant.h"
 #include <math.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* norm_cpu.c - RMS norm with the widest vectors at hand. */
 #include "kernels/norm/norm.h"
 #include "kernels/vec.h"
 

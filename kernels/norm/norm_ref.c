@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* norm_ref.c - RMS norm as its formula says: the specification. */
 #include "kernels/norm/norm.h"
 #include <math.h>
 

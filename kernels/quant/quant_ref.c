@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* quant_ref.c - from and to each format, a format a function: the specification. */
 #include "kernels/quant/quant.h"
 #include "base/assert.h"
 #include <math.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* rope_cpu.c - tables of angles, and rows turned by them. */
 #include "kernels/rope/rope.h"
 #include "kernels/vec.h"
 #include <math.h>

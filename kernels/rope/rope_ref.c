@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* rope_ref.c - rotary embedding as its formula says: the specification. */
 #include "kernels/rope/rope.h"
 #include <math.h>
 

@@ -6,8 +6,11 @@
  * the values of floats, each probe one pass that counts and weighs what lies at or above it, until
  * few enough candidates remain to sort. Small top_k and the listed logprobs go through a heap
  * instead. Losers of a tie become -inf in a copy, so that afterwards a cut is its least logit
- * alone. DRAW     Weights are summed in blocks of 256 ids; the draw walks the blocks, then the ids
- * of one. SCRATCH  x[vocab] (changed logits), w[vocab], block sums, heap keys, gathered ids. */
+ * alone.
+ *
+ * DRAW  Weights are summed in blocks of 256 ids; the draw walks the blocks, then the ids of one.
+ *
+ * SCRATCH  x[vocab] (changed logits), w[vocab], block sums, heap keys, gathered ids. */
 #include "kernels/sample/sample.h"
 #include "base/assert.h"
 #include "base/rng.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* sample_ref.c - choosing a token by sorting the whole vocabulary: the specification. */
 #include "kernels/sample/sample.h"
 #include "base/assert.h"
 #include "base/mem.h"

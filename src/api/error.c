@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* error.c - an error in the shape that OpenAI's clients read. */
 #include "api/api.h"
 #include "base/clock.h"
 #include <inttypes.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* err.c - the table of status codes, and sentences about errors. */
 #include "baton/status.h"
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* event.c - names of endings, and events put together for the sink. */
 #include "engine/engine_internal.h"
 #include "base/clock.h"
 #include <math.h>

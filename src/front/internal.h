@@ -2,8 +2,9 @@
 /* internal.h - what the threads of front share. Included by src/front only.
  *
  * LOCK ORDER  registry_mu, then a stream's mu; sched_mu, link.tx_mu, usage_mu, down_mu and wake_mu
- * are leaves. Never hold two others. THREADS     works_main (work.c), sched_main (loop.c),
- * ledger_main (books.c), link_main (link.c). */
+ * are leaves. Never hold two others.
+ *
+ * THREADS  works_main (work.c), sched_main (loop.c), ledger_main (books.c), link_main (link.c). */
 #pragma once
 #include "base/hash.h"
 #include "base/inbox.h"

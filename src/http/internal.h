@@ -4,11 +4,13 @@
  * LIFE     A bt_conn lives as long as its socket, a bt_call as long as one request on it. Both are
  * made, changed and freed on the loop thread, and only inside MHD_run(), except that a call may be
  * lent to another thread (as text work, or to the helper): meanwhile its connection is suspended,
- * so nothing can free it, and the loop touches nothing of it but `gone`. PARKED   A call without
- * bytes to send suspends its connection ("parks"). Only the loop thread resumes: with an external
- * epoll a resume from another thread wakes nobody. WAKING   Front calls wake() on any thread; it
- * notes the stream's id, never a pointer of ours, so a wake that comes late finds nothing and does
- * nothing. */
+ * so nothing can free it, and the loop touches nothing of it but `gone`.
+ *
+ * PARKED  A call without bytes to send suspends its connection ("parks"). Only the loop thread
+ * resumes: with an external epoll a resume from another thread wakes nobody.
+ *
+ * WAKING  Front calls wake() on any thread; it notes the stream's id, never a pointer of ours, so
+ * a wake that comes late finds nothing and does nothing. */
 #pragma once
 #include "api/api.h"
 #include "base/hash.h"

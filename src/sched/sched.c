@@ -2,11 +2,12 @@
 /* sched.c - the state machine: events in, actions out.
  *
  * DESIGN   An event changes state at once; what it says to the world goes to a ring that step()
- * empties first. What one event may cause in any number (ends of requests, admissions, timeouts) is
- *          not written down but left in the state (the `ending` list, the order, the clock's due
- *          work) and turned into actions only while there is room: so a full array loses nothing.
- *          The ring is emptied before the ending list, so a request's end is always its last
- * action. INVARIANTS
+ *          empties first. What one event may cause in any number (ends of requests, admissions,
+ *          timeouts) is not written down but left in the state (the `ending` list, the order, the
+ *          clock's due work) and turned into actions only while there is room: so a full array
+ *          loses nothing. The ring is emptied before the ending list, so a request's end is always
+ *          its last action.
+ * INVARIANTS
  *   1. A request leaves the table by one action of REFUSE, VOID, POST, and by no other way.
  *   2. Seats and pages of running requests plus the free ones are the engine's.
  *   3. An account's running_seqs <= slots; n_waiting counts its HOLDING and QUEUED requests, and so

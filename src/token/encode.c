@@ -9,8 +9,9 @@
  * PARTS    Models of characters often have no pre-tokenizer, and a word is the whole text. It is
  * cut where no piece of the vocabulary holds the two characters side by side, which changes nothing
  * and keeps words short (bt__pairs). Only an unknown token may span such a cut, and is put together
- * again. MEMORY   Scratch grows with the largest text seen and is given back above KEEP_BYTES_MAX.
- */
+ * again.
+ *
+ * MEMORY  Scratch grows with the largest text seen and is given back above KEEP_BYTES_MAX. */
 #include "token/encode.h"
 #include "base/assert.h"
 #include "base/mem.h"

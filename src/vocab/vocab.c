@@ -5,8 +5,10 @@
  * arenas (what a token adds to the text, and how the file spells it) with n + 1 offsets each, one
  * byte of kind a token, the trie, links between tokens of equal bytes, decoder steps, templates,
  * strings. No pointer is inside, so the block may be written to a file or shared memory and mapped
- * elsewhere. CHECKS Everything is checked once, when the block is built or mapped, so that readers
- * index without looking. */
+ * elsewhere.
+ *
+ * CHECKS  Everything is checked once, when the block is built or mapped, so that readers index
+ * without looking. */
 #include "vocab/vocab.h"
 #include "base/assert.h"
 #include "base/mem.h"

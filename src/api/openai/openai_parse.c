@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* openai_parse.c - what the bodies of chats and completions have in common. */
 #include "api/parse.h"
 #include <stdio.h>
 #include <string.h>

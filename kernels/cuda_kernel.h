@@ -10,7 +10,7 @@
  *                                       matrix let `type` be a typedef of a row). Uninitialised.
  *   bt_launch(kernel, grid, block, shared_bytes, stream, args...)   returns the launch's error
  *   bt_load16/8/4, bt_store16/8/4       aligned vector access; misaligned is an error when emulated
- *   bt_warp_sum, bt_warp_max            butterflies over all 32 lanes: fixed order, same in each
+ *   bt_warp_sum, bt_warp_max_uint       over all 32 lanes: fixed order, the same in each
  *   the usual __syncthreads, __syncwarp, __shfl*_sync, __ballot_sync, __any_sync, __all_sync,
  *   __match_any_sync, integer atomics, __dp4a, __expf, __half and __nv_bfloat16, threadIdx ...
  *
@@ -85,28 +85,14 @@ static __device__ __forceinline__ void bt_store4(void *p, uint32_t v)
 
 #endif /* BT_EMULATED */
 
-/* Sum or maximum over the 32 lanes of a warp, the same bits in every lane. All lanes call. */
+/* The sum over the 32 lanes of a warp, the same bits in every lane. All lanes call. */
 static __device__ __forceinline__ float bt_warp_sum(float v)
 {
     for (int step = 16; step > 0; step >>= 1) v += __shfl_xor_sync(0xffffffffu, v, step);
     return v;
 }
-static __device__ __forceinline__ float bt_warp_max(float v)
-{
-    for (int step = 16; step > 0; step >>= 1) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
-    return v;
-}
 
-/* The same for integers: one instruction from sm_80 on. */
-static __device__ __forceinline__ int bt_warp_sum_int(int v)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    return __reduce_add_sync(0xffffffffu, v);
-#else
-    for (int step = 16; step > 0; step >>= 1) v += __shfl_xor_sync(0xffffffffu, v, step);
-    return v;
-#endif
-}
+/* The largest: one instruction from sm_80 on. */
 static __device__ __forceinline__ unsigned bt_warp_max_uint(unsigned v)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

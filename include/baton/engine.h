@@ -233,7 +233,6 @@ bt_status bt_engine_park(bt_engine *e, bt_err *err);
 /* A step with work wakes by itself. LOAD events tell the progress. BT_ENOMEM: the memory is not
  * free; the engine stays parked. */
 bt_status bt_engine_wake(bt_engine *e, bt_err *err);
-bool bt_engine_parked(const bt_engine *e);
 
 #ifdef __cplusplus
 }

@@ -141,17 +141,6 @@ static __device__ __forceinline__ void bt_matrix_read8(const bt_matrix_view &m, 
     }
 }
 
-/* One element, for what does not care about speed. */
-template <int FORMAT>
-static __device__ __forceinline__ float bt_matrix_at(const bt_matrix_view &m, int64_t row, int col)
-{
-    float v[8], out = 0;
-    bt_matrix_read8<FORMAT>(m, row, col / 8 * 8, v);
-    for (int i = 0; i < 8; i++)
-        if (i == col % 8) out = v[i];
-    return out;
-}
-
 /* BT_FORMAT_SWITCH(format, CALL): `CALL(F)` with F the format as a constant; for launchers that
  * pick an instance. Falls through for a format without a layout. */
 #define BT_FORMAT_SWITCH(format, CALL)                                                             \

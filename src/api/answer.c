@@ -123,10 +123,6 @@ int64_t bt_answer_retry_after_ms(const bt_answer *a)
 {
     return a->retry_after_ms;
 }
-uint64_t bt_answer_id(const bt_answer *a)
-{
-    return a->part[0].id;
-}
 const bt_ledger_balance *bt_answer_balance(const bt_answer *a)
 {
     return a->balance_known ? &a->balance : NULL;

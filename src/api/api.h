@@ -102,4 +102,3 @@ bt_status bt_answer_status(const bt_answer *a);
 int64_t bt_answer_retry_after_ms(const bt_answer *a);
 /* The latest balance an event brought; NULL before, or if it was not known. */
 const bt_ledger_balance *bt_answer_balance(const bt_answer *a);
-uint64_t bt_answer_id(const bt_answer *a); // of the first part

@@ -62,10 +62,6 @@ enum { BT_TEMPLATE_SOURCES_MAX = 16, BT_TEMPLATE_TOKENS_MAX = 512 };
 bt_status bt_template_new(const bt_template_source *sources, size_t n_sources,
                           const bt_template_token *tokens, size_t n_tokens,
                           const bt_jinja_limits *limits, bt_template **out, bt_err *err);
-/* From the text of tokenizer_config.json, with chat_template.jinja beside it if there is one (it
- * wins): named templates and special tokens. BT_ENOTFOUND: there is no template in them. */
-bt_status bt_template_from_config(bt_template_text config, bt_template_text jinja,
-                                  const bt_jinja_limits *limits, bt_template **out, bt_err *err);
 void bt_template_free(bt_template *t);
 /* Of the template that is chosen without a name; what concerns tools, with them. */
 const bt_template_caps *bt_template_get_caps(const bt_template *t);

@@ -177,8 +177,3 @@ void bt_engine_close(bt_engine *e)
     bt_model_close(e->own_model);
     bt_free(e);
 }
-
-const bt_vocab *bt_engine_vocab(const bt_engine *e)
-{
-    return e->vocab;
-}

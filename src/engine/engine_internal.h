@@ -146,7 +146,6 @@ bt_status bt_engine_open_weights(const bt_recipe *recipe, const bt_weights *weig
                                  const bt_vocab *vocab, const bt_engine_options *opt,
                                  bt_engine_sink sink, void *ud, bt_engine **out, bt_err *err);
 
-const bt_vocab *bt_engine_vocab(const bt_engine *e);
 
 /* batch.c: fills st; n_rows 0 if nothing can run. */
 void bt_batch_build(bt_engine *e, bt_step *st);

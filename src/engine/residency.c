@@ -9,11 +9,6 @@ static bool has_requests(const bt_engine *e)
     return false;
 }
 
-bool bt_engine_parked(const bt_engine *e)
-{
-    return e->parked;
-}
-
 bt_status bt_engine_park(bt_engine *e, bt_err *err)
 {
     bt_residency r = {0};

@@ -589,13 +589,6 @@ const char *bt_gguf_label(const bt_gguf *g)
     return g->label;
 }
 
-size_t bt_gguf_bytes(const bt_gguf *g)
-{
-    size_t bytes = g->bytes;
-    for (size_t i = 0; i < g->n_parts; i++) bytes += g->part[i]->bytes;
-    return bytes;
-}
-
 size_t bt_gguf_n_tensors(const bt_gguf *g)
 {
     return g->n_tensors;

@@ -61,7 +61,6 @@ bt_status bt_gguf_open_memory(const void *data, size_t bytes, const char *name, 
 void bt_gguf_close(bt_gguf *g); // NULL is fine
 const char *bt_gguf_path(const bt_gguf *g);
 const char *bt_gguf_label(const bt_gguf *g); // the path's last 100 bytes: fits into a sentence
-size_t bt_gguf_bytes(const bt_gguf *g); // of the whole file, all parts
 
 size_t bt_gguf_n_tensors(const bt_gguf *g);
 const bt_gguf_tensor *bt_gguf_tensor_at(const bt_gguf *g, size_t i);

@@ -159,11 +159,6 @@ static void act(bt_front *f, const bt_sched_action *a)
     case BT_ACT_BUDGET: bt__link_budget(f, a->request, &a->lease); break;
     case BT_ACT_CANCEL: bt__link_cancel(f, a->request, &a->lease, a->finish); break;
     case BT_ACT_REFUSE: act_refuse(f, a); break;
-    case BT_ACT_PREEMPT:
-    case BT_ACT_PARK:
-    case BT_ACT_WAKE:
-    case BT_ACT_KILL:
-    case BT_ACT_GRANT_OUTSIDE: break; // one engine, always resident: not emitted
     }
 }
 

@@ -133,13 +133,6 @@ void bt_jinja_free(bt_jinja *t)
     bt_free(t);
 }
 
-bool bt_jinja_names(const bt_jinja *t, const char *variable)
-{
-    for (uint32_t i = 0; i < t->n_names; i++)
-        if (jstr_is(t->name[i].u.s, variable)) return true;
-    return false;
-}
-
 /* ---- rendering */
 
 static void root_fill(jrt *r, const bt_jinja *t, const jdict *context)

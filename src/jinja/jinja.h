@@ -82,8 +82,6 @@ int64_t bt_jinja_local_us(int64_t wall_us);
 bt_status bt_jinja_compile(const char *source, size_t len, const bt_jinja_limits *limits,
                            bt_jinja **out, bt_jinja_error *error, bt_err *err);
 void bt_jinja_free(bt_jinja *t);
-/* Whether the source reads a variable of that name anywhere. */
-bool bt_jinja_names(const bt_jinja *t, const char *variable);
 
 /* One JSON object of variables. Later ones overrule earlier ones. */
 typedef struct bt_jinja_vars {

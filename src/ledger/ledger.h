@@ -107,10 +107,6 @@ bt_status bt_ledger_read(bt_ledger *l, const char *account, int64_t limit_us, in
 bt_status bt_ledger_set_limit(bt_ledger *l, const char *account, int64_t limit_us, int64_t wall_us,
                               bt_err *err);
 bt_status bt_ledger_reset(bt_ledger *l, const char *account, int64_t wall_us, bt_err *err);
-/* Takes credit_us off what the current window has used, which may go below zero; opens a window if
- * none is. */
-bt_status bt_ledger_credit(bt_ledger *l, const char *account, int64_t credit_us, int64_t wall_us,
-                           bt_err *err);
 /* fn must not call the ledger. limit_override_us: -1 = none. */
 typedef void (*bt_ledger_account_fn)(void *ud, const char *account, int64_t limit_override_us,
                                      const bt_ledger_balance *balance);

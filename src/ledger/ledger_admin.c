@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ledger_admin.c - what an owner does with the books: limits, credits, totals, check, folding. */
+/* ledger_admin.c - what an owner does with the books: limits, totals, check, folding. */
 #include "base/assert.h"
 #include "ledger/ledger_impl.h"
 #include <stdio.h>
@@ -49,22 +49,6 @@ bt_status bt_ledger_reset(bt_ledger *l, const char *account, int64_t wall_us, bt
         if (status == BT_OK)
             status = bt__ledger_do(l, SQL_ACCOUNT_SET_WINDOW, LEDGER_VALUES(a.id, 0), err);
     }
-    return bt__ledger_leave(l, own, status, err);
-}
-
-bt_status bt_ledger_credit(bt_ledger *l, const char *account, int64_t credit_us, int64_t wall_us,
-                           bt_err *err)
-{
-    ledger_account a;
-    bool own;
-    bt_status status = bt__ledger_time(l, &wall_us, err);
-    if (status != BT_OK) return status;
-    if (credit_us <= 0 || credit_us > LEDGER_AMOUNT_MAX)
-        return bt_err_set(err, BT_EINVAL, 0, "a credit is more than 0");
-    if ((status = bt__ledger_enter(l, &own, err)) != BT_OK) return status;
-    status = bt__ledger_account_need(l, account, &a, err);
-    if (status == BT_OK) status = bt__ledger_window_need(l, &a, wall_us, err);
-    if (status == BT_OK) status = account_adjust(l, &a, -credit_us, wall_us, err);
     return bt__ledger_leave(l, own, status, err);
 }
 

@@ -333,20 +333,3 @@ bt_status bt_plan_make(const bt_plan_ask *ask, bt_plan *out, bt_err *err)
     count(ask, &d, out);
     return BT_OK;
 }
-
-void bt_plan_print(const bt_plan *p, bt_buf *out)
-{
-    char text[16];
-    const bt_device_plan *d = &p->device;
-    bt_buf_addf(out, "%-10s %10s\n", "what", "memory");
-    bt_buf_addf(out, "%-10s %10s\n", "weights", bt_bytes_text(p->weights_bytes, text));
-    bt_buf_addf(out, "%-10s %10s  %d pages of %d tokens in %s\n", "KV cache",
-                bt_bytes_text(p->kv_bytes, text), d->n_pages, d->page_tokens,
-                bt_kv_format_name(d->kv_format));
-    bt_buf_addf(out, "%-10s %10s  %d rows a step, %d threads\n", "scratch",
-                bt_bytes_text(p->scratch_bytes, text), d->rows_max, d->threads);
-    bt_buf_addf(out, "%-10s %10s  %d slots of up to %d tokens\n", "total",
-                bt_bytes_text(p->total_bytes, text), d->seqs_max, d->ctx);
-    bt_buf_addf(out, "%-10s %10s", "free", bt_bytes_text(p->free_bytes, text));
-    bt_buf_addf(out, "  %s of it kept back\n", bt_bytes_text(p->reserve_bytes, text));
-}

@@ -4,7 +4,6 @@
  * The byte counts come from the backend's own bytes(), which open() uses too: the planner's
  * numbers and the engine's are the same. Thread: any. */
 #pragma once
-#include "base/buf.h"
 #include "baton/backend.h"
 
 /* Memory of this machine that this process may still use. */
@@ -50,7 +49,5 @@ typedef struct bt_plan {
 /* BT_EINVAL: an ask out of range. BT_ENOMEM: it does not fit; the sentence says how much is
  * missing and what would fit: a smaller ask, a --quant, or a file of so many bits a weight. */
 bt_status bt_plan_make(const bt_plan_ask *ask, bt_plan *out, bt_err *err);
-/* Appends a table for people: what takes how many bytes. */
-void bt_plan_print(const bt_plan *plan, bt_buf *out);
 /* "1.5 GiB", "512 B"; dst needs 16 bytes. Returns dst. */
 char *bt_bytes_text(uint64_t bytes, char dst[static 16]);

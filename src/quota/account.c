@@ -84,16 +84,6 @@ void bt_accounts_close(bt_accounts *a)
     bt_free(a);
 }
 
-const bt_tier *bt_accounts_tier(const bt_accounts *a, const char *name)
-{
-    return bt_tiers_find(&a->tiers, name, strlen(name));
-}
-
-const bt_tier *bt_accounts_tier_at(const bt_accounts *a, int i)
-{
-    return i >= 0 && i < a->tiers.n ? &a->tiers.tier[i] : NULL;
-}
-
 bool bt_accounts_trusts(const bt_accounts *a, const bt_address *peer)
 {
     return bt_proxies_trust(&a->proxies, peer);

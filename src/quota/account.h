@@ -45,8 +45,6 @@ typedef struct bt_accounts_options {
 
 bt_status bt_accounts_open(const bt_accounts_options *opt, bt_accounts **out, bt_err *err);
 void bt_accounts_close(bt_accounts *a);
-const bt_tier *bt_accounts_tier(const bt_accounts *a, const char *name);
-const bt_tier *bt_accounts_tier_at(const bt_accounts *a, int i); // NULL past the end
 
 /* Whether the peer is a proxy whose X-Forwarded-For is believed. */
 bool bt_accounts_trusts(const bt_accounts *a, const bt_address *peer);

@@ -271,12 +271,6 @@ void bt__req_predict(bt_sched *s, bt__req *r)
     if (r->state == BT__REQ_QUEUED) a->line_us += r->cost_us - before;
 }
 
-int64_t bt_sched_predict_us(const bt_sched *s, int32_t prompt_tokens, int32_t max_tokens,
-                            int32_t n_seq)
-{
-    return bt__cost_predict(&s->cost, prompt_tokens, max_tokens, n_seq, s->cost.out_tokens);
-}
-
 /* Until enough of a full queue has drained for another try to make sense: an eighth of it, or one
  * of the account's own. */
 static int64_t retry_hint(const bt_sched *s, int32_t ahead)
@@ -608,9 +602,6 @@ static void apply(bt_sched *s, const bt_sched_event *ev)
         if (ev->engine == 0) s->engine.up = false;
         break;
     case BT_EV_DRAIN: on_drain(s); break;
-    case BT_EV_PREFILL:
-    case BT_EV_OUTSIDE_REQUEST:
-    case BT_EV_OUTSIDE_RELEASE:
     case BT_EV_TICK: break; // time is looked at in every step
     }
 }

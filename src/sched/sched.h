@@ -119,15 +119,12 @@ typedef enum bt_sched_event_type {
     BT_EV_REFUSED,     // request: the ledger refused the first hold
     BT_EV_TOPPED_UP,   // as HELD, for a top-up (amount_us may be unchanged, then final)
     BT_EV_USED,        // request, amount_us = cumulative device time (from step reports)
-    BT_EV_PREFILL,     // request, amount_us = prompt tokens done; nothing depends on it today
     BT_EV_STEP,        // u.step: feeds the cost estimates
     BT_EV_FINISHED,    // request: the engine's END; finish, amount_us = device time, u.finished
     BT_EV_CANCEL,      // request: the client went away, or the owner ended it
     BT_EV_ENGINE_UP,   // u.engine_up. If it was up: as if a DOWN had come before
     BT_EV_ENGINE_DOWN, // all that ran there ends with device_fault and its last USED
     BT_EV_ENGINE_PARKED, // admits nothing until ENGINE_UP; what runs keeps its place
-    BT_EV_OUTSIDE_REQUEST, // reserved: outside tenants
-    BT_EV_OUTSIDE_RELEASE,
     BT_EV_DRAIN, // new submits are refused and waiting ones ended, with BT_ECLOSED; running go on
     BT_EV_TICK,  // time passed: ageing, queue timeouts
 } bt_sched_event_type;
@@ -178,11 +175,6 @@ typedef enum bt_sched_action_type {
     BT_ACT_VOID,    // request: it used nothing; it has ended: status, and finish CANCELLED or NONE
     BT_ACT_REFUSE,  // request, status: never accepted; it has ended. retry_ns: a hint, 0 = none,
                     // also where VOID has a limit
-    BT_ACT_PREEMPT, // reserved
-    BT_ACT_PARK,
-    BT_ACT_WAKE,
-    BT_ACT_KILL,
-    BT_ACT_GRANT_OUTSIDE,
 } bt_sched_action_type;
 
 typedef struct bt_sched_action {
@@ -230,7 +222,6 @@ typedef struct bt_sched_view {
     bool aged;   // waiting in the top line: no later arrival passes it
     int32_t n_seq;
 } bt_sched_view;
-bool bt_sched_find(const bt_sched *s, int64_t now_ns, uint64_t request, bt_sched_view *out);
 /* account 0 = all. Waiting first in order, then running. Returns how many there are (may exceed
  * max). */
 size_t bt_sched_list(const bt_sched *s, int64_t now_ns, uint64_t account, bt_sched_view *out,
@@ -244,6 +235,3 @@ void bt_sched_positions(bt_sched *s, int64_t now_ns,
                         void *ud);
 int32_t bt_sched_waiting(const bt_sched *s);
 int32_t bt_sched_running(const bt_sched *s);
-/* The model's guess at the device time of a request, from the current step-cost estimates. */
-int64_t bt_sched_predict_us(const bt_sched *s, int32_t prompt_tokens, int32_t max_tokens,
-                            int32_t n_seq);

@@ -101,7 +101,7 @@ typedef struct bt__engine {
     int32_t owner[BT_SCHED_SLOTS_MAX];        // request in each seat, -1 = free
 } bt__engine;
 
-/* What bt_sched_find and its kin compute; apart, so that asking leaves a const bt_sched alone. */
+/* What bt_sched_list and its kin compute; apart, so that asking leaves a const bt_sched alone. */
 typedef struct bt__walk {
     uint64_t number;  // grows with each walk
     uint64_t version; // of the state walked

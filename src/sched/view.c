@@ -116,17 +116,6 @@ static void view_fill(const bt_sched *s, int64_t now_ns, const bt__req *r, bt_sc
     }
 }
 
-bool bt_sched_find(const bt_sched *s, int64_t now_ns, uint64_t request, bt_sched_view *out)
-{
-    uint64_t ri;
-    if (!bt_map_get(&s->req_by_id, request, &ri)) return false;
-    const bt__req *r = &s->req[ri];
-    if (r->state == BT__REQ_ENDING) return false;
-    walk(s);
-    view_fill(s, now_ns, r, out);
-    return true;
-}
-
 size_t bt_sched_list(const bt_sched *s, int64_t now_ns, uint64_t account, bt_sched_view *out,
                      size_t max)
 {

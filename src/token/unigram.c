@@ -127,11 +127,6 @@ void bt_unigram_close(bt_unigram *u)
     bt_free(u);
 }
 
-size_t bt_unigram_bytes(const bt_unigram *u)
-{
-    return sizeof *u + u->n_pieces * (sizeof *u->score + sizeof *u->user) + bt__trie_bytes(u->trie);
-}
-
 void bt_unigram_scratch_release(bt_unigram_scratch *x)
 {
     bt_free(x->node);

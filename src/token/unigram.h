@@ -37,7 +37,6 @@ typedef struct bt_unigram_options {
 bt_status bt_unigram_open(const bt_unigram_piece *piece, size_t n, const bt_unigram_options *opt,
                           bt_unigram **out, bt_err *err);
 void bt_unigram_close(bt_unigram *u); // NULL is fine
-size_t bt_unigram_bytes(const bt_unigram *u);
 
 /* Zero-initialise; grows to the longest text (16 bytes a byte) and is kept until released. */
 typedef struct bt_unigram_scratch {

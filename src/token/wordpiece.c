@@ -58,11 +58,6 @@ void bt_wordpiece_close(bt_wordpiece *w)
     bt_free(w);
 }
 
-size_t bt_wordpiece_bytes(const bt_wordpiece *w)
-{
-    return sizeof *w + bt__trie_bytes(w->trie);
-}
-
 static bool too_long(const bt_wordpiece *w, const char *word, size_t n)
 {
     if (n <= w->max_chars) return false;

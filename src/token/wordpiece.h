@@ -29,7 +29,6 @@ typedef struct bt_wordpiece_options {
 bt_status bt_wordpiece_open(const bt_wordpiece_piece *piece, size_t n,
                             const bt_wordpiece_options *opt, bt_wordpiece **out, bt_err *err);
 void bt_wordpiece_close(bt_wordpiece *w); // NULL is fine
-size_t bt_wordpiece_bytes(const bt_wordpiece *w);
 
 /* One word (n bytes of valid UTF-8, what the pre-tokenizer cut) to ids, which has room for
  * max(n, 1). A word of which any part is no piece is one unknown token; an empty one gives nothing.

@@ -134,8 +134,7 @@ static bool place(builder *b, range r, size_t *n_todo)
 }
 
 /* The keys sorted, empty ones left out, of equal ones the last. */
-static bt_status sort_keys(builder *b, const bt__trie_key *key, size_t n, size_t *longest,
-                           bt_err *err)
+static bt_status sort_keys(builder *b, const bt__trie_key *key, size_t n, bt_err *err)
 {
     size_t bytes = 0;
     if (n > BT__TRIE_KEYS_MAX)
@@ -144,7 +143,6 @@ static bt_status sort_keys(builder *b, const bt__trie_key *key, size_t n, size_t
     for (size_t i = 0; i < n; i++) {
         BT_ASSERT(key[i].value >= 0);
         bytes += key[i].n;
-        *longest = BT_MAX(*longest, (size_t)key[i].n);
         if (key[i].n > BT__TRIE_KEY_BYTES_MAX || bytes > BT__TRIE_BYTES_MAX)
             return bt_err_set(
                 err, BT_EFORMAT, 0,
@@ -168,11 +166,11 @@ bt_status bt__trie_open(const bt__trie_key *key, size_t n, bt__trie **out, bt_er
 {
     builder b = {.head = NONE, .tail = NONE};
     bt_status st = BT_ENOMEM;
-    size_t n_todo = 0, longest = 0;
+    size_t n_todo = 0;
     bt__trie *t = bt_calloc(1, sizeof *t);
     b.key = bt_malloc((n + 1) * sizeof(const bt__trie_key *));
     if (!t || !b.key) goto done;
-    st = sort_keys(&b, key, n, &longest, err);
+    st = sort_keys(&b, key, n, err);
     if (st) goto done;
     st = BT_ENOMEM;
     b.todo = bt_malloc((b.n_keys + 1) * sizeof *b.todo);
@@ -183,7 +181,6 @@ bt_status bt__trie_open(const bt__trie_key *key, size_t n, bt__trie **out, bt_er
         range r = b.todo[--n_todo];
         if (!place(&b, r, &n_todo)) goto done;
     }
-    *t = (bt__trie){.n_units = b.n_units, .longest = longest};
     t->unit = bt_realloc(b.unit, b.n_units * sizeof *b.unit);
     if (!t->unit) t->unit = b.unit; // no smaller block to be had
     b.unit = NULL;
@@ -207,16 +204,6 @@ void bt__trie_close(bt__trie *t)
     if (!t) return;
     bt_free(t->unit);
     bt_free(t);
-}
-
-size_t bt__trie_longest(const bt__trie *t)
-{
-    return t->longest;
-}
-
-size_t bt__trie_bytes(const bt__trie *t)
-{
-    return sizeof *t + t->n_units * sizeof *t->unit;
 }
 
 int32_t bt__trie_find(const bt__trie *t, const char *s, size_t n)

@@ -25,8 +25,6 @@ enum {
 /* Empty keys are left out; of equal keys the last one's value stays. BT_EFORMAT past the bounds. */
 bt_status bt__trie_open(const bt__trie_key *key, size_t n, bt__trie **out, bt_err *err);
 void bt__trie_close(bt__trie *t); // NULL is fine
-size_t bt__trie_longest(const bt__trie *t); // bytes of the longest key
-size_t bt__trie_bytes(const bt__trie *t);   // memory it takes
 
 /* Exactly s: its value, or -1. */
 int32_t bt__trie_find(const bt__trie *t, const char *s, size_t n);
@@ -39,8 +37,7 @@ typedef struct bt__trie_unit {
     int32_t value;
 } bt__trie_unit;
 struct bt__trie {
-    bt__trie_unit *unit; // owned [n_units], a multiple of 256
-    size_t n_units, longest;
+    bt__trie_unit *unit; // owned, a multiple of 256 units
 };
 static inline bool bt__trie_step(const bt__trie *t, uint32_t *node, unsigned char byte,
                                 int32_t *value)

@@ -20,6 +20,11 @@ static bt_template *open_one(const char *source)
     return t;
 }
 
+#define text_is(s)                                                                                 \
+    {                                                                                              \
+        s, sizeof s - 1                                                                            \
+    }
+
 static bt_template_text text(const char *s)
 {
     return (bt_template_text){s, s ? strlen(s) : 0};
@@ -319,17 +324,17 @@ static void every_combination_is_probed(void)
 /* A named template is asked for itself: what another can do says nothing. */
 static void named_templates_are_probed_each(void)
 {
-    static const char config[] =
-        "{\"chat_template\": [{\"name\": \"default\", \"template\": \"{% for m in messages %}"
-        "{{ m.role }}:{{ m.content }};{% endfor %}\"}, {\"name\": \"tool_use\", \"template\": "
-        "\"{{ tools|length }}{% for m in messages %}{% if m.role == 'system' %}{{ "
-        "raise_exception('none here') }}{% endif %}{{ m.content }};{% endfor %}\"}, "
-        "{\"name\": \"rag\", \"template\": \"{{ documents|length }} {{ messages[0].content }}\"}]}";
+    static const bt_template_source of[] = {
+        {"default", text_is("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}")},
+        {"tool_use", text_is("{{ tools|length }}{% for m in messages %}{% if m.role == 'system' %}"
+                             "{{ raise_exception('none here') }}{% endif %}{{ m.content }};"
+                             "{% endfor %}")},
+        {"rag", text_is("{{ documents|length }} {{ messages[0].content }}")},
+    };
     bt_template *t = NULL;
-    bt_template_text none = {NULL, 0};
     bt_template_chat chat = {.messages = text("[{\"role\":\"system\",\"content\":\"S\"},"
                                               "{\"role\":\"user\",\"content\":\"U\"}]")};
-    REQUIRE(bt_template_from_config(text(config), none, NULL, &t, NULL) == BT_OK);
+    REQUIRE(bt_template_new(of, 3, NULL, 0, NULL, &t, NULL) == BT_OK);
     CHECK_STR(chat_line(t, &chat), "system:[S];user:[U];");
     chat.documents = text("[{}]");
     CHECK_STR(chat_line(t, &chat), "1 [S]");
@@ -368,16 +373,16 @@ static void capabilities_of_real_templates(void)
 
 static void named_templates(void)
 {
-    static const char config[] =
-        "{\"bos_token\": {\"content\": \"<B>\"}, \"eos_token\": \"<E>\", \"chat_template\": ["
-        "{\"name\": \"default\", \"template\": \"D{{ bos_token }}{{ messages[0].content }}\"},"
-        "{\"name\": \"tool_use\", \"template\": \"T{{ tools|length }}{{ documents is none }}\"},"
-        "{\"name\": \"rag\", \"template\": \"R{{ documents[0].text }}{{ eos_token }}\"}]}";
+    static const bt_template_token tokens[] = {{"bos_token", "<B>"}, {"eos_token", "<E>"}};
+    static const bt_template_source of[] = {
+        {"default", text_is("D{{ bos_token }}{{ messages[0].content }}")},
+        {"tool_use", text_is("T{{ tools|length }}{{ documents is none }}")},
+        {"rag", text_is("R{{ documents[0].text }}{{ eos_token }}")},
+    };
     bt_template *t = NULL;
     bt_err err = {0};
-    bt_template_text none = {NULL, 0};
     bt_template_chat chat = {.messages = text("[{\"role\":\"user\",\"content\":\"hi\"}]")};
-    REQUIRE(bt_template_from_config(text(config), none, NULL, &t, &err) == BT_OK);
+    REQUIRE(bt_template_new(of, 3, tokens, 2, NULL, &t, &err) == BT_OK);
     CHECK_STR(chat_line(t, &chat), "D<B>[hi]");
     chat.tools = text("[{}, {}]");
     CHECK_STR(chat_line(t, &chat), "T2True");
@@ -387,16 +392,16 @@ static void named_templates(void)
     chat.name = "nope";
     CHECK_STR(chat_line(t, &chat), "! the model has no chat template named 'nope'");
     bt_template_free(t);
-    /* a chat_template.jinja beside it replaces the default */
-    REQUIRE(bt_template_from_config(text(config), text("J{{ x }}"), NULL, &t, &err) == BT_OK);
+    t = open_one("J{{ x }}");
     chat = (bt_template_chat){.messages = chat.messages, .kwargs = text("{\"x\": \"<|y|>\"}")};
     CHECK_STR(chat_line(t, &chat), "J[<|y|>]");
     chat.kwargs = text("{\"messages\": []}");
     CHECK_STR(chat_line(t, &chat), "! 'chat_template_kwargs' may not hold 'messages'");
     bt_template_free(t);
-    CHECK_INT(bt_template_from_config(text("{}"), none, NULL, &t, &err), BT_ENOTFOUND);
+    CHECK_INT(bt_template_new(NULL, 0, NULL, 0, NULL, &t, &err), BT_ENOTFOUND);
     CHECK_STR(err.msg, "the model has no chat template");
-    CHECK_INT(bt_template_from_config(none, text("a\n{% if %}"), NULL, &t, &err), BT_EFORMAT);
+    static const bt_template_source broken = {NULL, text_is("a\n{% if %}")};
+    CHECK_INT(bt_template_new(&broken, 1, NULL, 0, NULL, &t, &err), BT_EFORMAT);
     CHECK_STR(err.msg, "chat template 'default': line 2 of the chat template: Expected an "
                        "expression, got 'end of statement block'");
 }

@@ -65,7 +65,7 @@ static bt_status check_ends(bt_engine *e, const event_log *log, bool golden)
         const seq_log *s = &r->seq[0];
         CHECK(r->ended);
         if (i > 0 && s->finish == BT_FINISH_DEVICE_FAULT) {
-            CHECK(bt_engine_parked(e) && s->n_tokens == 0 && r->used_us == 0);
+            CHECK(e->parked && s->n_tokens == 0 && r->used_us == 0);
             status = BT_ENOMEM;
             continue;
         }

@@ -965,7 +965,7 @@ static void parks_when_idle_and_wakes_for_work(void)
     run_all(f->e);
     for (int round = 0; round < 3; round++) {
         CHECK_INT(bt_engine_park(f->e, &err), BT_OK);
-        CHECK(bt_engine_parked(f->e) && fake.parked && !bt_engine_has_work(f->e));
+        CHECK(f->e->parked && fake.parked && !bt_engine_has_work(f->e));
         CHECK_INT(bt_engine_park(f->e, &err), BT_OK); // once is enough
         CHECK_INT(f->log.residency.u.residency.level, 1);
         CHECK_INT(f->log.n_residency, 2 * round + 1);
@@ -973,7 +973,7 @@ static void parks_when_idle_and_wakes_for_work(void)
         q.id = (uint64_t)round + 2;
         CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
         run_all(f->e);
-        CHECK(!bt_engine_parked(f->e));
+        CHECK(!f->e->parked);
         CHECK_INT(f->log.residency.u.residency.level, 0);
         CHECK(f->log.residency.u.residency.from_host);
         const request_log *r = f->log.request[round + 1];
@@ -984,11 +984,11 @@ static void parks_when_idle_and_wakes_for_work(void)
     CHECK_INT(bt_engine_park(f->e, &err), BT_OK);
     fake.no_room = true;
     CHECK_INT(bt_engine_wake(f->e, &err), BT_ENOMEM);
-    CHECK(bt_engine_parked(f->e));
+    CHECK(f->e->parked);
     q.id = 99; // one who needs it is told, and it stays parked
     CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
     run_all(f->e);
-    CHECK(bt_engine_parked(f->e));
+    CHECK(f->e->parked);
     CHECK_INT(log_find(&f->log, 99)->end.u.end.finish, BT_FINISH_DEVICE_FAULT);
     fake.no_room = false;
     CHECK_INT(bt_engine_wake(f->e, &err), BT_OK);

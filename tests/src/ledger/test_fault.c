@@ -121,7 +121,6 @@ static void script_work(bt_ledger *l, told *t)
     }
     ok(t, bt_ledger_sync(l, &err), &err);
     ok(t, bt_ledger_set_limit(l, "key:1", 3 * DAY, T0, &err), &err);
-    ok(t, bt_ledger_credit(l, "key:2", 7, T0, &err), &err);
     ok(t, bt_ledger_compact(l, T0 + 3 * DAY, NULL, &err), &err);
     if (script_hold(l, 20, t)) t->open++;
 }

@@ -216,29 +216,6 @@ static void plans_are_tight(void)
     }
 }
 
-static void table_reads_well(void)
-{
-    bt_plan_ask a = ask_with(1000 * MIB);
-    bt_plan p = {0};
-    bt_buf b = BT_BUF_INIT;
-    REQUIRE(bt_plan_make(&a, &p, NULL) == BT_OK);
-    bt_plan_print(&p, &b);
-    REQUIRE(!b.failed);
-    static const char *const lines[] = {
-        "weights     100.0 MiB\n",
-        "KV cache     32.0 MiB  2048 pages of 16 tokens in f16\n",
-        "scratch      16.0 MiB  512 rows a step, 2 threads\n",
-        "total       148.0 MiB  8 slots of up to 4096 tokens\n",
-        "free          1.0 GiB  66.7 MiB of it kept back\n",
-    };
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        bool there = strstr(b.data, lines[i]);
-        CHECK(there);
-        if (!there) fprintf(stderr, "%snot in\n%s", lines[i], b.data);
-    }
-    bt_buf_release(&b);
-}
-
 static void bytes_are_told_in_units(void)
 {
     char t[16];
@@ -370,7 +347,6 @@ int main(void)
     RUN(refusals_say_what_is_missing);
     RUN(refusals_name_the_quantization_that_fits);
     RUN(plans_are_tight);
-    RUN(table_reads_well);
     RUN(bytes_are_told_in_units);
     RUN(memory_of_a_plain_machine);
     RUN(memory_under_cgroup_v2);

@@ -55,23 +55,20 @@ static void presets_hold_the_published_quotas(void)
         {"2026", "team", 40, BT_CLASS_HIGHEST},        {"2026", "enterprise", 60, BT_CLASS_HIGHEST},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        bt_accounts *a = accounts(&(bt_accounts_options){.tiers = row[i].preset});
-        const bt_tier *t = bt_accounts_tier(a, row[i].tier);
+        bt_tiers tiers;
+        REQUIRE(bt_tiers_load(row[i].preset, &tiers, NULL) == BT_OK);
+        const bt_tier *t = bt_tiers_find(&tiers, row[i].tier, strlen(row[i].tier));
         REQUIRE(t != NULL);
         CHECK_INT(t->quota_us, (int64_t)(row[i].minutes * 60e6));
         CHECK_INT(t->cls, row[i].cls);
         CHECK_INT(t->lease_max_s >= 60 && t->lease_max_s <= 300, 1);
         CHECK(t->slots >= 1 && t->queue >= 1 && t->weight > 0);
-        bt_accounts_close(a);
+        CHECK_INT(tiers.n, 6);
+        t = bt_tiers_find(&tiers, "owner", 5);
+        REQUIRE(t != NULL);
+        CHECK_INT(t->quota_us, BT_QUOTA_UNLIMITED);
+        CHECK(bt_tiers_find(&tiers, "gold", 4) == NULL);
     }
-    bt_accounts *a = accounts(&(bt_accounts_options){0});
-    CHECK_INT(bt_accounts_tier(a, "owner")->quota_us, BT_QUOTA_UNLIMITED);
-    CHECK(bt_accounts_tier(a, "gold") == NULL);
-    int n = 0;
-    while (bt_accounts_tier_at(a, n)) n++;
-    CHECK_INT(n, 6);
-    CHECK(bt_accounts_tier_at(a, -1) == NULL);
-    bt_accounts_close(a);
 }
 
 static void a_tier_file_lies_over_the_guide(void)
@@ -84,18 +81,22 @@ static void a_tier_file_lies_over_the_guide(void)
                    " \"weight\": 9, \"lease_max_s\": 600, \"slots\": 3, \"queue\": 5},\n"
                    " \"tin\": {\"gpu_seconds\": 0}}",
                    0600);
-    bt_accounts *a = accounts(&(bt_accounts_options){.tiers = file, .default_tier = "tin"});
-    const bt_tier *t = bt_accounts_tier(a, "free");
+    bt_tiers tiers;
+    REQUIRE(bt_tiers_load(file, &tiers, NULL) == BT_OK);
+    const bt_tier *t = bt_tiers_find(&tiers, "free", 4);
+    REQUIRE(t != NULL);
     CHECK_INT(t->quota_us, 1500000);
     CHECK_NEAR(t->weight, 2.5, 0);
     CHECK_INT(t->lease_max_s, 60); // as in the guide
-    t = bt_accounts_tier(a, "gold");
+    t = bt_tiers_find(&tiers, "gold", 4);
+    REQUIRE(t != NULL);
     CHECK_INT(t->quota_us, BT_QUOTA_UNLIMITED);
     CHECK_INT(t->cls, BT_CLASS_HIGHEST);
     CHECK_INT(t->slots, 3);
     CHECK_INT(t->queue, 5);
     CHECK_INT(t->lease_max_s, 600);
-    CHECK_INT(bt_accounts_tier(a, "pro")->quota_us, 1500 * SECOND);
+    CHECK_INT(bt_tiers_find(&tiers, "pro", 3)->quota_us, 1500 * SECOND);
+    bt_accounts *a = accounts(&(bt_accounts_options){.tiers = file, .default_tier = "tin"});
     bt_identity id;
     CHECK_INT(bt_account_identify(a, NULL, NULL, "192.0.2.1", NULL, &id, NULL), BT_OK);
     CHECK_STR(id.tier->name, "tin");

@@ -2,6 +2,12 @@
 /* test_order.c - who is next, by rule: fair turns, classes, ageing, fit; and where people see it.
  */
 #include "drive.h"
+#include "sched/state.h"
+
+static int64_t predicted(int32_t prompt_tokens, int32_t max_tokens)
+{
+    return bt__cost_predict(&S->cost, prompt_tokens, max_tokens, 1, S->cost.out_tokens);
+}
 
 static void retry_hint_follows_the_drain(void)
 {
@@ -454,8 +460,8 @@ static void predictions_learn(void)
 {
     start();
     engine_up(1, 10000);
-    CHECK_INT(bt_sched_predict_us(S, 100, 10, 1), 20000);
-    CHECK_INT(bt_sched_predict_us(S, 100, 10000, 1), 266000); // 256 tokens until it knows better
+    CHECK_INT(predicted(100, 10), 20000);
+    CHECK_INT(predicted(100, 10000), 266000); // 256 tokens until it knows better
     for (int i = 0; i < 300; i++) {
         step(&(bt_sched_event){.type = BT_EV_STEP,
                                .u.step = {.n_rows = 128,
@@ -465,8 +471,8 @@ static void predictions_learn(void)
         step(&(bt_sched_event){.type = BT_EV_STEP,
                                .u.step = {.n_rows = 4, .n_seqs = 4, .step_us = 4 * 3000}});
     }
-    CHECK_NEAR((double)bt_sched_predict_us(S, 1000, 1, 1), 53000, 2000);
-    CHECK_NEAR((double)bt_sched_predict_us(S, 1, 100, 1), 300000, 20000);
+    CHECK_NEAR((double)predicted(1000, 1), 53000, 2000);
+    CHECK_NEAR((double)predicted(1, 100), 300000, 20000);
     for (uint64_t id = 1; id <= 150; id++) {
         bt_sched_request q = request(id, 1, 1);
         q.max_tokens = 1000;
@@ -477,7 +483,7 @@ static void predictions_learn(void)
                                .amount_us = 60500, // nobody says that these were 20 tokens
                                .u.finished = {id % 2 ? 20 : 0}});
     }
-    CHECK_NEAR((double)bt_sched_predict_us(S, 10, 1000, 1), 60500, 12000);
+    CHECK_NEAR((double)predicted(10, 1000), 60500, 12000);
 }
 
 static int told;

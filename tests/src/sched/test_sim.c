@@ -420,13 +420,21 @@ static void sim_check(sim *w)
     uint8_t seen[SIM_REQS] = {0};
     for (int k = 0; k < w->n_accounts; k++) w->a[k].waiting = 0;
     while (w->first_alive < w->n && w->r[w->first_alive].state == SIM_DONE) w->first_alive++;
+    static bt_sched_view view[SIM_REQS];
+    static int listed[SIM_REQS];
+    int n_listed = (int)bt_sched_list(w->s, w->now, 0, view, SIM_REQS);
+    memset(listed + w->first_alive, -1, (size_t)(w->n - w->first_alive) * sizeof *listed);
+    for (int i = 0; i < n_listed; i++) {
+        int of = (int)view[i].request - 1;
+        SIM_CHECK(w, of >= w->first_alive && of < w->n && listed[of] < 0, NULL);
+        listed[of] = i;
+    }
     for (int i = w->first_alive; i < w->n; i++) {
         sim_req *r = &w->r[i];
-        bt_sched_view v;
-        bool known = bt_sched_find(w->s, w->now, r->q.id, &v);
         bool here = r->state != SIM_FUTURE && r->state != SIM_DONE;
-        SIM_CHECK(w, known == here, r);
+        SIM_CHECK(w, (listed[i] >= 0) == here, r);
         if (!here) continue;
+        bt_sched_view v = view[listed[i]];
         running += r->state == SIM_RUNNING;
         SIM_CHECK(w, v.running == (r->state == SIM_RUNNING), r);
         if (r->state == SIM_RUNNING) { // looked at again if the engine is deaf

@@ -328,6 +328,39 @@ static void several_prompts(void)
     finish();
 }
 
+/* The answer ends as its worst part, whichever part that is. */
+static void worst_part_is_told(void)
+{
+    begin(false, "{\"prompt\":[\"x\",\"y\"]}");
+    put(0, fake_accepted());
+    put(0, fake_end(0, "x", BT_FINISH_QUOTA_EXHAUSTED));
+    put(0, fake_done(BT_OK, BT_FINISH_QUOTA_EXHAUSTED));
+    put(1, fake_accepted());
+    put(1, fake_end(0, "y", BT_FINISH_EOS));
+    put(1, fake_done(BT_OK, BT_FINISH_EOS));
+    CHECK(strstr(out.data, "\"finish_detail\":\"quota_exhausted\"") != NULL);
+    finish();
+}
+
+/* The end was charged and its balance is not known: the one of before no longer holds. */
+static void balance_before_a_charge_is_not_told(void)
+{
+    for (int charged = 0; charged < 2; charged++) {
+        begin(false, "{\"prompt\":\"x\"}");
+        put(0, fake_accepted());
+        REQUIRE(bt_answer_balance(answer) != NULL);
+        put(0, fake_end(0, "y", BT_FINISH_EOS));
+        bt_stream_event done = fake_done(BT_OK, BT_FINISH_EOS);
+        done.balance = (bt_ledger_balance){.limit_us = -1};
+        if (!charged) done.device_us = done.charged_us = 0;
+        put(0, done);
+        CHECK((bt_answer_balance(answer) == NULL) == charged);
+        CHECK((strstr(out.data, "\"remaining_us\":null") != NULL) == charged);
+        CHECK((strstr(out.data, "\"resets_at\":null") != NULL) == charged);
+        finish();
+    }
+}
+
 static void refusals(void)
 {
     begin(true, "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
@@ -402,6 +435,8 @@ int main(void)
     RUN(scoring);
     RUN(echo);
     RUN(several_prompts);
+    RUN(worst_part_is_told);
+    RUN(balance_before_a_charge_is_not_told);
     RUN(refusals);
     RUN(prompt_too_long);
     RUN(broken);

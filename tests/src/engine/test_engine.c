@@ -179,6 +179,22 @@ static void chunks_follow_the_cost(void)
     fake_end(f);
 }
 
+/* Where not even the shortest chunk fits the time aimed at, a prompt is read all the same. */
+static void slowest_device_reads_its_prompt(void)
+{
+    fake_engine *f = fake_new();
+    f->opt.step_ms = 10;
+    fake.us_row = 1000000;
+    fake_start(f);
+    int32_t prompt[40];
+    bt_engine_request q = ask(1, prompt_of(1, 40, prompt), 40, 2);
+    CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
+    for (int i = 0; i < 50 && bt_engine_has_work(f->e); i++) REQUIRE(!bt_engine_step(f->e, NULL));
+    REQUIRE(f->log.request[0]->ended);
+    CHECK_INT(f->log.request[0]->seq[0].n_tokens, 2);
+    fake_end(f);
+}
+
 static void prefix_is_reused_exactly(void)
 {
     fake_engine *f = started();
@@ -417,6 +433,41 @@ static void stop_string_cuts_the_text(void)
     fake_end(f);
 }
 
+/* One sequence reaches its length, then a later one its stop string: the request says length. */
+static void request_ends_as_its_worst_sequence(void)
+{
+    fake_engine *f = started();
+    int32_t prompt[6];
+    bt_engine_request q = ask(1, prompt_of(2, 6, prompt), 6, 20);
+    q.n_seq = 2;
+    q.params.temperature = 1;
+    char stop[4] = {0};
+    const request_log *r = NULL;
+    for (q.id = 1; q.id < LOG_REQUESTS / 2; q.id++) { // until the last letters come only there
+        q.params.seed = q.id;
+        CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
+        run_all(f->e);
+        r = log_find(&f->log, q.id);
+        int32_t n = r->seq[1].n_text;
+        memcpy(stop, r->seq[1].text + BT_MAX(n - 3, 0), 3);
+        bool ascii = n > 3 && stop[0] > ' ' && stop[1] > ' ' && stop[2] > ' ';
+        if (ascii && !strstr(r->seq[0].text, stop) &&
+            strstr(r->seq[1].text, stop) == r->seq[1].text + n - 3)
+            break;
+    }
+    REQUIRE(q.id < LOG_REQUESTS / 2);
+    q.id++;
+    q.params.n_stop = 1;
+    q.params.stop = (const char *[]){stop};
+    CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
+    run_all(f->e);
+    r = log_find(&f->log, q.id);
+    CHECK_INT(r->seq[0].finish, BT_FINISH_LENGTH);
+    CHECK_INT(r->seq[1].finish, BT_FINISH_STOP);
+    CHECK_INT(r->end.u.end.finish, BT_FINISH_LENGTH);
+    fake_end(f);
+}
+
 static void context_is_a_limit(void)
 {
     fake_engine *f = started();
@@ -511,6 +562,27 @@ static void budget_pauses_then_ends(void)
     CHECK(bt_engine_has_work(f->e));
     run_all(f->e);
     CHECK_INT(f->log.request[1]->end.u.end.finish, BT_FINISH_QUOTA_EXHAUSTED);
+    fake_end(f);
+}
+
+/* A last budget that is used to the microsecond buys no further step. */
+static void last_budget_buys_nothing_once_used(void)
+{
+    fake_engine *f = started();
+    int32_t prompt[10];
+    bt_engine_request q = ask(1, prompt_of(2, 10, prompt), 10, 60);
+    q.lease.budget_us = 1000;
+    CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
+    run_all(f->e);
+    const request_log *r = f->log.request[0];
+    uint64_t used_us = r->used_us;
+    int32_t rows = fake.rows_seen;
+    bt_engine_budget(f->e, 1, 1, (int64_t)used_us, true);
+    run_all(f->e);
+    CHECK(r->ended);
+    CHECK_INT(r->end.u.end.finish, BT_FINISH_QUOTA_EXHAUSTED);
+    CHECK_INT(r->end.u.end.used_us, used_us);
+    CHECK_INT(fake.rows_seen, rows);
     fake_end(f);
 }
 
@@ -1006,6 +1078,7 @@ static void run_everything(void)
     RUN(crowd_and_chunks_change_nothing);
     RUN(prompts_share_the_step);
     RUN(chunks_follow_the_cost);
+    RUN(slowest_device_reads_its_prompt);
     RUN(prefix_is_reused_exactly);
     RUN(last_token_is_always_computed);
     RUN(salts_isolate);
@@ -1016,9 +1089,11 @@ static void run_everything(void)
     RUN(seeds_reproduce);
     RUN(eos_ends_without_text);
     RUN(stop_string_cuts_the_text);
+    RUN(request_ends_as_its_worst_sequence);
     RUN(context_is_a_limit);
     RUN(deadline_ends_at_every_stage);
     RUN(budget_pauses_then_ends);
+    RUN(last_budget_buys_nothing_once_used);
     RUN(pause_does_not_hold_others);
     RUN(cancel_frees_at_once);
     RUN(nan_fails_one_request);

@@ -346,6 +346,37 @@ static void book_events(void)
     bt_buf_release(&b);
 }
 
+/* A status that is none, at the end of END's payload and at the start of FATAL's. */
+static void statuses_that_are_none(void)
+{
+    static const struct {
+        int32_t value;
+        bool known;
+    } row[] = {{BT_OK, true},          {BT_EMODEL, true},  {1, false},
+               {BT_EMODEL - 1, false}, {INT32_MAX, false}, {INT32_MIN, false}};
+    bt_buf b = BT_BUF_INIT;
+    for (int fatal = 0; fatal < 2; fatal++)
+        for (size_t i = 0; i < BT_COUNT(row); i++) {
+            bt_engine_event ev = {.type = fatal ? BT_EE_FATAL : BT_EE_END, .request = 9}, got;
+            uint16_t type;
+            bt_err err = {0};
+            if (fatal) ev.u.fatal.message = "";
+            bt_buf_clear(&b);
+            bt_wire_put_event(&b, &ev);
+            bt_rd r = payload(&b, &type);
+            uint8_t *at =
+                (uint8_t *)b.data + b.len - (fatal ? 8 : 4); // a string of nothing follows
+            memcpy(at, &row[i].value, sizeof row[i].value);
+            CHECK_INT(bt_wire_get_event(type, &r, &storage, &got, &err),
+                      row[i].known ? BT_OK : BT_EIO);
+            if (row[i].known)
+                CHECK_INT(fatal ? got.u.fatal.code : got.u.end.status, row[i].value);
+            else
+                CHECK(strstr(err.msg, "damaged frame") != NULL);
+        }
+    bt_buf_release(&b);
+}
+
 static void life_events(void)
 {
     bt_buf b = BT_BUF_INIT;
@@ -449,6 +480,7 @@ int main(void)
     RUN(commands);
     RUN(token_events);
     RUN(book_events);
+    RUN(statuses_that_are_none);
     RUN(life_events);
     RUN(over_a_socket);
     return TEST_END();

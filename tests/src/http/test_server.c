@@ -483,6 +483,24 @@ static void hang_up_undecided(void)
     hang_up(CHAT_STREAM, PLAN_HOLD);
 }
 
+/* Who has closed its sending side counts as gone; nothing is made up for it, not even a status. */
+static void gone_client_reads_no_answer(void)
+{
+    start();
+    fake.plan = PLAN_HOLD;
+    client c = client_open(port);
+    client_request(&c, "POST", "/v1/chat/completions", "", CHAT);
+    bt_stream *s = submitted(0);
+    shutdown(c.fd, SHUT_WR);
+    until_cancelled_ms(s);
+    int64_t end = bt_now_ns() + (int64_t)WAIT_MS * 1000000;
+    CHECK(!client_more(&c, end) && bt_now_ns() < end); // closed
+    CHECK_INT(c.in.len, 0);
+    client_close(&c);
+    fake_put(s, fake_done(BT_OK, BT_FINISH_CANCELLED));
+    stop();
+}
+
 static void short_limits(void)
 {
     bt_server_options opt = {.host = "127.0.0.1",
@@ -685,6 +703,7 @@ int main(void)
     RUN(hang_up_streaming);
     RUN(hang_up_quiet);
     RUN(hang_up_undecided);
+    RUN(gone_client_reads_no_answer);
     RUN(slow_requests);
     RUN(beats);
     RUN(slow_reader);

@@ -5,12 +5,14 @@
 #include <string.h>
 #include <strings.h>
 
-/* The HOST[:PORT] of an origin, without the port that its scheme implies. */
+/* The HOST[:PORT] of an origin; port: the one that its scheme implies. */
 static const char *authority(const char *origin, size_t n, size_t *n_out, const char **port)
 {
     const char *s = strstr(origin, "://");
     if (!s || (size_t)(s - origin) + 3 > n) return NULL;
-    *port = s - origin == 5 && strncasecmp(origin, "https", 5) == 0 ? ":443" : ":80";
+    *port = s - origin == 5 && strncasecmp(origin, "https", 5) == 0  ? ":443"
+            : s - origin == 4 && strncasecmp(origin, "http", 4) == 0 ? ":80"
+                                                                     : "";
     s += 3;
     *n_out = n - (size_t)(s - origin);
     return s;
@@ -20,6 +22,13 @@ static size_t without_port(const char *s, size_t n, const char *port)
 {
     size_t k = strlen(port);
     return n > k && strncmp(s + n - k, port, k) == 0 ? n - k : n;
+}
+
+/* The length of an origin as browsers spell it, which leave out the port that the scheme implies. */
+static size_t origin_length(const char *origin, size_t n)
+{
+    const char *port, *s = authority(origin, n, &n, &port);
+    return s ? (size_t)(s - origin) + without_port(s, n, port) : n;
 }
 
 /* Whether a page of that origin was served under that Host. */
@@ -34,7 +43,7 @@ static bool same_host(const char *origin, size_t n, const char *host, size_t n_h
 
 static bool listed(const bt_origins *o, const char *origin)
 {
-    size_t n = strlen(origin);
+    size_t n = origin_length(origin, strlen(origin));
     for (int i = 0; i < o->n; i++)
         if (o->at[i].n == n && strncasecmp(o->at[i].s, origin, n) == 0) return true;
     return o->any;
@@ -45,6 +54,20 @@ static bool host_listed(const bt_origins *o, const char *host, size_t n_host)
     for (int i = 0; i < o->n; i++)
         if (same_host(o->at[i].s, o->at[i].n, host, n_host)) return true;
     return o->any;
+}
+
+/* HOST or HOST:PORT as a browser would say it. What it never says would match nothing. */
+static bool authority_ok(const char *s, size_t n)
+{
+    size_t i = 0, port;
+    if (n && *s == '[')
+        while (i < n && s[i] != ']') i++;
+    for (; i < n && s[i] != ':'; i++)
+        if (s[i] <= ' ' || s[i] > '~' || strchr("/?#@*\\", s[i])) return false;
+    if (i == n) return n > 0;
+    port = n - i - 1;
+    return i > 0 && port >= 1 && port <= 5 && s[i + 1] != '0' &&
+           strspn(s + i + 1, "0123456789") >= port;
 }
 
 bt_status bt__origins_parse(const char *list, bt_origins *out, bt_err *err)
@@ -61,7 +84,7 @@ bt_status bt__origins_parse(const char *list, bt_origins *out, bt_err *err)
             out->any = true;
         } else if (n) {
             host = authority(s, n, &n_host, &port);
-            bool fits = (host && n_host && !memchr(host, '/', n_host) && !memchr(s, ' ', n)) ||
+            bool fits = (host && host > s + 3 && authority_ok(host, n_host)) ||
                         (n == 4 && memcmp(s, "null", 4) == 0);
             if (!fits)
                 return bt_err_set(err, BT_EINVAL, 0,
@@ -73,7 +96,7 @@ bt_status bt__origins_parse(const char *list, bt_origins *out, bt_err *err)
                                   "--cors-origins has more than %d origins; * admits all",
                                   BT_ORIGINS_MAX);
             out->at[out->n].s = s;
-            out->at[out->n++].n = n;
+            out->at[out->n++].n = origin_length(s, n);
         }
         s = next;
     }

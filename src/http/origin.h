@@ -18,7 +18,7 @@ typedef struct bt_origins {
     bool any;
     int n;
     struct {
-        const char *s; // SCHEME://HOST[:PORT], or null
+        const char *s; // SCHEME://HOST[:PORT] less the port that the scheme implies, or null
         size_t n;
     } at[BT_ORIGINS_MAX];
 } bt_origins;

@@ -42,6 +42,13 @@ static void pages(void)
          "127.0.0.1:7860", BT_ORIGIN_LISTED},
         {"https://a.example", "http://a.example", "cross-site", "127.0.0.1", BT_ORIGIN_FOREIGN},
         {"https://a.example", "https://a.example.org", NULL, "127.0.0.1", BT_ORIGIN_FOREIGN},
+        {"https://a.example:443", "https://a.example", "cross-site", "127.0.0.1", BT_ORIGIN_LISTED},
+        {"https://a.example", "https://a.example:443", "cross-site", "127.0.0.1", BT_ORIGIN_LISTED},
+        {"HTTPS://a.example:443/ , null", "https://a.example", NULL, "127.0.0.1", BT_ORIGIN_LISTED},
+        {"http://[::2]:80", "http://[::2]", "cross-site", "127.0.0.1", BT_ORIGIN_LISTED},
+        {"https://a.example:80", "https://a.example", "cross-site", "127.0.0.1", BT_ORIGIN_FOREIGN},
+        {"http://a.example:443", "http://a.example", "cross-site", "127.0.0.1", BT_ORIGIN_FOREIGN},
+        {"app://notes:80", "app://notes", NULL, "127.0.0.1:7860", BT_ORIGIN_FOREIGN},
         {"null, app://notes", "null", NULL, "127.0.0.1:7860", BT_ORIGIN_LISTED},
         {"null, app://notes", "app://notes", NULL, "127.0.0.1:7860", BT_ORIGIN_LISTED},
     };
@@ -104,7 +111,19 @@ static void forwarded(void)
 
 static void lists(void)
 {
-    static const char *bad[] = {"example.org", "https://", "https://a.example/path", "https://a b"};
+    static const char *bad[] = {"example.org",
+                                "https://",
+                                "https://a.example/path",
+                                "https://a b",
+                                "://a.example",
+                                "https://a.example:",
+                                "https://a.example:x",
+                                "https://a.example:0443",
+                                "https://me@a.example",
+                                "https://*.a.example",
+                                "https://b\xc3\xbc"
+                                "cher.example",
+                                "https://[::2]x:"};
     bt_origins o;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         bt_err err = {0};

@@ -24,7 +24,7 @@ static size_t without_port(const char *s, size_t n, const char *port)
     return n > k && strncmp(s + n - k, port, k) == 0 ? n - k : n;
 }
 
-/* The length of an origin as browsers spell it, which leave out the port that the scheme implies. */
+/* The length of an origin as browsers spell it: without the port that its scheme implies. */
 static size_t origin_length(const char *origin, size_t n)
 {
     const char *port, *s = authority(origin, n, &n, &port);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/parse.h"
 #include "base/crypto.h"
+#include "base/json_read.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,6 +171,28 @@ static bt_status parse_penalties(bt_parser *p, bt_gen_params *params)
     return BT_OK;
 }
 
+/* Exact, as it was spelled: the tree's numbers have 53 bits. Of repeated keys the first counts, as in
+ * the tree. */
+static bt_status parse_seed(bt_parser *p, int64_t *seed)
+{
+    bt_json_reader r;
+    const char *key;
+    size_t n;
+    bt_status rc = bt__parse_int(p, "seed", INT64_MIN, INT64_MAX, seed);
+    if (rc != BT_OK || (*seed > -(1LL << 53) && *seed < 1LL << 53)) return rc;
+    bt_json_reader_init(&r, p->body, p->len, 0);
+    bool found = false, ok = bt_json_enter(&r, '{');
+    while (ok && !found && bt_json_next_key(&r, &key, &n)) {
+        found = n == 4 && memcmp(key, "seed", 4) == 0;
+        ok = found ? bt_json_read_int(&r, seed) : bt_json_skip(&r);
+    }
+    bt_json_reader_release(&r);
+    if (found && ok) return BT_OK;
+    return bt__parse_fault(p, BT_EINVAL, "seed",
+                           "'seed' must be an integer between %" PRId64 " and %" PRId64, INT64_MIN,
+                           INT64_MAX);
+}
+
 bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params)
 {
     double temperature = params->temperature, top_p = params->top_p, min_p = params->min_p;
@@ -178,7 +202,7 @@ bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params)
         (rc = bt__parse_num(p, "top_p", 0, 1, &top_p)) ||
         (rc = bt__parse_num(p, "min_p", 0, 1, &min_p)) ||
         (rc = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) ||
-        (rc = bt__parse_int(p, "seed", INT64_MIN, INT64_MAX, &seed)) ||
+        (rc = parse_seed(p, &seed)) ||
         (rc = bt__parse_int(p, "min_tokens", 0, INT32_MAX, &min_tokens)) ||
         (rc = bt__parse_bool(p, "ignore_eos", &params->ignore_eos)) ||
         (rc = bt__parse_bool(p, "cache_prompt", &params->cache_prompt)) ||

@@ -204,6 +204,24 @@ static void bad_values(void)
     refused_one(chat, stop, "stop");
 }
 
+/* 64 bits, exactly: what lies beyond is not rounded into them. */
+static void seeds(void)
+{
+    static const int64_t exact[] = {INT64_MAX, INT64_MIN, -INT64_MAX, (1LL << 53) + 1,
+                                    -(1LL << 53) - 1};
+    char field[64];
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++) {
+        snprintf(field, sizeof field, "\"x\":{\"seed\":1},\"seed\":%lld", (long long)exact[i]);
+        REQUIRE(completion(field) == BT_OK);
+        CHECK(req.part[0].params.seed == (uint64_t)exact[i]);
+        bt_api_request_release(&req);
+    }
+    refused_one(chat, "\"seed\":9223372036854775808", "seed");
+    refused_one(chat, "\"seed\":-9223372036854775809", "seed");
+    refused_one(completion, "\"seed\":18446744073709551615", "seed");
+    refused_one(completion, "\"seed\":1e19", "seed");
+}
+
 static bt_status messages(const char *list)
 {
     char body[2048];
@@ -443,6 +461,7 @@ int main(void)
     RUN(all_fields);
     RUN(null_is_absent);
     RUN(bad_values);
+    RUN(seeds);
     RUN(chat_messages);
     RUN(chat_tools);
     RUN(chat_settings);

@@ -201,8 +201,7 @@ bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params)
     if ((rc = bt__parse_num(p, "temperature", 0, 2, &temperature)) ||
         (rc = bt__parse_num(p, "top_p", 0, 1, &top_p)) ||
         (rc = bt__parse_num(p, "min_p", 0, 1, &min_p)) ||
-        (rc = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) ||
-        (rc = parse_seed(p, &seed)) ||
+        (rc = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) || (rc = parse_seed(p, &seed)) ||
         (rc = bt__parse_int(p, "min_tokens", 0, INT32_MAX, &min_tokens)) ||
         (rc = bt__parse_bool(p, "ignore_eos", &params->ignore_eos)) ||
         (rc = bt__parse_bool(p, "cache_prompt", &params->cache_prompt)) ||

@@ -163,19 +163,20 @@ bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out
 
 /* ---- completions */
 
-static bt_status parse_tokens(bt_parser *p, const cJSON *list, bt_front_request *part)
+/* `where` is the place in the body: "prompt", "prompt[3]". */
+static bt_status parse_tokens(bt_parser *p, const cJSON *list, const char *where,
+                              bt_front_request *part)
 {
     int count = cJSON_GetArraySize(list);
     if (count < 1)
-        return bt__parse_fault(p, BT_EINVAL, "prompt", "'prompt' holds an empty array of tokens");
+        return bt__parse_fault(p, BT_EINVAL, "prompt", "'%s' is an empty array of tokens", where);
     int32_t *ids = bt__parse_alloc(p, (size_t)count, sizeof *ids);
     if (!ids) return bt__parse_nomem(p);
     int32_t n = 0;
     for (const cJSON *item = list->child; item; item = item->next) {
         double v = cJSON_IsNumber(item) ? item->valuedouble : -1;
         if (!(v >= 0 && v <= INT32_MAX) || v != (double)(int32_t)v)
-            return bt__parse_fault(p, BT_EINVAL, "prompt",
-                                   "'prompt' has something at place %d that is not a token id", n);
+            return bt__parse_fault(p, BT_EINVAL, "prompt", "'%s[%d]' is not a token id", where, n);
         ids[n++] = (int32_t)v;
     }
     part->tokens = ids;
@@ -183,13 +184,14 @@ static bt_status parse_tokens(bt_parser *p, const cJSON *list, bt_front_request 
     return BT_OK;
 }
 
-static bt_status parse_one_prompt(bt_parser *p, const cJSON *v, bt_front_request *part)
+static bt_status parse_one_prompt(bt_parser *p, const cJSON *v, const char *where,
+                                  bt_front_request *part)
 {
-    if (cJSON_IsArray(v)) return parse_tokens(p, v, part);
+    if (cJSON_IsArray(v)) return parse_tokens(p, v, where, part);
     if (!cJSON_IsString(v))
         return bt__parse_fault(p, BT_EINVAL, "prompt",
-                               "'prompt' must be a string, an array of token ids, or an array of "
-                               "those");
+                               "'%s' must be a string or an array of token ids%s", where,
+                               strchr(where, '[') ? "" : ", or an array of those");
     part->n_text = strlen(v->valuestring);
     part->text = bt_arena_strndup(&p->out->arena, v->valuestring, part->n_text);
     return part->text ? BT_OK : bt__parse_nomem(p);
@@ -212,7 +214,9 @@ static bt_status parse_prompts(bt_parser *p)
     r->n_parts = count;
     const cJSON *item = many ? v->child : v;
     for (int i = 0; i < count; i++, item = item->next) {
-        bt_status rc = parse_one_prompt(p, item, &r->part[i]);
+        char where[32] = "prompt";
+        if (many) snprintf(where, sizeof where, "prompt[%d]", i);
+        bt_status rc = parse_one_prompt(p, item, where, &r->part[i]);
         if (rc != BT_OK) return rc;
     }
     return BT_OK;

@@ -332,6 +332,9 @@ static void chat_settings(void)
     refused_one(chat, "\"chat_template\":\"{{ 1 }}\"", "chat_template");
     refused_one(chat, "\"chat_template_kwargs\":[]", "chat_template_kwargs");
     refused_one(chat, "\"reasoning_effort\":3", "reasoning_effort");
+    REQUIRE(chat("\"documents\":[]") == BT_OK);
+    CHECK(!req.part[0].chat->documents.text);
+    bt_api_request_release(&req);
     refused_one(chat, "\"documents\":{}", "documents");
     refused_one(chat, "\"documents\":[5]", "documents");
     refused_one(chat, "\"continue_final_message\":1", "continue_final_message");
@@ -377,6 +380,16 @@ static void prompts(void)
     refused_one(prompt, "[1,\"a\"]", "prompt");
     refused_one(prompt, "[1,1.5]", "prompt");
     refused_one(prompt, "[{}]", "prompt");
+    static const char *const wrong[][2] = {{"[\"a\",\"b\",7]", "'prompt[2]'"},
+                                           {"[\"a\",null]", "'prompt[1]'"},
+                                           {"[[]]", "'prompt[0]'"},
+                                           {"[[1],[2,-1]]", "'prompt[1][1]'"},
+                                           {"[1,\"a\"]", "'prompt[1]'"},
+                                           {"{}", "'prompt'"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        refused_one(prompt, wrong[i][0], "prompt");
+        CHECK(strstr(e.msg, wrong[i][1]));
+    }
     char many[4 * (BT_API_PARTS_MAX + 1) + 2] = "[";
     for (int i = 0; i <= BT_API_PARTS_MAX; i++) memcpy(many + 1 + 4 * i, "\"a\",", 4);
     many[4 * (BT_API_PARTS_MAX + 1)] = ']';

@@ -121,22 +121,26 @@ static void mark_final(jrt *r, job *j, jv messages)
             if (text && text->type == JT_STR) *text = tagged(r, j, text->u.s);
         }
     }
-    if (!j->final)
+    if (!j->final) {
+        snprintf(j->at.path, sizeof j->at.path, "continue_final_message");
         bt__jraise(r, BT_JINJA_CONTEXT,
                    "continue_final_message is set but we could not find any "
                    "text to continue in the final message!");
+    }
 }
 
-static void add_kwargs(jrt *r, jdict *all, jv kwargs)
+static void add_kwargs(jrt *r, job *j, jdict *all, jv kwargs)
 {
     static const char *const taken[] = {"messages", "tools", "documents", "add_generation_prompt"};
     if (kwargs.type != JT_DICT) return;
     for (uint32_t i = 0; i < kwargs.u.d->n; i++) {
         const jentry *e = &kwargs.u.d->e[i];
         for (size_t k = 0; k < BT_COUNT(taken); k++)
-            if (jstr_is(e->key.u.s, taken[k]))
+            if (jstr_is(e->key.u.s, taken[k])) {
+                snprintf(j->at.path, sizeof j->at.path, "chat_template_kwargs.%s", taken[k]);
                 bt__jraise(r, BT_JINJA_CONTEXT, "'chat_template_kwargs' may not hold '%s'",
                            taken[k]);
+            }
         bt__jdict_put(r, all, e->key, e->value);
     }
 }
@@ -163,7 +167,7 @@ static jdict *chat_context(jrt *r, void *ud)
     const bt_template_chat *chat = j->chat;
     jdict *all = bt__jdict_new(r, 32);
     add_tokens(r, all, j->t);
-    add_kwargs(r, all, parse(r, chat->kwargs, "chat_template_kwargs", JT_DICT));
+    add_kwargs(r, j, all, parse(r, chat->kwargs, "chat_template_kwargs", JT_DICT));
     jv messages = parse(r, chat->messages, "messages", JT_LIST);
     messages = bt__template_adapt(r, j->caps, messages, chat->as_given, &j->at);
     if (chat->continue_final_message) {
@@ -198,12 +202,14 @@ static void cut_final(jrt *r, void *ud, jsb *text)
     bt__jstrip_span(r, j->final, NULL, true, true, &at, &len);
     size_t final = bt__jfind(text->p, text->len, j->final->p + at, len);
     size_t tag = bt__jrfind(r, text->p, text->len, continue_tag, n - 1);
-    if (final == SIZE_MAX || tag == SIZE_MAX)
+    if (final == SIZE_MAX || tag == SIZE_MAX) {
+        snprintf(j->at.path, sizeof j->at.path, "continue_final_message");
         bt__jraise(r, BT_JINJA_CONTEXT,
                    "continue_final_message is set but the final message does not appear in the "
                    "chat after applying the chat template! This can happen if the chat template "
                    "deletes portions of the final message. Please verify the chat template and "
                    "final message in your chat to ensure they are compatible.");
+    }
     bool spaced = text->len - tag >= n && memcmp(text->p + tag, continue_tag, n) == 0;
     jstr head = {.p = text->p, .len = (uint32_t)tag, .chars = -1};
     if (!spaced) {
@@ -253,8 +259,13 @@ bt_status bt_template_render(const bt_template *t, const bt_template_chat *chat,
     if (error) *error = (bt_jinja_error){0};
     if (at < 0) return BT_EINVAL;
     j.caps = &t->source[at].caps[chat->tools.text != NULL];
+    if (chat->documents.text && j.caps->drops_documents && !chat->as_given)
+        return bt_err_field(err, BT_EINVAL, "documents",
+                            "this model's chat format has no place for documents: leave "
+                            "'documents' out, or put their text into a message");
     bt_status st =
         bt__jinja_run(t->source[at].jinja, chat_context, cut_final, &j, &options, out, error, err);
-    if (st == BT_EINVAL && err) snprintf(err->field, sizeof err->field, "%.63s", j.at.path);
+    if (st == BT_EINVAL && err)
+        snprintf(err->field, sizeof err->field, "%.63s", *j.at.path ? j.at.path : "messages");
     return st;
 }

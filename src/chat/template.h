@@ -47,6 +47,8 @@ typedef struct bt_template_caps {
     bool null_content;                  // takes an assistant's message without content
     bool tools;                         // shows the tools
     bool tool_calls;                    // shows an assistant's calls
+    bool drops_calls;                   // shows nothing of them: a chat that has some is refused
+    bool drops_documents;               // shows nothing of documents: they are refused
     bool tool_results;                  // shows a tool's message
     bool tool_call_id;                  // shows the id of a call
     bool object_arguments;              // arguments of calls go in as an object (else as JSON text)
@@ -81,6 +83,7 @@ typedef struct bt_template_chat {
     bt_stop *stop;               // as bt_jinja_options
 } bt_template_chat;
 
-/* Thread: any. BT_EINVAL carries the template's own sentence where it raised one. */
+/* Thread: any. BT_EINVAL carries the template's own sentence where it raised one, and names the
+ * field of the body ("messages" where nothing tells more). */
 bt_status bt_template_render(const bt_template *t, const bt_template_chat *chat,
                              bt_jinja_output *out, bt_jinja_error *error, bt_err *err);

@@ -6,15 +6,18 @@
 #include <stdio.h>
 
 /* Roles are ours when they are among the known ones: templates build markers like <|user|> from
- * them, and such a marker must stay one. Any other role is the user's text. */
-static jv trusted_role(jrt *r, jv role)
+ * them, and such a marker must stay one. Any other role is the user's text: false. */
+static bool trust_role(jrt *r, jv *role)
 {
     static const char *const known[] = {"system",    "developer",     "user",       "assistant",
                                         "tool",      "function",      "ipython",    "model",
                                         "tool_call", "tool_response", "observation"};
-    for (size_t i = 0; role.type == JT_STR && i < BT_COUNT(known); i++)
-        if (jstr_is(role.u.s, known[i])) return bt__jstr_lit(r, known[i]);
-    return role;
+    for (size_t i = 0; role->type == JT_STR && i < BT_COUNT(known); i++)
+        if (jstr_is(role->u.s, known[i])) {
+            *role = bt__jstr_lit(r, known[i]);
+            return true;
+        }
+    return false;
 }
 
 static jv get(const jdict *d, const char *key)
@@ -107,6 +110,13 @@ static jv adapt_calls(jrt *r, const bt_template_caps *caps, jv calls, size_t mes
                       bt_template_field *field)
 {
     jlist *out = bt__jlist_new(r, calls.u.l->n);
+    if (calls.u.l->n && caps->drops_calls) {
+        snprintf(field->path, sizeof field->path, "messages[%zu].tool_calls", message);
+        bt__jraise(r, BT_JINJA_CONTEXT,
+                   "this model's chat format has no place for '%s': leave them out, or say in "
+                   "'content' what was called",
+                   field->path);
+    }
     for (size_t i = 0; i < calls.u.l->n; i++) {
         jv call = calls.u.l->v[i];
         jv function = call.type == JT_DICT ? get(call.u.d, "function") : jnone();
@@ -216,15 +226,17 @@ jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as
     if (messages.type != JT_LIST)
         bt__jraise(r, BT_JINJA_CONTEXT, "'messages' must be an array of messages");
     jlist *in = messages.u.l, *out = bt__jlist_new(r, in->n);
+    size_t odd = in->n; // the first role of no known name: if the template refuses, then this
     for (size_t i = 0; i < in->n; i++) {
         if (in->v[i].type != JT_DICT)
             bt__jraise(r, BT_JINJA_CONTEXT, "'messages[%zu]' must be an object", i);
         jv *role = bt__jdict_find_text(in->v[i].u.d, "role");
         jv *calls = bt__jdict_find_text(in->v[i].u.d, "tool_calls");
-        if (role) *role = trusted_role(r, *role);
+        if (role && !trust_role(r, role) && odd == in->n) odd = i;
         if (calls && calls->type == JT_LIST && !as_given)
             *calls = adapt_calls(r, caps, *calls, i, at);
     }
+    if (odd < in->n) snprintf(at->path, sizeof at->path, "messages[%zu].role", odd);
     if (as_given) return messages;
     in = merge_system(r, caps, in);
     for (size_t i = 0; i < in->n; i++) bt__jlist_add(r, out, adapt_message(r, caps, in->v[i]));

@@ -21,6 +21,9 @@
     "\"parameters\":{\"type\":\"object\",\"properties\":{\"qKEYq\":{\"type\":\"string\","          \
     "\"description\":\"a key\"}},\"required\":[\"qKEYq\"]}}}]"
 
+#define DOCUMENTS                                                                                  \
+    "[{\"doc_id\":1,\"title\":\"qTITLEq\",\"text\":\"qDOCUMENTq\",\"content\":\"qDOCUMENTq\"}]"
+
 #define SYSTEM "{\"role\":\"system\",\"content\":\"qSYSTEMq\"}"
 #define ANSWER "{\"role\":\"assistant\",\"content\":\"qANSWERq\"}"
 #define LATER "{\"role\":\"system\",\"content\":\"qLATERq\"}"
@@ -60,6 +63,15 @@ static bool shows(const probing *p, const char *messages, const char *mark, cons
     bool found = has(&out, mark) && (!and_mark || has(&out, and_mark));
     bt_jinja_output_release(&out);
     return found;
+}
+
+/* Both are prompts, and the same one. */
+static bool same(bt_jinja_output a, bt_jinja_output b)
+{
+    bool same = a.text && b.text && strcmp(a.text, b.text) == 0;
+    bt_jinja_output_release(&a);
+    bt_jinja_output_release(&b);
+    return same;
 }
 
 static bool differ(bt_jinja_output a, bt_jinja_output b)
@@ -139,6 +151,17 @@ static void probe_calls(const probing *p)
         probe(p, "[" USER "," CALL("\"content\":null,", OBJECT) "," RESULT "]", NULL, false);
     c->null_content = none.text && !has(&none, "None") && has(&none, "qVALUEq");
     bt_jinja_output_release(&none);
+    c->drops_calls =
+        same(probe(p, "[" USER "," CALL("\"content\":\"qANSWERq\",", OBJECT) "]", NULL, false),
+             probe(p, "[" USER "," ANSWER "]", NULL, false));
+}
+
+static void probe_documents(probing *p)
+{
+    bt_jinja_output none = probe(p, "[" USER "]", NULL, true);
+    p->chat.documents = (bt_template_text){DOCUMENTS, sizeof DOCUMENTS - 1};
+    p->caps->drops_documents = same(none, probe(p, "[" USER "]", NULL, true));
+    p->chat.documents = (bt_template_text){0};
 }
 
 static void probe_one(bt_template *t, size_t source, bool tools)
@@ -152,6 +175,7 @@ static void probe_one(bt_template *t, size_t source, bool tools)
     for (int i = 0; i < BT_ROLE_COUNT; i++) c->content_string[i] = c->content_parts[i] = true;
     probe_roles(&p);
     probe_calls(&p);
+    probe_documents(&p);
     c->generation_prompt =
         differ(probe(&p, "[" USER "]", NULL, true), probe(&p, "[" USER "]", NULL, false));
     c->enable_thinking =

@@ -88,9 +88,9 @@ bt_status bt_chat_render(const bt_chat *c, const bt_template_chat *chat, bt_jinj
 {
     bt_template_chat now = *chat;
     if (chat->tools.text && !bt_template_get_caps(c->tmpl)->tools)
-        return bt_err_set(err, BT_EINVAL, 0,
-                          "this model's chat format has no place for tools: leave 'tools' out or "
-                          "set 'tool_choice' to \"none\"");
+        return bt_err_field(err, BT_EINVAL, "tools",
+                            "this model's chat format has no place for tools: leave 'tools' out or "
+                            "set 'tool_choice' to \"none\"");
     if (!now.now_local_us) now.now_local_us = bt_jinja_local_us(bt_wall_us());
     now.plain_safe = true; // |safe must not put HTML escapes into a prompt
     return bt_template_render(c->tmpl, &now, out, NULL, err);

@@ -33,7 +33,8 @@ const bt_template_caps *bt_chat_caps(const bt_chat *c);
 bt_status bt_chat_check(const bt_chat *c, bt_err *err);
 
 /* The prompt, with what of it is the users' own. now_local_us 0: the present; plain_safe is always
- * true here. BT_EINVAL: the template's own refusal, or tools that it would not show.
+ * true here. BT_EINVAL: the template's own refusal, or what it would not show
+ * (tools, documents, calls); names the field.
  * Thread: any. */
 bt_status bt_chat_render(const bt_chat *c, const bt_template_chat *chat, bt_jinja_output *out,
                          bt_err *err);

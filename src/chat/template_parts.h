@@ -27,7 +27,8 @@ typedef struct bt_template_field {
 void bt__template_probe(bt_template *t);
 /* The place of the template that a chat takes; -1 sets err. */
 int bt__template_choose(const bt_template *t, const bt_template_chat *chat, bt_err *err);
-/* messages, adapted to what the template takes; a new list. Where it raises, *at may say at what.
+/* messages, adapted to what the template takes; a new list. Where it or the template
+ * raises, *at may say at what.
  */
 jv bt__template_adapt(jrt *r, const bt_template_caps *caps, jv messages, bool as_given,
                       bt_template_field *at);

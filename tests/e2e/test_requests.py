@@ -228,6 +228,37 @@ def test_what_is_not_done_is_refused_by_name(server, path, body):
     assert r.status_code == 200, r.text
 
 
+CALL = {"function": {"name": "f", "arguments": "not json"}}
+
+
+@pytest.mark.parametrize(
+    "more, field",
+    [
+        ({"documents": [{"title": "t", "text": "the sky is green"}]}, "documents"),
+        ({"messages": [*CHAT["messages"], {"role": "assistant", "tool_calls": [CALL]}]}, "messages[1].tool_calls"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"messages": [{"role": "foo", "content": "x"}]}, "messages[0].role"),
+        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+    ],
+)
+def test_what_a_chat_format_has_no_place_for_is_refused_by_name(server, more, field):
+    """The plain format here; nothing of a conversation is dropped in silence."""
+    assert refused(server, "/v1/chat/completions", {**CHAT, **more}, field)
+    r = post(server, "/apply-template", {**CHAT, **more})
+    assert r.status_code == 400 and r.json()["error"]["param"] == field, r.text
+
+
+def test_nothing_of_them_is_fine(server):
+    body = {**CHAT, "documents": [], "tools": [], "max_tokens": 1}
+    body["messages"] = [*CHAT["messages"], {"role": "assistant", "content": "x", "tool_calls": []}]
+    assert post(server, "/v1/chat/completions", body).status_code == 200
+
+
+@pytest.mark.parametrize("prompt, which", [(["a", "b", 7], 2), (["a", None], 1), ([[]], 0)])
+def test_a_wrong_prompt_of_several_is_named(server, prompt, which):
+    assert f"'prompt[{which}]'" in refused(server, "/v1/completions", {"prompt": prompt}, "prompt")
+
+
 def test_ids_outside_the_vocabulary_are_no_tokens(server):
     for path, field in (("/tokenize", "content"), ("/detokenize", "tokens")):
         for wrong in (VOCAB, 2147483647, -1, 0.5):

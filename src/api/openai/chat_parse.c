@@ -269,6 +269,7 @@ bt_status bt__parse_chat(bt_parser *p, bt_template_chat *chat)
     if ((rc = check_messages(p)) || (rc = check_tools(p, &tools)) || (rc = parse_mode(p, chat)))
         return rc;
     if (documents && (rc = check_documents(p, documents))) return rc;
+    if (documents && !documents->child) documents = NULL; // none, as with tools
     if (kwargs && !cJSON_IsObject(kwargs))
         return bt__parse_fault(p, BT_EINVAL, "chat_template_kwargs",
                                "'chat_template_kwargs' must be an object");

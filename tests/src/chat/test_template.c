@@ -241,6 +241,42 @@ static void free_arguments(void)
     }
 }
 
+/* What a template shows nothing of is refused by name; what it shows any of, or cannot be tried,
+ * goes in. */
+static void nothing_is_dropped(void)
+{
+    static const char call[] = "[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\","
+                               "\"content\":\"a\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                               "\"arguments\":\"{}\"}}]},{\"role\":\"user\",\"content\":\"v\"}]";
+    static const char none[] = "[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[]}]";
+#define EACH(more) "{% for m in messages %}{{ m.content }}" more "{% endfor %}"
+    static const struct {
+        const char *source, *messages, *documents, *field; // NULL: is rendered
+    } row[] = {
+        {EACH(""), call, NULL, "messages[1].tool_calls"},
+        {EACH(""), none, NULL, NULL},
+        {EACH("{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}"), call, NULL, NULL},
+        {EACH("{% if m.tool_calls %}!{% endif %}"), call, NULL, NULL},
+        {EACH(""), none, "[{\"text\":\"x\"}]", "documents"},
+        {EACH("") "{% for d in documents or [] %}{{ d.text }}{% endfor %}", none, "[{}]", NULL},
+        {EACH("") "{% if documents %}{{ raise_exception('two') }}{% endif %}", none, "[{}]",
+         "messages"},
+    };
+#undef EACH
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        bt_template *t = open_one(row[i].source);
+        bt_jinja_output out = {0};
+        bt_err err = {0};
+        bt_template_chat chat = {.messages = {row[i].messages, strlen(row[i].messages)}};
+        if (row[i].documents)
+            chat.documents = (bt_template_text){row[i].documents, strlen(row[i].documents)};
+        CHECK_INT(bt_template_render(t, &chat, &out, NULL, &err), row[i].field ? BT_EINVAL : BT_OK);
+        CHECK_STR(err.field, row[i].field ? row[i].field : "");
+        bt_jinja_output_release(&out);
+        bt_template_free(t);
+    }
+}
+
 static void capabilities(void)
 {
     bt_template *t = open_one(CHATML);
@@ -339,6 +375,8 @@ static void named_templates_are_probed_each(void)
     chat.documents = text("[{}]");
     CHECK_STR(chat_line(t, &chat), "1 [S]");
     chat.tools = text("[{\"name\":\"qNAMEq\"}]");
+    CHECK(strstr(chat_line(t, &chat), "no place for documents"));
+    chat.documents = (bt_template_text){0};
     CHECK_STR(chat_line(t, &chat), "1[S]\n\n[U];");
     bt_template_free(t);
 }
@@ -593,6 +631,7 @@ int main(void)
     RUN(content_is_adapted);
     RUN(arguments_are_adapted);
     RUN(free_arguments);
+    RUN(nothing_is_dropped);
     RUN(capabilities);
     RUN(every_combination_is_probed);
     RUN(named_templates_are_probed_each);

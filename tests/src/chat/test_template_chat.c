@@ -75,10 +75,25 @@ static void refusals(void)
     bt_template_chat chat = ask("[{\"role\":\"king\",\"content\":\"x\"}]");
     CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
     CHECK_STR(err.msg, "a message's role must be system, developer, user, assistant or tool");
+    CHECK_STR(err.field, "messages[0].role");
     chat = ask("[{\"role\":\"user\",\"content\":\"x\"}]");
     chat.tools = (bt_template_text){"[{}]", 4};
     CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
     CHECK(strstr(err.msg, "tools") != NULL);
+    CHECK_STR(err.field, "tools");
+    chat.tools = (bt_template_text){0};
+    chat.documents = (bt_template_text){"[\"x\"]", 5};
+    CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
+    CHECK_STR(err.field, "documents");
+    chat.documents = (bt_template_text){0};
+    chat.kwargs = (bt_template_text){"{\"messages\":[]}", 15};
+    CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
+    CHECK_STR(err.field, "chat_template_kwargs.messages");
+    chat = ask("[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"y\","
+               "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}]");
+    CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
+    CHECK_STR(err.field, "messages[1].tool_calls");
+    CHECK(strstr(err.msg, err.field) != NULL);
     CHECK_INT(bt_chat_open(f.vocab, "{% if %}", &none, &err), BT_EFORMAT);
     CHECK(none == NULL && strstr(err.msg, "line 1") != NULL);
     bt_chat_close(c);

@@ -171,8 +171,8 @@ static bt_status parse_penalties(bt_parser *p, bt_gen_params *params)
     return BT_OK;
 }
 
-/* Exact, as it was spelled: the tree's numbers have 53 bits. Of repeated keys the first counts, as in
- * the tree. */
+/* Exact, as it was spelled: the tree's numbers have 53 bits. Of repeated keys the first counts, as
+ * in the tree. */
 static bt_status parse_seed(bt_parser *p, int64_t *seed)
 {
     bt_json_reader r;

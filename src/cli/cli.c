@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int bt_cli_fail(const bt_err *err)
@@ -71,23 +72,81 @@ bt_status bt_cli_read_line(const char *path, char *out, size_t cap, bt_err *err)
     return BT_OK;
 }
 
+/* A token file's text, however it ends; "" if there is no file. */
+static bt_status token_read(const char *path, char *out, size_t cap, bt_err *err)
+{
+    FILE *f = fopen(path, "re");
+    out[0] = 0;
+    if (!f && (errno == ENOENT || errno == ENOTDIR)) return BT_OK;
+    size_t n = f ? fread(out, 1, cap - 1, f) : 0;
+    int why = !f || ferror(f) ? errno : 0;
+    if (f) fclose(f);
+    out[n] = 0;
+    if (strlen(out) < n) snprintf(out, cap, "NUL bytes are no token");
+    return why ? bt_err_set(err, BT_EIO, why, "cannot read the owner token file %s: %s", path,
+                            strerror(why))
+               : BT_OK;
+}
+
 bt_status bt_cli_owner_token(const bt_options *o, const char *data, char *path, size_t path_cap,
                              char out[static BT_CLI_TOKEN_BYTES], bt_err *err)
 {
+    enum { TOKEN_MAX = BT_CLI_TOKEN_BYTES - 2 };
     const char *secret = getenv("BATON_OWNER_TOKEN");
-    bool from_env = !o->owner_token_file && secret && *secret;
+    char text[1024]; // a longer file's token is too long, or it is no token
     path[0] = out[0] = 0;
-    if (from_env) {
-        snprintf(out, BT_CLI_TOKEN_BYTES, "%s", secret);
+    if (!o->owner_token_file && secret && *secret) {
+        snprintf(text, sizeof text, "%s", secret);
     } else {
         if (o->owner_token_file)
             snprintf(path, path_cap, "%s", o->owner_token_file);
         else
             snprintf(path, path_cap, "%s/owner-token", data);
-        bt_status st = bt_cli_read_line(path, out, BT_CLI_TOKEN_BYTES, err);
+        bt_status st = token_read(path, text, sizeof text, err);
         if (st) return st;
     }
-    if (strlen(out) < BT_CLI_TOKEN_BYTES - 1) return BT_OK;
-    return bt_err_set(err, BT_EINVAL, 0, "the owner token in %s is longer than %d characters",
-                      from_env ? "BATON_OWNER_TOKEN" : path, BT_CLI_TOKEN_BYTES - 2);
+    const char *where = *path ? path : "BATON_OWNER_TOKEN", *s = text + strspn(text, " \t\r\n");
+    size_t n = strlen(s);
+    while (n && strchr(" \t\r\n", s[n - 1])) n--;
+    for (size_t i = 0; i < n; i++)
+        if (s[i] <= ' ' || s[i] > '~')
+            return bt_err_set(err, BT_EINVAL, 0,
+                              "the owner token in %.160s is not one word: it is one line of "
+                              "printable ASCII characters without blanks, and nothing else",
+                              where);
+    if (n > TOKEN_MAX)
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "the owner token in %.160s is longer than %d characters", where,
+                          TOKEN_MAX);
+    snprintf(out, BT_CLI_TOKEN_BYTES, "%.*s", (int)n, s);
+    explicit_bzero(text, sizeof text);
+    return BT_OK;
+}
+
+bt_status bt_cli_owner_secret(const bt_options *o, const char *data, char *path, size_t path_cap,
+                              char out[static BT_CLI_TOKEN_BYTES], bt_err *err)
+{
+    enum { TOKEN_MIN = 16 };
+    struct stat file;
+    bt_status st = bt_cli_owner_token(o, data, path, path_cap, out, err);
+    if (st) return st;
+    if (!out[0] && o->owner_token_file)
+        return bt_err_set(err, BT_EINVAL, 0, "the owner token file %s is missing or empty", path);
+    if (!out[0]) return BT_OK;
+    if (strlen(out) < TOKEN_MIN)
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "the owner token in %.120s has %zu characters and needs %d, random ones: "
+                          "openssl rand -hex 16 makes some",
+                          *path ? path : "BATON_OWNER_TOKEN", strlen(out), TOKEN_MIN);
+    if (!*path || stat(path, &file) != 0 || !(file.st_mode & 077)) return BT_OK;
+    unsigned mode = file.st_mode & 07777;
+    if (file.st_uid == geteuid())
+        return bt_err_set(err, BT_EINVAL, 0,
+                          "others than its owner may open the owner token file %.120s (mode %04o): "
+                          "chmod 600 it",
+                          path, mode);
+    /* As containers mount secrets: not ours to change. */
+    bt_log(BT_LOG_WARN, "owner_token.readable",
+           "file=%s mode=%04o: other users may open it; give it mode 0400", path, mode);
+    return BT_OK;
 }

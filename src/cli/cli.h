@@ -29,7 +29,12 @@ void bt_cli_front_options(const bt_options *o, const char *data, const char *tok
 bt_status bt_cli_read_line(const char *path, char *out, size_t cap, bt_err *err);
 enum { BT_CLI_TOKEN_BYTES = 128 };
 /* The owner's secret from --owner-token-file, else BATON_OWNER_TOKEN (a Space's secrets come so; a
- * flag would show it to the whole machine), else DATA/owner-token; "": there is none. path: the
- * file it was looked for in; "" = the environment. */
+ * flag would show it to the whole machine), else DATA/owner-token, without blanks around it; "":
+ * there is none. path: the file it was looked for in; "" = the environment. BT_EINVAL: it is not
+ * one word of printable ASCII, or too long. */
 bt_status bt_cli_owner_token(const bt_options *o, const char *data, char *path, size_t path_cap,
                              char out[static BT_CLI_TOKEN_BYTES], bt_err *err);
+/* The same where a server is to take it: BT_EINVAL also where others can guess or read it, or where
+ * the file that was named has none. "": none is there yet, and `serve` makes one at path. */
+bt_status bt_cli_owner_secret(const bt_options *o, const char *data, char *path, size_t path_cap,
+                              char out[static BT_CLI_TOKEN_BYTES], bt_err *err);

@@ -113,7 +113,12 @@ static void check_accounts(const bt_options *o)
     bt_front_options fo = {0};
     bt_accounts *accounts = NULL;
     bt_err err = {0};
-    bt_cli_front_options(o, NULL, NULL, &fo);
+    char path[512], token[BT_CLI_TOKEN_BYTES];
+    if (bt_cli_owner_secret(o, bt_options_data_dir(o), path, sizeof path, token, &err)) {
+        say("FAIL", "owner: %s", err.msg);
+        token[0] = 0;
+    }
+    bt_cli_front_options(o, NULL, token[0] ? token : NULL, &fo);
     if (bt_accounts_open(&fo.accounts, &accounts, &err))
         say("FAIL", "accounts: %s", err.msg);
     else if (o->api_keys || o->api_key)

@@ -94,7 +94,8 @@ static const bt_knob knobs[] = {
      "web pages of other sites that may use it without a key, as https://chat.example.org"},
     {"owner-token-file", NULL, "FILE", BT_KNOB_STR, AT(owner_token_file), 0, 0, NULL,
      SERVE | BT_CMD_QUOTA, "Who may use it",
-     "the owner's secret; default DATA/owner-token, made if missing"},
+     "the owner's secret, 16 characters or more; default BATON_OWNER_TOKEN, else DATA/owner-token, "
+     "which is made if it is missing"},
     {"price", NULL, "FACTOR", BT_KNOB_NUM, AT(price), 0.0001, 10000, "1", SERVE, "Who may use it",
      "charged time = device time x this"},
 
@@ -210,7 +211,7 @@ void bt_options_help(bt_command command, bt_buf *out)
 
 bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err *err)
 {
-    if (!o->model && !o->shape)
+    if ((!o->model || !*o->model) && !o->shape)
         return bt_err_set(
             err, BT_EINVAL, 0,
             "no model was given: use --model PATH (models/stories260K.gguf comes with Baton)");

@@ -21,10 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    DRAIN_MS = 2000, // for last bytes: the requests have ended before
-    OWNER_TOKEN_MIN = 16,
-};
+enum { DRAIN_MS = 2000 }; // for last bytes: the requests have ended before
 
 static bt_status data_make(const char *data, bt_err *err)
 {
@@ -37,28 +34,6 @@ static bt_status data_make(const char *data, bt_err *err)
                       strerror(why));
 }
 
-/* A secret that others can guess or read is none. */
-static bt_status owner_token_check(const char *path, const char *token, bt_err *err)
-{
-    struct stat st;
-    if (strlen(token) < OWNER_TOKEN_MIN)
-        return bt_err_set(err, BT_EINVAL, 0,
-                          "the owner token in %.120s has %zu characters and needs %d, random ones: "
-                          "openssl rand -hex 16 makes some",
-                          *path ? path : "BATON_OWNER_TOKEN", strlen(token), OWNER_TOKEN_MIN);
-    if (!*path || stat(path, &st) != 0 || !(st.st_mode & 077)) return BT_OK;
-    unsigned mode = st.st_mode & 07777;
-    if (st.st_uid == geteuid())
-        return bt_err_set(err, BT_EINVAL, 0,
-                          "others than its owner may open the owner token file %.120s (mode %04o): "
-                          "chmod 600 it",
-                          path, mode);
-    /* As containers mount secrets: not ours to change. */
-    bt_log(BT_LOG_WARN, "owner_token.readable",
-           "file=%s mode=%04o: other users may open it; give it mode 0400", path, mode);
-    return BT_OK;
-}
-
 /* The owner's secret; where none is given it is made (0600), so that `baton quota` on this machine
  * just works. */
 static bt_status owner_token(const bt_options *o, const char *data,
@@ -66,12 +41,8 @@ static bt_status owner_token(const bt_options *o, const char *data,
 {
     char path[512];
     uint8_t secret[16];
-    bt_status st = bt_cli_owner_token(o, data, path, sizeof path, out, err);
-    if (st == BT_OK && out[0]) st = owner_token_check(path, out, err);
+    bt_status st = bt_cli_owner_secret(o, data, path, sizeof path, out, err);
     if (st || out[0]) return st;
-    if (o->owner_token_file)
-        return bt_err_set(err, BT_EINVAL, 0, "the owner token file %s is missing or empty",
-                          o->owner_token_file);
     bt_random(secret, sizeof secret);
     for (size_t i = 0; i < sizeof secret; i++) snprintf(out + 2 * i, 3, "%02x", secret[i]);
     /* Not O_EXCL: an empty file is left where a start before this one found no room. */

@@ -105,7 +105,7 @@ int bt_cmd_template(const bt_options *o, int argc, char **argv)
     int64_t now_local_us = 0;
     bt_err err = {0};
     bt_status st = BT_OK;
-    if ((!o->template_file && !o->model) || !o->context)
+    if ((!o->template_file && (!o->model || !*o->model)) || !o->context)
         st = bt_err_set(&err, BT_EINVAL, 0,
                         "give a template and its variables (--template FILE --context FILE), or a "
                         "model and a chat request (--model PATH --context FILE)");

@@ -88,8 +88,9 @@ int bt_cmd_tokenize(const bt_options *o, int argc, char **argv)
     const int32_t *ids;
     size_t n;
     bt_encode_options opt = {.add_special = !o->no_special, .parse_special = o->parse_special};
-    bt_status st =
-        o->model ? BT_OK : bt_err_set(&err, BT_EINVAL, 0, "no model was given: use --model PATH");
+    bt_status st = o->model && *o->model
+                       ? BT_OK
+                       : bt_err_set(&err, BT_EINVAL, 0, "no model was given: use --model PATH");
     if (st == BT_OK && argc > 0)
         st = bt_err_set(&err, BT_EINVAL, 0,
                         "'%.60s' is one too many: the text comes from standard "

@@ -299,3 +299,63 @@ def test_templates_that_cannot_be_used(tmp_path, template, mark, words):
         p.terminate()
         p.wait(20 * SLOW)
     assert f'error="{why}"' in said, said
+
+
+# ---- the owner's secret
+
+
+def serve_and_doctor(*args, env=None):
+    """What both say of it, which has to be the same sentence."""
+    found = []
+    for command in (("serve", "--host", "127.0.0.1", "--port", "0"), ("doctor",)):
+        r = subprocess.run(
+            [str(a) for a in (BIN, *command, "-m", MODEL, *args)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30 * SLOW,
+            env={**os.environ, **(env or {})},
+        )
+        mark = "FAIL  owner: " if command[0] == "doctor" else "baton: "
+        said = [line for line in (r.stdout + r.stderr).splitlines() if line.startswith(mark)]
+        assert len(said) == 1 and r.returncode == (1 if command[0] == "doctor" else 2), (command, r)
+        found.append(said[0].removeprefix(mark))
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "text, mode, why",
+    [
+        ("abcde\n", 0o600, "has 5 characters and needs 16"),
+        ("abc" + " " * 20 + "\n", 0o600, "has 3 characters"),  # the server cuts the blanks off what clients send
+        ("x" * 127, 0o600, "longer than 126"),
+        ("x" * 5000, 0o600, "longer than 126"),
+        ("a-good-token-of-one-line\nand-another-line\n", 0o600, "not one word"),
+        ("a token of several words\n", 0o600, "not one word"),
+        ("\ufeffa-token-with-a-mark-before-it\n", 0o600, "not one word"),
+        ("a-token-with\0-zero-bytes-in-it\n", 0o600, "not one word"),
+        ("a-good-token-of-one-line\n", 0o644, "chmod 600"),
+    ],
+)
+def test_owner_token_that_is_none(tmp_path, text, mode, why):
+    data = tmp_path / "d"
+    data.mkdir()
+    for path, where in ((data / "owner-token", ()), (tmp_path / "t", ("--owner-token-file", tmp_path / "t"))):
+        file(path, text).chmod(mode)
+        said = serve_and_doctor("--data", data, *where)
+        assert why in said and str(path) in said and "a-good" not in said, said
+        path.unlink()
+    if mode == 0o600 and "\0" not in text:
+        assert why in serve_and_doctor("--data", data, env={"BATON_OWNER_TOKEN": text})
+
+
+def test_owner_token_file_that_is_not_there(tmp_path):
+    for path in (tmp_path / "none", file(tmp_path / "empty", ""), file(tmp_path / "blank", " \n\n")):
+        assert "is missing or empty" in serve_and_doctor("--data", tmp_path / "d", "--owner-token-file", path)
+
+
+def test_empty_model_is_none(tmp_path):
+    assert "no model was given" in says(tmp_path, "-m", "")
+    r = subprocess.run([BIN, "tokenize", "-m", ""], cwd=ROOT, capture_output=True, text=True, timeout=30 * SLOW)
+    assert r.returncode == 2 and "no model was given" in r.stderr, r.stderr

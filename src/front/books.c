@@ -149,27 +149,46 @@ bt_status bt_front_balance(bt_front *f, const bt_identity *who, bt_ledger_balanc
     return st;
 }
 
-/* A longer name is nobody's; cut short it might be somebody else's. */
-static bt_status name_check(const char *account, bt_err *err)
+typedef struct ask_name {
+    const char *account;
+    bool there;
+} ask_name;
+
+static void name_compare(void *ud, const char *account, int64_t limit_us,
+                         const bt_ledger_balance *balance)
 {
-    if (strlen(account) < sizeof((bt_ask *)0)->account) return BT_OK;
-    return bt_err_set(err, BT_ENOTFOUND, 0, "there is no account \"%.100s\"", account);
+    ask_name *name = ud;
+    (void)limit_us, (void)balance;
+    name->there = name->there || strcmp(account, name->account) == 0;
+}
+
+/* A typing error would make an account that nobody is. One whose key is gone may still be in the
+ * books. */
+static bt_status name_check(bt_front *f, const char *account, bt_err *err)
+{
+    ask_name name = {account, false};
+    if (bt_accounts_name_check(f->accounts, account, err) == BT_OK) return BT_OK;
+    bt_status st = bt_front_quota_list(f, name_compare, &name, err);
+    if (st || name.there) return st;
+    return bt_accounts_name_check(f->accounts, account, err);
 }
 
 bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us, bt_err *err)
 {
-    if (name_check(account, err)) return BT_ENOTFOUND;
+    bt_status st = name_check(f, account, err);
+    if (st) return st;
     bt_ask *a = ask_new(ASK_SET_LIMIT, account, limit_us);
-    bt_status st = ask_wait(f, a, err);
+    st = ask_wait(f, a, err);
     ask_unref(a);
     return st;
 }
 
 bt_status bt_front_quota_reset(bt_front *f, const char *account, bt_err *err)
 {
-    if (name_check(account, err)) return BT_ENOTFOUND;
+    bt_status st = name_check(f, account, err);
+    if (st) return st;
     bt_ask *a = ask_new(ASK_RESET, account, 0);
-    bt_status st = ask_wait(f, a, err);
+    st = ask_wait(f, a, err);
     ask_unref(a);
     return st;
 }

@@ -183,7 +183,7 @@ int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *o
  * device without it; BT_ENOTREADY: still loading. */
 bt_status bt_front_engine_park(bt_front *f, int32_t level, bt_err *err);
 bt_status bt_front_engine_wake(bt_front *f, bt_err *err);
-/* Owner: for `baton quota`. */
+/* Owner: for `baton quota`. BT_ENOTFOUND: nobody is or was booked under that name. */
 bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us,
                              bt_err *err); // -1 = tier's
 bt_status bt_front_quota_reset(bt_front *f, const char *account, bt_err *err);

@@ -84,6 +84,31 @@ void bt_accounts_close(bt_accounts *a)
     bt_free(a);
 }
 
+bt_status bt_accounts_name_check(const bt_accounts *a, const char *name, bt_err *err)
+{
+    char like[64] = "";
+    bt_address address;
+    bool key = strncmp(name, "key:", 4) == 0, ip = strncmp(name, "ip:", 3) == 0;
+    const char *rest = name + (key ? 4 : ip ? 3 : 0);
+    if (strcmp(name, "owner") == 0 || strcmp(name, "ip:unknown") == 0) return BT_OK;
+    if (!key && bt_address_parse(rest, strcspn(rest, "/"), &address))
+        bt_address_account(&address, like);
+    for (size_t i = 0; !ip && i < a->keys.n; i++) {
+        const char *account = a->keys.key[i].account;
+        if (strcasecmp(account, rest) != 0) continue;
+        snprintf(like, sizeof like, "key:%s", account);
+        if (strcmp(account, rest) == 0) break;
+    }
+    if (*like && strcmp(like, name) == 0) return BT_OK;
+    if (*like)
+        return bt_err_set(err, BT_ENOTFOUND, 0, "there is no account \"%.64s\"; did you mean %s?",
+                          name, like);
+    return bt_err_set(err, BT_ENOTFOUND, 0,
+                      "there is no account \"%.64s\": there are key:NAME for the names of the key "
+                      "file, ip:ADDRESS (ip:PREFIX/64) for visitors without a key, and owner",
+                      name);
+}
+
 bool bt_accounts_trusts(const bt_accounts *a, const bt_address *peer)
 {
     return bt_proxies_trust(&a->proxies, peer);

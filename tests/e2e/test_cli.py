@@ -147,6 +147,30 @@ def test_quota_shows_and_edits_through_the_server(server):
     assert r.returncode == 1 and "is `baton serve` running?" in r.stderr
 
 
+def test_quota_of_accounts_that_are_not_there(server):
+    """A typing error makes no account; who may come yet can have a limit before."""
+    where = ["--url", server.url, "--owner-token-file", server.data / "owner"]
+    keys = (server.data / "keys").read_text().splitlines()
+    names = [line.split()[1] for line in keys if line[:1] not in ("", "#")]
+    listed = lambda: {x["account"] for x in json.loads(baton("quota", *where, "-o", "json").stdout)}
+    before = listed()
+    for name, why in (
+        (names[0], f"did you mean key:{names[0]}?"),
+        ("nosuch", "key:NAME"),
+        ("a b/../c", "key:NAME"),
+        ("ip:::1", "did you mean ip:127.0.0.1?"),
+        ("192.0.2.9", "did you mean ip:192.0.2.9?"),
+    ):
+        for args in (("set", name, "5"), ("set", name, "tier"), ("reset", name)):
+            r = baton("quota", *args, *where)
+            assert r.returncode == 1 and "the server says (404)" in r.stderr and why in r.stderr, (args, r.stderr)
+    assert listed() == before
+    for name in ("ip:192.0.2.9", "ip:2001:db8::/64", f"key:{names[-1]}"):
+        assert baton("quota", "set", name, "5", *where).returncode == 0
+        assert baton("quota", "set", name, "tier", *where).returncode == 0
+        assert name in listed()
+
+
 def test_health_command(server):
     assert baton("doctor", "--health", "--url", server.url).returncode == 0
     assert baton("doctor", "--health", "--url", "http://127.0.0.1:1").returncode == 1

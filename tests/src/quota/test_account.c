@@ -299,6 +299,49 @@ static void without_keys_everyone_is_anonymous(void)
     bt_accounts_close(a);
 }
 
+static void names_that_nobody_has(void)
+{
+    static const struct {
+        const char *name, *like; // NULL: there is such an account; "": nothing is like it
+    } row[] = {
+        {"owner", NULL},
+        {"key:alice", NULL},
+        {"ip:192.0.2.1", NULL},
+        {"ip:127.0.0.1", NULL},
+        {"ip:unknown", NULL},
+        {"ip:2001:db8:1:2::/64", NULL},
+        {"alice", "key:alice"},
+        {"Alice", "key:alice"},
+        {"key:ALICE", "key:alice"},
+        {"192.0.2.1", "ip:192.0.2.1"},
+        {"ip:192.0.2.1:80", "ip:192.0.2.1"},
+        {"ip:::1", "ip:127.0.0.1"},
+        {"ip:2001:DB8:1:2::7", "ip:2001:db8:1:2::/64"},
+        {"ip:2001:db8:1:2::/48", "ip:2001:db8:1:2::/64"},
+        {"nosuch", ""},
+        {"key:nosuch", ""},
+        {"key:192.0.2.1", ""},
+        {"ip:alice", ""},
+        {"a b/../c", ""},
+        {"ip:", ""},
+        {"", ""},
+        {"key:alice-and-a-name-that-is-longer-than-any-account-can-have-been", ""},
+    };
+    scratch_fresh();
+    bt_accounts *a = accounts(
+        &(bt_accounts_options){.api_keys = write_file("keys", "sk-a alice pro\n", 0600)});
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        bt_err err = {0};
+        bt_status st = bt_accounts_name_check(a, row[i].name, &err);
+        CHECK_INT(st, row[i].like ? BT_ENOTFOUND : BT_OK);
+        if (row[i].like && *row[i].like)
+            CHECK(strstr(err.msg, "did you mean") && strstr(err.msg, row[i].like));
+        else if (row[i].like)
+            CHECK(strstr(err.msg, "key:NAME") && !strstr(err.msg, "mean"));
+    }
+    bt_accounts_close(a);
+}
+
 static void addresses_are_read(void)
 {
     static const struct {
@@ -508,6 +551,7 @@ int main(void)
     RUN(a_readable_key_file_is_told);
     RUN(one_key_can_be_given_directly);
     RUN(without_keys_everyone_is_anonymous);
+    RUN(names_that_nobody_has);
     RUN(addresses_are_read);
     RUN(networks_hold_what_one_party_may_have);
     RUN(proxies_are_believed_as_far_as_they_go);

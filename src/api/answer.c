@@ -74,6 +74,7 @@ bt_status bt_answer_open(const bt_api_request *req, const bt_api_context *ctx, b
     for (int32_t i = 0; req->echo && i < a->n_parts; i++) {
         a->part[i].prompt = prompt_copy(a, &req->part[i], &a->part[i].n_prompt);
         if (!a->part[i].prompt) goto fail;
+        a->part[i].named = req->part[i].text && req->part[i].parse_special;
     }
     *out = a;
     return BT_OK;

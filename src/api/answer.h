@@ -22,8 +22,8 @@ typedef struct bt_choice {
 /* One part: its name, and its books once it is done. */
 typedef struct bt_part {
     uint64_t id;
-    bool done;
-    char *prompt; // owned; echoed text or NULL
+    bool done, named; // named: the echoed text may spell control tokens
+    char *prompt;     // owned; echoed text or NULL
     size_t n_prompt;
     bt_finish finish;
     int32_t prompt_tokens, cached_tokens, completion_tokens;

@@ -4,9 +4,10 @@
  * OFFSETS  A completion's text_offset counts characters (code points) of the text that is returned.
  *          A token that goes on with a character begun before it has that character's place. Tokens
  *          of an echoed prompt are followed through its text, which may differ from theirs: the
- *          space that SentencePiece puts in front, what a normalizer changed. An answer's text
- * comes later than its tokens, so that their bytes are counted, as decoding will show them; where
- *          it shows wrong bytes otherwise the text itself sets the count right. */
+ *          space that SentencePiece puts in front, what a normalizer changed. A control token has
+ *          no text, but stands in a prompt by its name where that was parsed. An answer's text
+ *          comes later than its tokens, so that their bytes are counted, as decoding will show
+ *          them; where it shows wrong bytes otherwise the text itself sets the count right. */
 #include "api/answer.h"
 #include "base/utf8.h"
 #include <math.h>
@@ -144,16 +145,35 @@ static void pass(bt_choice *c, const char *s, size_t n)
 }
 
 /* How many bytes of the text s[0..n) belong to a token of these bytes and what was left out before
- * it. */
-static size_t follow(const char *s, size_t n, const char *bytes, size_t n_bytes)
+ * it (*skipped). */
+static size_t follow(const char *s, size_t n, const char *bytes, size_t n_bytes, size_t *skipped)
 {
     enum { LOOK_AHEAD = 64 };
     size_t added = n_bytes > 0 && *bytes == ' ' && (n == 0 || *s != ' ');
     bytes += added;
     n_bytes -= added;
+    *skipped = 0;
     for (size_t skip = 0; skip <= LOOK_AHEAD && skip + n_bytes <= n; skip++)
-        if (memcmp(s + skip, bytes, n_bytes) == 0) return skip + n_bytes;
+        if (memcmp(s + skip, bytes, n_bytes) == 0) {
+            *skipped = skip;
+            return skip + n_bytes;
+        }
     return n_bytes < n ? n_bytes : n;
+}
+
+/* The token as the text s[0..n) spells it: a control token by its name where that comes next,
+ * blanks aside, which some of them take with them. */
+static bt_token_out as_spelled(const bt_answer *a, const bt_token_out *t, const char *s, size_t n)
+{
+    bt_token_out out = *t;
+    size_t len = 0, blank = 0;
+    const char *name = t->n_bytes ? NULL : bt_front_token_piece(a->front, t->token, &len);
+    while (blank < n && s[blank] == ' ') blank++;
+    if (name && len <= n - blank && memcmp(s + blank, name, len) == 0) {
+        out.bytes = name;
+        out.n_bytes = (int32_t)len;
+    }
+    return out;
 }
 
 static void completion_add(bt_answer *a, bt_choice *c, const bt_token_out *t, int64_t place,
@@ -179,10 +199,15 @@ static void completion_add(bt_answer *a, bt_choice *c, const bt_token_out *t, in
 
 void bt__logprobs_prompt(bt_answer *a, bt_choice *c, const bt_part *part, const bt_token_out *t)
 {
-    completion_add(a, c, t, c->counted > c->passed ? c->chars - 1 : c->chars, !c->prompt_begun);
+    const char *left = part->prompt + c->passed;
+    size_t n = part->n_prompt - c->passed, skipped;
+    bt_token_out shown = part->named ? as_spelled(a, t, left, n) : *t;
+    size_t taken = follow(left, n, shown.bytes, (size_t)shown.n_bytes, &skipped);
+    size_t begin = c->passed + skipped;
+    pass_prompt(c, part, begin);
+    completion_add(a, c, &shown, c->counted > begin ? c->chars - 1 : c->chars, !c->prompt_begun);
     c->prompt_begun = true;
-    c->passed +=
-        follow(part->prompt + c->passed, part->n_prompt - c->passed, t->bytes, (size_t)t->n_bytes);
+    c->passed += taken;
     pass_prompt(c, part, c->passed);
 }
 

@@ -179,6 +179,23 @@ def test_text_offsets_are_places_in_the_text(server, prompt, echo):
         assert choice["logprobs"]["text_offset"][prompt_tokens] == n  # the answer begins where the prompt ends
 
 
+def test_control_tokens_of_a_prompt_stand_where_they_are_spelled(server):
+    """With parse_special by their names, and what follows them behind these; else they are text like any other."""
+    body = {"prompt": "a</s>hi<s>x", "parse_special": True, "echo": True}
+    body |= {"logprobs": 1, "max_tokens": 2, "temperature": 0}
+    choice = post(server, "/v1/completions", body).json()["choices"][0]
+    assert choice["logprobs"]["tokens"][:8] == ["", " a", "</s>", " h", "i", "<s>", " ", "x"]
+    assert choice["logprobs"]["text_offset"][:8] == [0, 0, 1, 5, 6, 7, 10, 10]
+    again = streamed(server, "/v1/completions", body)
+    assert again["logprobs"]["text_offset"] == choice["logprobs"]["text_offset"]
+    for prompt in ("a</s>hi<s>x", "</s></s>é</s> x </s>", "<s>hi</s>"):
+        for special in (True, False):
+            r = post(server, "/v1/completions", {**body, "prompt": prompt, "parse_special": special})
+            offsets_fit(r.json()["choices"][0])
+            shown = "".join(r.json()["choices"][0]["logprobs"]["tokens"])
+            assert shown.count("</s>") == prompt.count("</s>"), shown
+
+
 UNSUPPORTED = {
     "functions": [{"name": "f", "parameters": {}}],
     "function_call": {"name": "f"},

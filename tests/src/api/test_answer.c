@@ -253,8 +253,30 @@ static void text_offsets(void)
     put_token("b", "b");
     put(0, fake_end(0, "", BT_FINISH_EOS));
     put(0, fake_done(BT_OK, BT_FINISH_EOS));
-    CHECK(strstr(out.data, "\"text_offset\":[0,0,3,3,4,7,8,8,10,10,11,13]}") != NULL);
+    CHECK(strstr(out.data, "\"text_offset\":[0,0,3,3,5,7,8,8,10,10,11,13]}") != NULL);
     finish();
+}
+
+/* A control token has its name where the prompt spelled it and it was parsed, and else no text. */
+static void control_offsets(void)
+{
+    static const char *const body[] = {
+        "{\"prompt\":\"a <s>b\",\"echo\":true,\"logprobs\":0,\"parse_special\":true}",
+        "{\"prompt\":\"a <s>b\",\"echo\":true,\"logprobs\":0}"};
+    static const char *const want[] = {"\"text_offset\":[0,2,5]", "\"text_offset\":[0,1,5]"};
+    static const char *const names[] = {"\"tokens\":[\"a\",\"<s>\",\"b\"]",
+                                        "\"tokens\":[\"a\",\"\",\"b\"]"};
+    bt_token_out token[3] = {token_a, {.token = 1, .bytes = ""}, token_a};
+    token[2].bytes = "b";
+    for (int i = 0; i < 2; i++) {
+        begin(false, body[i]);
+        put(0, fake_accepted());
+        put(0, (bt_stream_event){.type = BT_SE_PROMPT, .token = token, .n_tokens = 3, .text = ""});
+        put(0, fake_end(0, "", BT_FINISH_EOS));
+        put(0, fake_done(BT_OK, BT_FINISH_EOS));
+        CHECK(strstr(out.data, want[i]) != NULL && strstr(out.data, names[i]) != NULL);
+        finish();
+    }
 }
 
 /* What lm-eval asks: the prompt's own logprobs, nothing generated. */
@@ -432,6 +454,7 @@ int main(void)
     RUN(chat_logprobs);
     RUN(completion_logprobs);
     RUN(text_offsets);
+    RUN(control_offsets);
     RUN(scoring);
     RUN(echo);
     RUN(several_prompts);

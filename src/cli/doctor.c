@@ -121,6 +121,8 @@ static void check_accounts(const bt_options *o)
     bt_cli_front_options(o, NULL, token[0] ? token : NULL, &fo);
     if (bt_accounts_open(&fo.accounts, &accounts, &err))
         say("FAIL", "accounts: %s", err.msg);
+    else if (bt_accounts_doubt(accounts))
+        say("warn", "accounts: %s", bt_accounts_doubt(accounts));
     else if (o->api_keys || o->api_key)
         say("ok", "accounts: keys and tiers are read");
     else

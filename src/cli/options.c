@@ -84,7 +84,10 @@ static const bt_knob knobs[] = {
     {"require-key", NULL, NULL, BT_KNOB_BOOL, AT(require_key), 0, 0, NULL, SERVE, "Who may use it",
      "refuse anonymous requests"},
     {"tiers", NULL, "FILE|guide|2026", BT_KNOB_STR, AT(tiers), 0, 0, "guide", SERVE,
-     "Who may use it", "what each tier may use"},
+     "Who may use it",
+     "what each tier may use; FILE is JSON, {TIER: {gpu_seconds, class, weight, lease_max_s, "
+     "slots, "
+     "queue}}"},
     {"default-tier", NULL, "TIER", BT_KNOB_STR, AT(default_tier), 0, 0, "anonymous", SERVE,
      "Who may use it", "tier of requests without a key"},
     {"trusted-proxy", NULL, "auto|CIDR,...", BT_KNOB_STR, AT(trusted_proxy), 0, 0, "auto", SERVE,

@@ -173,6 +173,8 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     bt_cli_front_options(o, data, token, &fo);
     if (st == BT_OK) st = bt_front_open(&fo, &front, &err);
     bt_buf_release(&chat_template); // front has copied it
+    const char *doubt = front ? bt_accounts_doubt(bt_front_accounts(front)) : NULL;
+    if (doubt) bt_log(BT_LOG_WARN, "accounts.doubt", "%s", doubt);
     bt_server_options so = {.host = host,
                             .port = (uint16_t)o->port,
                             .model_path = o->model,

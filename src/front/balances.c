@@ -104,11 +104,17 @@ bool bt_front_balance_known(bt_front *f, const bt_identity *who, bt_ledger_balan
 void bt__quota_sentence(const bt_identity *who, const bt_ledger_balance *b, char *text, size_t cap)
 {
     char when[24] = "its first use";
+    if (b->limit_us <= 0) {
+        snprintf(text, cap, "account %s may use no device time: the owner has set its limit to 0",
+                 who->account);
+        return;
+    }
     if (b->resets_us) bt_rfc3339(b->resets_us, when);
-    snprintf(text, cap,
-             "account %s has used its %.1f s of device time (%.1f s are held by running requests); "
-             "the window resets at %s",
-             who->account, (double)b->limit_us / 1e6, (double)b->held_us / 1e6, when);
+    snprintf(
+        text, cap,
+        "account %s has used its %.10g s of device time (%.10g s are held by running requests); "
+        "the window resets at %s",
+        who->account, (double)b->limit_us / 1e6, (double)b->held_us / 1e6, when);
 }
 
 bt_status bt_front_admits(bt_front *f, const bt_identity *who, bt_ledger_balance *balance,

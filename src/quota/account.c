@@ -84,6 +84,18 @@ void bt_accounts_close(bt_accounts *a)
     bt_free(a);
 }
 
+const char *bt_accounts_doubt(const bt_accounts *a)
+{
+    if (a->keys.n) return NULL;
+    if (a->require_key)
+        return "a key is required and there is none, so nobody but the owner gets in: give "
+               "--api-keys FILE with a line KEY ACCOUNT TIER, or --api-key KEY";
+    if (a->has_keys)
+        return "the API-key file holds no key, so every key that is sent is refused: give it lines "
+               "of KEY ACCOUNT TIER, or leave --api-keys out";
+    return NULL;
+}
+
 bt_status bt_accounts_name_check(const bt_accounts *a, const char *name, bt_err *err)
 {
     char like[64] = "";
@@ -186,8 +198,10 @@ bt_status bt_account_identify(const bt_accounts *a, const char *authorization, c
     }
     if (offered && (a->has_keys || a->require_key))
         return bt_err_set(err, BT_EAUTH, 0, "%s",
-                          readable ? "the API key is not known here; check it, or send none"
-                                   : "Authorization must be 'Bearer KEY'");
+                          !readable ? "Authorization must be 'Bearer KEY'"
+                          : a->require_key
+                              ? "the API key is not known here; check it"
+                              : "the API key is not known here; check it, or send none");
     if (a->require_key)
         return bt_err_set(err, BT_EAUTH, 0,
                           "this server needs an API key: send 'Authorization: Bearer KEY'");

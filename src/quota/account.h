@@ -46,8 +46,10 @@ typedef struct bt_accounts_options {
 bt_status bt_accounts_open(const bt_accounts_options *opt, bt_accounts **out, bt_err *err);
 void bt_accounts_close(bt_accounts *a);
 
-/* Whether somebody could be booked under that name: "owner", "key:NAME" of the key file, "ip:ADDRESS"
- * as bt_address_account spells it. BT_ENOTFOUND says what was probably meant. */
+/* What the settings allow and is hardly meant, as a sentence; NULL: nothing. */
+const char *bt_accounts_doubt(const bt_accounts *a);
+/* Whether somebody could be booked under that name: "owner", "key:NAME" of the key file,
+ * "ip:ADDRESS" as bt_address_account spells it. BT_ENOTFOUND says what was probably meant. */
 bt_status bt_accounts_name_check(const bt_accounts *a, const char *name, bt_err *err);
 
 /* Whether the peer is a proxy whose X-Forwarded-For is believed. */

@@ -147,6 +147,22 @@ def test_quota_shows_and_edits_through_the_server(server):
     assert r.returncode == 1 and "is `baton serve` running?" in r.stderr
 
 
+def test_what_a_spent_account_is_told(server):
+    """The limit as it was set, and of a limit of 0 nothing about a window that would change it."""
+    where = ["--url", server.url, "--owner-token-file", server.data / "owner"]
+    baton("quota", "reset", "key:bob", *where)
+    for limit, said in (("0.000001", "has used its 1e-06 s"), ("0.05", "has used its 0.05 s"), ("0", "limit to 0")):
+        assert baton("quota", "set", "key:bob", limit, *where).returncode == 0
+        for _ in range(200):
+            r = server.complete(key="key-free", max_tokens=64, ignore_eos=True)
+            if r.status_code == 429:
+                break
+        message = r.json()["error"]["message"]
+        assert r.status_code == 429 and said in message and ("resets" in message) == (limit != "0"), message
+    baton("quota", "set", "key:bob", "tier", *where)
+    baton("quota", "reset", "key:bob", *where)
+
+
 def test_quota_of_accounts_that_are_not_there(server):
     """A typing error makes no account; who may come yet can have a limit before."""
     where = ["--url", server.url, "--owner-token-file", server.data / "owner"]

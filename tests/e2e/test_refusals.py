@@ -355,6 +355,36 @@ def test_owner_token_file_that_is_not_there(tmp_path):
         assert "is missing or empty" in serve_and_doctor("--data", tmp_path / "d", "--owner-token-file", path)
 
 
+def test_the_tier_file_of_the_docs(tmp_path):
+    """What docs/api.md shows is taken, and the help names every key of it."""
+    shown = re.search(r"^    (\{.*gpu_seconds.*\})$", (ROOT / "docs/api.md").read_text(), re.M)[1]
+    r = doctor("-m", MODEL, "--data", tmp_path / "d", "--tiers", file(tmp_path / "t", shown), "--default-tier", "lab")
+    assert r.returncode == 0, r.stdout
+    told = subprocess.run([BIN, "serve", "--help"], capture_output=True, text=True, timeout=30).stdout
+    for key in set(re.findall(r'"(\w+)":', shown)) - {"free", "lab"}:
+        assert key in re.search(r"--tiers .*", told)[0], key
+
+
+def test_keys_that_let_nobody_in(tmp_path, start):
+    """Allowed, and said by both; the advice is one that works here."""
+    empty = file(tmp_path / "keys", "# nobody yet\n")
+    empty.chmod(0o600)
+    for args, why in (
+        (("--require-key",), "nobody but the owner gets in"),
+        (("--api-keys", empty, "--require-key"), "nobody but the owner gets in"),
+        (("--api-keys", empty), "holds no key"),
+    ):
+        r = doctor("-m", MODEL, "--data", tmp_path / "d", *args)
+        said = [line for line in r.stdout.splitlines() if line.startswith("warn")]
+        assert r.returncode == 0 and len(said) == 1 and why in said[0], (args, r.stdout)
+        s = start("--api-keys", empty, *args)  # the last one counts
+        assert s.log.count("accounts.doubt") == 1 and why in s.log, s.log
+        r = s.complete(key="sk-wrong")
+        assert r.status_code == 401 and ("send none" in r.text) == ("--require-key" not in args), r.text
+        assert (s.complete(key=None).status_code == 401) == ("--require-key" in args)
+        assert s.stop() == 0
+
+
 def test_empty_model_is_none(tmp_path):
     assert "no model was given" in says(tmp_path, "-m", "")
     r = subprocess.run([BIN, "tokenize", "-m", ""], cwd=ROOT, capture_output=True, text=True, timeout=30 * SLOW)

@@ -11,10 +11,10 @@ enum { LANE_SHORT, LANE_LONG };
 enum { SHORT_BYTES = 32 << 10, NICE = 10 };
 static const int64_t SHORT_NS = 5000000, LONG_NS = 10000000000; // of a processor
 
-/* A request of many parts starts many jobs at once; places are for some of them. */
+/* As many as the queue has places by default: what a tier may have waiting there must get there. */
 static const bt_turns_bound bounds[BT_TURNS_BOUNDS] = {
-    [BT_TURNS_ACCOUNT] = {256, 64 << 20},
-    [BT_TURNS_ANONYMOUS] = {512, 64 << 20},
+    [BT_TURNS_ACCOUNT] = {1024, 64 << 20},
+    [BT_TURNS_ANONYMOUS] = {1024, 64 << 20},
     [BT_TURNS_ALL] = {4096, 512 << 20},
 };
 

@@ -85,6 +85,7 @@ static void go_on(bt_front *f, bt_parts *p)
         }
         s->accepted = true; // the answer has begun
         p->waiting = true;
+        p->asked = p->posts;
         bt__text_submit(f, s);
     }
 }
@@ -102,6 +103,7 @@ void bt__parts_posted(bt_front *f, bt_stream *s)
 {
     bt_parts *p = s->parts;
     p->running--;
+    p->posts++;
     p->stalled = false;
     go_on(f, p);
 }
@@ -129,10 +131,11 @@ void bt__parts_voided(bt_front *f, bt_stream *s)
 bool bt__parts_refused(bt_front *f, bt_stream *s, bt_status why)
 {
     bt_parts *p = s->parts;
-    if (why == BT_EQUOTA && p->running > 0) {
+    if (why == BT_EQUOTA && (p->running > 0 || p->posts != p->asked)) {
         p->waiting = false;
-        p->stalled = true;
-        p->next--; // it is the one submitted last
+        p->stalled = p->running > 0; // else the last sister's post and this answer have crossed
+        p->next--;                   // it is the one submitted last
+        go_on(f, p);
         return true;
     }
     bt_finish over = bt__parts_over(s, why);

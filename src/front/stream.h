@@ -31,6 +31,8 @@ typedef struct bt_parts {
     bool waiting;   // one has the request's place in the queue
     bool ran;       // one has been admitted
     bool stalled;   // the next waits for the end of a running one
+    int32_t posts;  // how many have ended
+    int32_t asked;  // posts, when the one that waits was submitted
     bt_finish over; // not NONE: those that are left end so
 } bt_parts;
 

@@ -98,20 +98,17 @@ bt_status bt__ledger_lock(bt_ledger *l, bt_err *err)
     return BT_OK;
 }
 
-static bool is_same(const char *path, const struct stat *was)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && st.st_dev == was->st_dev && st.st_ino == was->st_ino;
-}
-
 bt_status bt_ledger_there(const bt_ledger *l, bt_err *err)
 {
     char lock[4096];
+    struct stat st;
     snprintf(lock, sizeof lock, "%s/lock", l->dir);
-    bool have_lock = is_same(lock, &l->lock_stat);
-    if (have_lock && is_same(l->path, &l->db_stat)) return BT_OK;
+    bool have_lock = stat(lock, &st) == 0 && st.st_dev == l->lock_stat.st_dev &&
+                     st.st_ino == l->lock_stat.st_ino;
+    const char *gone = have_lock ? l->store->op->gone(l->store) : lock;
+    if (!gone) return BT_OK;
     return bt_err_set(err, BT_EIO, 0,
                       "%.160s was deleted or replaced while the server runs: nobody is admitted "
                       "until it is put back or the server is started again",
-                      have_lock ? l->path : lock);
+                      gone);
 }

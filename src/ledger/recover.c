@@ -31,8 +31,8 @@ static int64_t settle_charge(const bt_ledger *l, uint64_t used_us)
     return charged < (double)LEDGER_AMOUNT_MAX ? (int64_t)charged : LEDGER_AMOUNT_MAX;
 }
 
-static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank,
-                             int64_t wall_us, int *posted, int *orphans, bt_err *err)
+static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank, int *posted,
+                             int *orphans, bt_err *err)
 {
     int64_t busy = (int64_t)bank->busy_us, house = (int64_t)bank->house_us;
     for (uint64_t i = 0; i < bank->n; i++) {
@@ -40,8 +40,8 @@ static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *b
         ledger_end end = {.end = END_UNKNOWN};
         bt_status status = BT_OK;
         if (e->request != 0)
-            status = bt__ledger_end(l, KIND_POST, e->request, (int64_t)e->used_us,
-                                    settle_charge(l, e->used_us), wall_us, &end, err);
+            status = bt__ledger_end(l->store, KIND_POST, e->request, (int64_t)e->used_us,
+                                    settle_charge(l, e->used_us), &end, err);
         if (status != BT_OK) return status;
         if (end.end == END_NOW) {
             ++*posted;
@@ -56,15 +56,15 @@ static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *b
                 busy -= more;
         }
     }
-    return bt__ledger_engine(l, boot, busy, house, wall_us, err);
+    return bt__ledger_engine(l->store, boot, busy, house, err);
 }
 
 static bt_status settle_transaction(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank,
-                                    int64_t wall_us, int *posted, int *orphans, bt_err *err)
+                                    int *posted, int *orphans, bt_err *err)
 {
     bt_status status = bt_ledger_begin(l, err);
     if (status != BT_OK) return status;
-    status = settle_bank(l, boot, bank, wall_us, posted, orphans, err);
+    status = settle_bank(l, boot, bank, posted, orphans, err);
     if (status == BT_OK) return bt_ledger_commit(l, err);
     bt_ledger_rollback(l);
     return status;
@@ -80,8 +80,7 @@ static void settle_set_aside(const char *path, const char *why)
            moved ? "it is now" : "it could not be renamed to", path);
 }
 
-static bt_status settle_file(bt_ledger *l, const char *path, int64_t wall_us, int *posted,
-                             bt_err *err)
+static bt_status settle_file(bt_ledger *l, const char *path, int *posted, bt_err *err)
 {
     bt_err why = {0};
     uint64_t boot = 0;
@@ -98,7 +97,7 @@ static bt_status settle_file(bt_ledger *l, const char *path, int64_t wall_us, in
         if (err) *err = why;
         goto done;
     }
-    status = settle_transaction(l, boot, bank, wall_us, &count, &orphans, err);
+    status = settle_transaction(l, boot, bank, &count, &orphans, err);
     /* The file is the only other copy: it goes when the entries are on the disk. */
     if (status == BT_OK) status = bt_ledger_sync(l, err);
     if (status != BT_OK) goto done;
@@ -118,9 +117,9 @@ bt_status bt_ledger_settle_engine(bt_ledger *l, const char *usage_path, int64_t 
                                   bt_err *err)
 {
     int posted = 0;
-    BT_ASSERT(!l->batch);
-    bt_status status = bt__ledger_time(l, &wall_us, err);
-    return status == BT_OK ? settle_file(l, usage_path, wall_us, &posted, err) : status;
+    BT_ASSERT(!l->store->batch);
+    bt_status status = bt__ledger_time(l, wall_us, err);
+    return status == BT_OK ? settle_file(l, usage_path, &posted, err) : status;
 }
 
 static bool has_suffix(const char *s, const char *suffix)
@@ -129,8 +128,7 @@ static bool has_suffix(const char *s, const char *suffix)
     return n > m && strcmp(s + n - m, suffix) == 0;
 }
 
-static bt_status recover_files(bt_ledger *l, const char *dir, int64_t wall_us, int *posted,
-                               bt_err *err)
+static bt_status recover_files(bt_ledger *l, const char *dir, int *posted, bt_err *err)
 {
     char folder[3900], path[4200];
     bt_status status = BT_OK;
@@ -143,7 +141,7 @@ static bt_status recover_files(bt_ledger *l, const char *dir, int64_t wall_us, i
     while (status == BT_OK && (e = readdir(d))) {
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         if (has_suffix(e->d_name, ".use"))
-            status = settle_file(l, path, wall_us, posted, err);
+            status = settle_file(l, path, posted, err);
         else if (has_suffix(e->d_name, ".tmp"))
             unlink(path);
     }
@@ -151,20 +149,14 @@ static bt_status recover_files(bt_ledger *l, const char *dir, int64_t wall_us, i
     return status;
 }
 
-/* Voids some of the holds of other boots; *n = how many. */
-static bt_status recover_void_some(bt_ledger *l, uint64_t boot, int64_t wall_us, int *n,
-                                   bt_err *err)
+/* Voids some of the holds of the dead; *n = how many. */
+static bt_status recover_void_some(ledger_store *s, uint64_t boot, int *n, bt_err *err)
 {
-    int64_t request[256];
-    bt_status status = BT_OK;
-    *n = 0;
-    sqlite3_stmt *s = bt__ledger_sql(l, SQL_HOLDS_OF_OTHERS, LEDGER_VALUES((int64_t)boot));
-    while (*n < (int)BT_COUNT(request) && bt__ledger_row(l, s, &status, err) == 1)
-        request[(*n)++] = sqlite3_column_int64(s, 0);
-    sqlite3_reset(s);
+    uint64_t request[256];
+    bt_status status = s->op->holds_dead(s, boot, request, (int)BT_COUNT(request), n, err);
     for (int i = 0; i < *n && status == BT_OK; i++) {
         ledger_end end;
-        status = bt__ledger_end(l, KIND_VOID, (uint64_t)request[i], 0, 0, wall_us, &end, err);
+        status = bt__ledger_end(s, KIND_VOID, request[i], 0, 0, &end, err);
     }
     return status;
 }
@@ -173,12 +165,12 @@ bt_status bt_ledger_recover(bt_ledger *l, const char *dir, uint64_t boot, int64_
                             int *posted, int *voided, bt_err *err)
 {
     int posts = 0, voids = 0, n = 0;
-    BT_ASSERT(!l->batch);
-    bt_status status = bt__ledger_time(l, &wall_us, err);
-    if (status == BT_OK) status = recover_files(l, dir, wall_us, &posts, err);
+    BT_ASSERT(!l->store->batch);
+    bt_status status = bt__ledger_time(l, wall_us, err);
+    if (status == BT_OK) status = recover_files(l, dir, &posts, err);
     while (status == BT_OK) {
         if ((status = bt_ledger_begin(l, err)) != BT_OK) break;
-        status = recover_void_some(l, boot, wall_us, &n, err);
+        status = recover_void_some(l->store, boot, &n, err);
         if (status == BT_OK)
             status = bt_ledger_commit(l, err);
         else

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ledger_open.c - the database of the data directory.
+/* store_sqlite_open.c - the database of the data directory: opened, recognised, made, checked.
  *
  * JOURNAL: the connection is exclusive, so WAL keeps its index on the heap: no shared memory, which
  * network and FUSE mounts lack and which can raise SIGBUS on a full disk. Whether WAL works is
@@ -11,14 +11,10 @@
  * DAMAGE: nothing is written before the file has been recognised, and checked if it is small (or
  * shorter than it says). What is damaged stays as it is for its owner to look at. */
 #include "base/assert.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "ledger/ledger_impl.h"
-#include <errno.h>
-#include <fcntl.h>
+#include "ledger/store_sqlite.h"
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { CHECK_BYTES_MAX = 8 << 20 };
@@ -79,36 +75,15 @@ static const char newest_sql[] = "SELECT max((SELECT coalesce(max(wall_us), 0) F
                                  " (SELECT coalesce(max(start_us), 0) FROM windows),"
                                  " (SELECT coalesce(max(wall_us), 0) FROM holds))";
 
-static bt_status db_damaged(bt_ledger *l, const char *how, bt_err *err)
-{
-    return bt_err_set(err, BT_EFORMAT, SQLITE_CORRUPT,
-                      "%s is damaged (%s); nothing was changed: restore a copy, or move it away to "
-                      "start with empty books",
-                      l->path, how);
-}
-
-/* Reads the first column of the first row as an integer. */
-static bt_status db_int(bt_ledger *l, const char *sql, int64_t *out, bt_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    bt_status status = BT_OK;
-    if (sqlite3_prepare_v2(l->db, sql, -1, &stmt, NULL) != SQLITE_OK)
-        return bt__ledger_fail(l, err);
-    int row = bt__ledger_row(l, stmt, &status, err);
-    if (row == 1) *out = sqlite3_column_int64(stmt, 0);
-    sqlite3_finalize(stmt);
-    return row == 0 ? db_damaged(l, "a value is missing", err) : status;
-}
-
 /* Runs a pragma; *is = whether the text of its first row, seen, is `want`. */
-static bt_status db_text_is(bt_ledger *l, const char *sql, const char *want, bool *is,
+static bt_status db_text_is(sqlite_store *s, const char *sql, const char *want, bool *is,
                             char seen[64], bt_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     bt_status status = BT_OK;
-    if (sqlite3_prepare_v2(l->db, sql, -1, &stmt, NULL) != SQLITE_OK)
-        return bt__ledger_fail(l, err);
-    int row = bt__ledger_row(l, stmt, &status, err);
+    if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK)
+        return bt__sqlite_fail(s, err);
+    int row = bt__sqlite_row(s, stmt, &status, err);
     const char *text = row == 1 ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
     if (row == 1 && !text) status = bt_err_set(err, BT_ENOMEM, 0, "out of memory in the ledger");
     snprintf(seen, 64, "%s", text ? text : "");
@@ -117,75 +92,69 @@ static bt_status db_text_is(bt_ledger *l, const char *sql, const char *want, boo
     return status;
 }
 
-static bt_status db_exec(bt_ledger *l, const char *sql, bt_err *err)
-{
-    return sqlite3_exec(l->db, sql, NULL, NULL, NULL) == SQLITE_OK ? BT_OK
-                                                                   : bt__ledger_fail(l, err);
-}
-
 /* A transaction: whole, or rolled back. */
-static bt_status db_write(bt_ledger *l, const char *sql, bt_err *err)
+static bt_status db_write(sqlite_store *s, const char *sql, bt_err *err)
 {
-    bt_status status = db_exec(l, sql, err);
-    if (status != BT_OK && !sqlite3_get_autocommit(l->db))
-        sqlite3_exec(l->db, "ROLLBACK", NULL, NULL, NULL);
+    bt_status status = bt__sqlite_exec(s, sql, err);
+    if (status != BT_OK && !sqlite3_get_autocommit(s->db))
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     return status;
 }
 
 /* Recognises the file. *is_new: it holds nothing yet. */
-static bt_status db_recognise(bt_ledger *l, bool *is_new, bt_err *err)
+static bt_status db_recognise(sqlite_store *s, bool *is_new, bt_err *err)
 {
     int64_t id = 0, version = 0, tables = 0;
     bt_status status;
-    if ((status = db_int(l, "PRAGMA application_id", &id, err)) != BT_OK) return status;
-    if ((status = db_int(l, "PRAGMA user_version", &version, err)) != BT_OK) return status;
-    if ((status = db_int(l, "SELECT count(*) FROM sqlite_schema", &tables, err)) != BT_OK)
+    if ((status = bt__sqlite_int(s, "PRAGMA application_id", &id, err)) != BT_OK) return status;
+    if ((status = bt__sqlite_int(s, "PRAGMA user_version", &version, err)) != BT_OK) return status;
+    if ((status = bt__sqlite_int(s, "SELECT count(*) FROM sqlite_schema", &tables, err)) != BT_OK)
         return status;
     *is_new = id == 0 && version == 0 && tables == 0;
     if (*is_new) {
         /* SQLite takes less than a page for nothing at all; here it was a ledger once. */
         struct stat st;
         int64_t pages = 0;
-        if ((status = db_int(l, "PRAGMA page_count", &pages, err)) != BT_OK) return status;
-        bool cut = pages == 0 && stat(l->path, &st) == 0 && st.st_size > 0;
-        return cut ? db_damaged(l, "it was cut short", err) : BT_OK;
+        if ((status = bt__sqlite_int(s, "PRAGMA page_count", &pages, err)) != BT_OK) return status;
+        bool cut = pages == 0 && stat(s->path, &st) == 0 && st.st_size > 0;
+        return cut ? bt__sqlite_damaged(s, "it was cut short", err) : BT_OK;
     }
     if (id != LEDGER_APPLICATION_ID)
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s is a database of another program; nothing was changed: move it away, "
                           "or give another --data",
-                          l->path);
+                          s->path);
     if (version != LEDGER_VERSION)
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s has format %lld and this program knows %d; use the newer Baton, or "
                           "move the file away",
-                          l->path, (long long)version, LEDGER_VERSION);
+                          s->path, (long long)version, LEDGER_VERSION);
     return BT_OK;
 }
 
 /* before: bytes of the file before it was opened; had_wal: pages may be in the log instead. */
-static bt_status db_check(bt_ledger *l, int64_t before, bool had_wal, bt_err *err)
+static bt_status db_check(sqlite_store *s, int64_t before, bool had_wal, bt_err *err)
 {
     int64_t pages = 0, page_bytes = 0;
     char seen[64];
     bool ok = false;
     bt_status status;
-    if ((status = db_int(l, "PRAGMA page_count", &pages, err)) != BT_OK) return status;
-    if ((status = db_int(l, "PRAGMA page_size", &page_bytes, err)) != BT_OK) return status;
+    if ((status = bt__sqlite_int(s, "PRAGMA page_count", &pages, err)) != BT_OK) return status;
+    if ((status = bt__sqlite_int(s, "PRAGMA page_size", &page_bytes, err)) != BT_OK) return status;
     if (before > CHECK_BYTES_MAX && (had_wal || before == pages * page_bytes)) return BT_OK;
-    if ((status = db_text_is(l, "PRAGMA quick_check(1)", "ok", &ok, seen, err)) != BT_OK)
+    if ((status = db_text_is(s, "PRAGMA quick_check(1)", "ok", &ok, seen, err)) != BT_OK)
         return status;
-    return ok ? BT_OK : db_damaged(l, seen, err);
+    return ok ? BT_OK : bt__sqlite_damaged(s, seen, err);
 }
 
 /* Whether WAL works here, found by a write to another file: one that has become a WAL database
  * where WAL then fails could not be opened again. */
-static bool wal_works(const bt_ledger *l)
+static bool wal_works(const sqlite_store *s)
 {
     static const char *const suffix[] = {"", "-wal", "-journal"};
     char path[4096], file[4200];
     sqlite3 *db = NULL;
-    snprintf(path, sizeof path, "%s/probe.db", l->dir);
+    snprintf(path, sizeof path, "%s/probe.db", s->dir);
     for (size_t i = 0; i < BT_COUNT(suffix); i++) {
         snprintf(file, sizeof file, "%s%s", path, suffix[i]);
         unlink(file);
@@ -206,32 +175,26 @@ static bool wal_works(const bt_ledger *l)
     return works;
 }
 
-static bt_status db_journal(bt_ledger *l, bool is_new, bt_err *err)
+static bt_status db_journal(sqlite_store *s, bool is_new, bt_err *err)
 {
     char seen[64];
     bool is = false;
-    bt_status status = db_text_is(l, "PRAGMA journal_mode", "wal", &is, seen, err);
+    bt_status status = db_text_is(s, "PRAGMA journal_mode", "wal", &is, seen, err);
     if (status != BT_OK) return status;
-    l->wal = is || wal_works(l);
-    status = l->wal ? db_text_is(l, "PRAGMA journal_mode = WAL", "wal", &is, seen, err)
-                    : db_text_is(l, "PRAGMA journal_mode = TRUNCATE", "truncate", &is, seen, err);
+    s->wal = is || wal_works(s);
+    status = s->wal ? db_text_is(s, "PRAGMA journal_mode = WAL", "wal", &is, seen, err)
+                    : db_text_is(s, "PRAGMA journal_mode = TRUNCATE", "truncate", &is, seen, err);
     if (status == BT_OK && !is)
         return bt_err_set(err, BT_EIO, 0, "%s: the journal mode stays %s; give another --data",
-                          l->path, seen);
+                          s->path, seen);
     if (status == BT_OK)
-        status =
-            db_exec(l, l->wal ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", err);
-    if (status == BT_OK) status = db_write(l, is_new ? schema_sql : probe_sql, err);
+        status = bt__sqlite_exec(
+            s, s->wal ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", err);
+    if (status == BT_OK) status = db_write(s, is_new ? schema_sql : probe_sql, err);
     return status;
 }
 
-bt_status bt_ledger_probe(bt_ledger *l, bt_err *err)
-{
-    BT_ASSERT(!l->batch);
-    return db_write(l, probe_sql, err);
-}
-
-static bt_status db_prepare(bt_ledger *l, bt_err *err)
+static bt_status db_prepare(sqlite_store *s, bt_err *err)
 {
     static const char *const text[SQL_COUNT] = {
 #define X(name, sql) [SQL_##name] = sql,
@@ -240,48 +203,85 @@ static bt_status db_prepare(bt_ledger *l, bt_err *err)
     };
     for (int i = 0; i < SQL_COUNT; i++) {
         int rc =
-            sqlite3_prepare_v3(l->db, text[i], -1, SQLITE_PREPARE_PERSISTENT, &l->stmt[i], NULL);
-        if (rc == SQLITE_ERROR) return db_damaged(l, sqlite3_errmsg(l->db), err);
-        if (rc != SQLITE_OK) return bt__ledger_fail(l, err);
+            sqlite3_prepare_v3(s->db, text[i], -1, SQLITE_PREPARE_PERSISTENT, &s->stmt[i], NULL);
+        if (rc == SQLITE_ERROR) return bt__sqlite_damaged(s, sqlite3_errmsg(s->db), err);
+        if (rc != SQLITE_OK) return bt__sqlite_fail(s, err);
     }
     return BT_OK;
 }
 
-bt_status bt__ledger_open_db(bt_ledger *l, bt_err *err)
+static bt_status db_open(sqlite_store *s, bt_err *err)
 {
     struct stat st;
     char wal[4096];
     bt_status status;
     bool is_new = false;
-    int64_t before = stat(l->path, &st) == 0 ? (int64_t)st.st_size : 0;
-    snprintf(wal, sizeof wal, "%s-wal", l->path);
+    int64_t before = stat(s->path, &st) == 0 ? (int64_t)st.st_size : 0;
+    snprintf(wal, sizeof wal, "%s-wal", s->path);
     bool had_wal = stat(wal, &st) == 0 && st.st_size > 0;
     int flags =
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    if (sqlite3_open_v2(l->path, &l->db, flags, NULL) != SQLITE_OK) return bt__ledger_fail(l, err);
+    if (sqlite3_open_v2(s->path, &s->db, flags, NULL) != SQLITE_OK) return bt__sqlite_fail(s, err);
     /* Until the file is known to be sound, closing must not write the log into it. */
-    sqlite3_db_config(l->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    sqlite3_db_config(l->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    sqlite3_db_config(l->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_busy_timeout(l->db, LEDGER_BUSY_MS);
-    status = db_exec(l,
-                     "PRAGMA locking_mode = EXCLUSIVE; PRAGMA mmap_size = 0;"
-                     "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;"
-                     "PRAGMA journal_size_limit = 4194304;",
-                     err);
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_busy_timeout(s->db, LEDGER_BUSY_MS);
+    status = bt__sqlite_exec(s,
+                             "PRAGMA locking_mode = EXCLUSIVE; PRAGMA mmap_size = 0;"
+                             "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;"
+                             "PRAGMA journal_size_limit = 4194304;",
+                             err);
     if (status != BT_OK) return status;
-    if (sqlite3_db_readonly(l->db, "main") == 1)
+    if (sqlite3_db_readonly(s->db, "main") == 1)
         return bt_err_set(err, BT_EIO, SQLITE_READONLY,
                           "%s may not be written by this user; change its owner, or give another "
                           "--data",
-                          l->path);
-    if ((status = db_recognise(l, &is_new, err)) != BT_OK) return status;
-    if (!is_new && (status = db_check(l, before, had_wal, err)) != BT_OK) return status;
-    if ((status = db_journal(l, is_new, err)) != BT_OK) return status;
-    if ((status = db_prepare(l, err)) != BT_OK) return status;
-    if ((status = bt__ledger_commits(l, &l->commits, err)) != BT_OK) return status;
-    if (stat(l->path, &l->db_stat) != 0) return bt__ledger_fail(l, err);
-    if ((status = db_int(l, newest_sql, &l->now_us, err)) != BT_OK) return status;
-    sqlite3_db_config(l->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+                          s->path);
+    if ((status = db_recognise(s, &is_new, err)) != BT_OK) return status;
+    if (!is_new && (status = db_check(s, before, had_wal, err)) != BT_OK) return status;
+    if ((status = db_journal(s, is_new, err)) != BT_OK) return status;
+    if ((status = db_prepare(s, err)) != BT_OK) return status;
+    if ((status = bt__sqlite_commits(s, &s->commits, err)) != BT_OK) return status;
+    if (stat(s->path, &s->db_stat) != 0) return bt__sqlite_fail(s, err);
+    if ((status = bt__sqlite_int(s, newest_sql, &s->base.now_us, err)) != BT_OK) return status;
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
     return BT_OK;
+}
+
+bt_status bt__sqlite_probe(ledger_store *store, bt_err *err)
+{
+    return db_write((sqlite_store *)store, probe_sql, err);
+}
+
+bt_status bt__sqlite_open(const char *dir, ledger_store **out, bt_err *err)
+{
+    bt_status status = BT_ENOMEM;
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/ledger.db", dir) >= (int)sizeof path - 8)
+        return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
+    sqlite_store *s = bt_calloc(1, sizeof *s);
+    if (s) {
+        s->base.op = &bt__store_sqlite;
+        s->dir = dir;
+        s->path = bt_strdup(path);
+    }
+    if (s && s->path)
+        status = db_open(s, err);
+    else
+        bt_err_set(err, BT_ENOMEM, 0, "out of memory while opening the ledger");
+    if (status == BT_OK)
+        *out = &s->base;
+    else if (s)
+        bt__sqlite_close(&s->base);
+    return status;
+}
+
+void bt__sqlite_close(ledger_store *store)
+{
+    sqlite_store *s = (sqlite_store *)store;
+    for (int i = 0; i < SQL_COUNT; i++) sqlite3_finalize(s->stmt[i]);
+    if (s->db) BT_ASSERT(sqlite3_close(s->db) == SQLITE_OK);
+    bt_free(s->path);
+    bt_free(s);
 }

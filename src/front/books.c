@@ -424,12 +424,29 @@ static void book_failed(bt_front *f, const bt_book *b, bt_status st, bt_unposted
     deliver(f, b, &o);
 }
 
+/* The engine's cumulative times into link.bank, and for metrics. *boot stays 0: none runs. */
+static bt_status engine_read(bt_front *f, uint64_t *boot, bt_err *err)
+{
+    bt_link *l = &f->link;
+    bt_status st = BT_EBUSY;
+    pthread_mutex_lock(&l->usage_mu);
+    if (l->usage) {
+        *boot = l->boot;
+        st = bt_usage_read(l->usage, &l->bank, err);
+    }
+    pthread_mutex_unlock(&l->usage_mu);
+    if (st == BT_OK)
+        bt__balances_engine(f, *boot, (int64_t)l->bank.busy_us, (int64_t)l->bank.house_us);
+    return st;
+}
+
 /* Runs books[0..n) as one transaction and delivers. */
 static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposted *keep)
 {
     outcome out[BATCH_MAX];
     bt_err err = {0};
-    bool apple = false; // it is one of the books, and not the disk
+    bool apple = false, posts = false; // apple: it is one of the books, and not the disk
+    uint64_t boot = 0;
     bt_status st = bt_ledger_begin(f->ledger, &err);
     for (size_t i = 0; st == BT_OK && i < n; i++) {
         out[i] = book_run(f, &books[i], &err);
@@ -437,6 +454,7 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposte
                        out[i].st == BT_ENOTFOUND || out[i].st == BT_ESTORAGE;
         if (out[i].st && !refused) st = out[i].st;
         apple = st != BT_OK;
+        posts = posts || books[i].type == BT_BOOK_POST;
     }
     if (st == BT_OK)
         st = bt_ledger_commit(f->ledger, &err);
@@ -444,6 +462,7 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposte
         bt_ledger_rollback(f->ledger);
     if (st == BT_OK) {
         write_worked(f, keep);
+        if (posts) (void)engine_read(f, &boot, NULL); // no more is attributed than was busy
         for (size_t i = 0; i < n; i++) remember(f, &books[i], &out[i]);
         for (size_t i = 0; i < n; i++) deliver(f, &books[i], &out[i]);
     } else if (apple && n > 1) { // one bad apple must not spoil the batch
@@ -492,24 +511,19 @@ static void books_totals(bt_front *f)
 static void books_engine(bt_front *f, bt_unposted *keep)
 {
     bt_link *l = &f->link;
-    bt_usage_bank *bank = &l->bank;
     bt_err err = {0};
-    bt_status st = BT_EBUSY;
     uint64_t boot = 0;
-    pthread_mutex_lock(&l->usage_mu);
-    if (l->usage) {
-        boot = l->boot;
-        st = bt_usage_read(l->usage, bank, &err);
-        bt_usage_sync(l->usage, NULL);
-    }
-    pthread_mutex_unlock(&l->usage_mu);
+    bt_status st = engine_read(f, &boot, &err);
     if (st == BT_OK)
-        st = bt_ledger_engine(f->ledger, boot, (int64_t)bank->busy_us, (int64_t)bank->house_us,
+        st = bt_ledger_engine(f->ledger, boot, (int64_t)l->bank.busy_us, (int64_t)l->bank.house_us,
                               bt_wall_us(), &err);
     if (st == BT_OK) books_totals(f);
     if (st && boot && !keep->failing && !keep->usage_said)
         bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
     keep->usage_said = st && boot;
+    pthread_mutex_lock(&l->usage_mu);
+    if (l->usage) bt_usage_sync(l->usage, NULL);
+    pthread_mutex_unlock(&l->usage_mu);
     if (bt_ledger_sync(f->ledger, &err) && !keep->failing)
         bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
 }

@@ -137,6 +137,8 @@ typedef struct bt_balances {
     size_t n, cap;
     bt_ledger_totals totals;
     bool totals_known;
+    uint64_t boot; // the engine whose time, up to here, is in totals
+    int64_t boot_busy_us, boot_house_us;
 } bt_balances;
 
 /* How far the engine is on its way to sleep (residency.c). */
@@ -262,6 +264,9 @@ void bt__balances_put(bt_front *f, uint64_t account_id, int64_t asked_us,
 void bt__balances_held(bt_front *f, uint64_t account_id, int64_t window_us, int64_t more_us);
 void bt__balances_forget(bt_front *f); // all: something else than a request changed them
 void bt__balances_totals(bt_front *f, const bt_ledger_totals *totals); // as just read
+/* The engine's cumulative times since: before its posts are, so that no more is attributed than
+ * there is. */
+void bt__balances_engine(bt_front *f, uint64_t boot, int64_t busy_us, int64_t house_us);
 void bt__balances_booked(bt_front *f, int holds, int64_t device_us, int64_t charged_us); // since
 bool bt__balances_totals_get(bt_front *f, bt_ledger_totals *out); // Thread: any
 /* Why an account is refused for its quota. Thread: any. */

@@ -34,7 +34,7 @@ static void ledger_part(bt_front *f, bt_buf *b)
     bt_ledger_totals t;
     if (!bt__balances_totals_get(f, &t)) return; // a scrape must not wait for a stuck disk
     one(b, "device_busy_microseconds_total", "counter",
-        "Device time by the engine's clock, as booked.", (double)t.busy_us);
+        "Device time by the engine's clock, as of what is attributed.", (double)t.busy_us);
     head(b, "attributed_microseconds_total", "counter",
          "Device time attributed, by who carries it.");
     bt_buf_addf(b, "baton_attributed_microseconds_total{to=\"accounts\"} %" PRId64 "\n",

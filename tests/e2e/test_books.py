@@ -329,3 +329,28 @@ def test_fifty_kills(tmp_path):
         f"reported {sum(o.books['device_us'] for o in outcomes if o.books)} us"
     )
     assert len(kinds) == 3
+
+
+def test_no_scrape_attributes_more_than_was_busy(server):
+    """Both are of one moment: also in the midst of a crowd, and as soon as a request has its answer."""
+
+    def times():
+        m = server.metrics()
+        given = sum(m[f'baton_attributed_microseconds_total{{to="{to}"}}'] for to in ("accounts", "house"))
+        return given, m["baton_device_busy_microseconds_total"]
+
+    for n in range(10):
+        before = times()[0]
+        used = server.complete(max_tokens=8, n=1 + n % 3).json()["baton"]["device_us"]
+        given, busy = times()
+        assert given <= busy and given - before >= used, (given - busy, given - before, used)
+    crowd = [threading.Thread(target=lambda: server.complete(max_tokens=60, n=2)) for _ in range(12)]
+    for t in crowd:
+        t.start()
+    while any(t.is_alive() for t in crowd):
+        given, busy = times()
+        assert given <= busy, given - busy
+    for t in crowd:
+        t.join()
+    given, busy = times()
+    assert given == busy

@@ -151,9 +151,13 @@ static void probe_calls(const probing *p)
         probe(p, "[" USER "," CALL("\"content\":null,", OBJECT) "," RESULT "]", NULL, false);
     c->null_content = none.text && !has(&none, "None") && has(&none, "qVALUEq");
     bt_jinja_output_release(&none);
+    /* a template may show calls only in place of text */
     c->drops_calls =
+        !c->tool_calls &&
         same(probe(p, "[" USER "," CALL("\"content\":\"qANSWERq\",", OBJECT) "]", NULL, false),
-             probe(p, "[" USER "," ANSWER "]", NULL, false));
+             probe(p, "[" USER "," ANSWER "]", NULL, false)) &&
+        same(probe(p, "[" USER "," CALL("\"content\":\"\",", OBJECT) "]", NULL, false),
+             probe(p, "[" USER "," OF("assistant", "", "\"\"") "]", NULL, false));
 }
 
 static void probe_documents(probing *p)

@@ -257,6 +257,8 @@ static void nothing_is_dropped(void)
         {EACH(""), none, NULL, NULL},
         {EACH("{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}"), call, NULL, NULL},
         {EACH("{% if m.tool_calls %}!{% endif %}"), call, NULL, NULL},
+        {"{% for m in messages %}{{ m.content or m.tool_calls[0].function.name }}{% endfor %}",
+         call, NULL, NULL},
         {EACH(""), none, "[{\"text\":\"x\"}]", "documents"},
         {EACH("") "{% for d in documents or [] %}{{ d.text }}{% endfor %}", none, "[{}]", NULL},
         {EACH("") "{% if documents %}{{ raise_exception('two') }}{% endif %}", none, "[{}]",

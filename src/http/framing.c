@@ -295,6 +295,11 @@ size_t bt__framing_take(bt_framing *f, const char *data, size_t n, size_t line_m
     return f->status == BT_OK ? n : whole;
 }
 
+bool bt__framing_midway(const bt_framing *f)
+{
+    return f->place != BT_FRAMING_START && f->place != BT_FRAMING_OFF;
+}
+
 void bt__framing_release(bt_framing *f)
 {
     bt_buf_release(&f->line);

@@ -42,4 +42,6 @@ typedef struct bt_framing {
  * which refuses them. Returns how many of them it may have: all, or, where a request is refused,
  * those of the whole requests before it. */
 size_t bt__framing_take(bt_framing *f, const char *data, size_t n, size_t line_max);
+/* Whether a request has begun whose end has not come. */
+bool bt__framing_midway(const bt_framing *f);
 void bt__framing_release(bt_framing *f);

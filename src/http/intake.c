@@ -41,6 +41,16 @@ void bt__intake_tick(bt_conn *conn)
     if (conn->framing.status != BT_OK && !conn->refused && conn->framing.ahead <= 0) answer(conn);
 }
 
+/* Nothing follows, and the request is not whole. An end that comes with the last bytes is looked
+ * for here: libmicrohttpd reads again when there is more, and would wait for that. */
+static bool broken_off(const bt_conn *conn, ssize_t got)
+{
+    char next;
+    const bt_framing *f = &conn->framing;
+    if (f->status != BT_OK || f->ahead || !bt__framing_midway(f)) return false;
+    return got == 0 || recvfrom(conn->fd, &next, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) == 0;
+}
+
 ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
     uint64_t found;
@@ -53,9 +63,14 @@ ssize_t recv(int fd, void *buf, size_t n, int flags)
         return -1;
     }
     ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
-    if (!conn || got <= 0) return got;
+    if (!conn || got < 0) return got;
     size_t passed =
-        bt__framing_take(&conn->framing, buf, (size_t)got, (size_t)serving->opt.header_bytes);
+        got ? bt__framing_take(&conn->framing, buf, (size_t)got, (size_t)serving->opt.header_bytes)
+            : 0;
+    if (broken_off(conn, got)) {
+        errno = ECONNRESET;
+        return -1;
+    }
     if (conn->framing.status == BT_OK || conn->framing.ahead) return (ssize_t)passed;
     answer(conn);
     return 0;

@@ -225,3 +225,36 @@ def test_latency(narrow, record_property):
     record_property("hangup_p50_ms", p50 * 1e3)
     print(f"\nclose() to cancelled: p50 {p50 * 1e3:.1f} ms, worst {worst * 1e3:.1f} ms of {len(took)}")
     assert p50 < 0.1 and worst < 1
+
+
+@pytest.mark.parametrize("pause", [0, 0.1])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Content-Length: 100\r\n\r\n{",
+        b"Content-Length: 100\r\n\r\n",
+        b"Content-Length: 300000\r\n\r\n" + b" " * 100_000,
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}",
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"Content-Le",
+    ],
+)
+def test_an_end_in_the_midst_of_a_request(server, sent, pause):
+    """Nothing more can come: the connection ends at once, not when the time for a body is over."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5 * SLOW) as c:
+        more = 0 if pause else socket.MSG_MORE  # the end comes in one packet with the last bytes
+        c.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n" + sent, more)
+        time.sleep(pause)
+        c.shutdown(socket.SHUT_WR)
+        assert c.recv(4096) == b""
+
+
+def test_a_whole_request_and_then_an_end(server):
+    """What is answered at once is answered; what has to be waited for has nobody left who waits."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5 * SLOW) as c:
+        c.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        c.shutdown(socket.SHUT_WR)
+        assert c.recv(4096).startswith(b"HTTP/1.1 200")
+    c = Client(server, LONG | {"prompt": "Once"})
+    c.socket.shutdown(socket.SHUT_WR)
+    assert c.socket.recv(4096) == b""

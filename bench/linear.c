@@ -13,6 +13,7 @@
 #include "base/pool.h"
 #include "base/rng.h"
 #include "kernels/ceiling/ceiling.h"
+#include "kernels/cpu_isa.h"
 #include "kernels/linear/linear.h"
 #include "kernels/quant/quant.h"
 #include <math.h>
@@ -239,7 +240,7 @@ static options parse(int argc, char **argv)
     if (o.threads < 1 || o.threads > 64 || o.layers < 1 || o.repeat < 1 || o.repeat > 64 ||
         o.only_rows < 0 || o.only_rows > ROWS_MAX)
         fail("threads 1..64, layers >= 1, repeats 1..64, rows 1..512");
-    if (!bt_linear_force(o.isa)) fail("this machine lacks those instructions");
+    if (!bt_isa_force(o.isa)) fail("this machine lacks those instructions");
     return o;
 }
 
@@ -254,8 +255,9 @@ static void bench_format(model *m, const options *o, int32_t format, double read
         double gbs = (double)m->bytes / ns, gops = ops / ns;
         printf(o->csv ? "%s,%s,%d,%d,%.3f,%.3f,%.2f,%.1f,%.1f,%.1f,%.1f\n"
                       : "%-7s %-5s %2d %4d %9.3f %9.3f %7.2f %5.1f %9.1f %6.1f %9.1f\n",
-               bt_linear_isa(), bt_format_get(format)->name, o->threads, m->rows, ns / 1e6,
-               best / 1e6, gbs, 100 * gbs / read, gops, 100 * gops / fma, m->rows / ns * 1e9);
+               bt_isa_name(bt_isa_get()), bt_format_get(format)->name, o->threads, m->rows,
+               ns / 1e6, best / 1e6, gbs, 100 * gbs / read, gops, 100 * gops / fma,
+               m->rows / ns * 1e9);
         fflush(stdout);
     }
     model_close(m);

@@ -79,21 +79,6 @@ static __device__ __forceinline__ void bt_mma_s8(int32_t d[4], const uint32_t a[
 #endif
 }
 
-/* fp8 e4m3 inputs, f32 accumulators. sm_89 and later; traps below, so launchers choose. */
-static __device__ __forceinline__ void bt_mma_e4m3(float d[4], const uint32_t a[4],
-                                                   const uint32_t b[2])
-{
-#if __CUDA_ARCH__ >= 890
-    asm("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-    (void)d, (void)a, (void)b;
-    __trap();
-#endif
-}
-
 static __device__ __forceinline__ uint32_t bt_shared_address(const void *p)
 {
     return (uint32_t)__cvta_generic_to_shared(p);
@@ -101,7 +86,7 @@ static __device__ __forceinline__ uint32_t bt_shared_address(const void *p)
 
 /* Loads 8x8 matrices of 16-bit elements: lane l gives the 16-byte-aligned shared address of row
  * l % 8 of matrix l / 8; r[i] is then matrix i's elements (row lane / 4, columns 2 (lane % 4) and
- * the next); _trans: rows 2 (lane % 4) and the next, column lane / 4. The x2 forms read the
+ * the next); _trans: rows 2 (lane % 4) and the next, column lane / 4. The x2 form reads the
  * addresses of lanes 0..15; the other lanes' must still be valid ones (sm_75 wants that). */
 static __device__ __forceinline__ void bt_ldmatrix_x4(uint32_t r[4], const void *row)
 {
@@ -120,13 +105,6 @@ static __device__ __forceinline__ void bt_ldmatrix_x4_trans(uint32_t r[4], const
 static __device__ __forceinline__ void bt_ldmatrix_x2(uint32_t r[2], const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(bt_shared_address(row))
-                 : "memory");
-}
-static __device__ __forceinline__ void bt_ldmatrix_x2_trans(uint32_t r[2], const void *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
                  : "=r"(r[0]), "=r"(r[1])
                  : "r"(bt_shared_address(row))
                  : "memory");

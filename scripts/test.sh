@@ -12,6 +12,8 @@ started=$(date +%s)
 passed=0 failed=0 skipped=0
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
+# slow BUILD: takes lines of "seconds program", for the end.
+slow() { sed "s|\$| ($1)|" >>"$log/slow"; }
 step() { printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - started)); }
 
 build() { # build PRESET
@@ -35,6 +37,7 @@ run_ctest() { # run_ctest PRESET [arguments]
     ctest --test-dir "$dir" -j "$jobs" --output-on-failure "$@" >"$log/ctest" 2>&1 || true
     grep -E 'Failed|SKIP|Not Run|\*\*\*' "$log/ctest" || true
     grep -E 'tests passed|Total Test time' "$log/ctest" || { tail -40 "$log/ctest"; exit 1; }
+    sed -n 's/.* Test *#[0-9]*: \([^ ]*\) .* \([0-9.]*\) sec$/\2 \1/p' "$log/ctest" | slow "$dir"
     local bad total skip
     total=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\2/p' "$log/ctest")
     bad=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\1/p' "$log/ctest")
@@ -47,7 +50,12 @@ run_ctest() { # run_ctest PRESET [arguments]
 
 run_pytest() { # run_pytest arguments...
     local line n
-    .venv/bin/python -m pytest -q -rs --no-header -p no:cacheprovider "$@" 2>&1 | tee "$log/pytest" | tail -40 || true
+    .venv/bin/python -m pytest -q -rs --no-header --durations=10 -p no:cacheprovider "$@" \
+        >"$log/pytest" 2>&1 || true
+    sed -n 's/^\([0-9.]*\)s \(call\|setup\|teardown\) *\(.*\)$/\1 \3/p' "$log/pytest" |
+        slow "$(dirname "${BATON_BIN:-build/baton}")"
+    grep -vE '^(=.* slowest .*|[0-9.]+s (call|setup|teardown) .*|\([0-9]* durations .*)$' "$log/pytest" |
+        tail -40 || true
     line=$(tail -1 "$log/pytest")
     for kind in passed failed error skipped; do
         n=$(sed -n "s/.*[^0-9]\([0-9][0-9]*\) $kind.*/\1/p;s/^\([0-9][0-9]*\) $kind.*/\1/p" <<<" $line" | head -1)
@@ -101,6 +109,9 @@ if [ $quick = 0 ]; then
         skipped=$((skipped + 1))
     fi
 fi
+echo
+echo "the ten slowest programs, in seconds:"
+sort -rn "$log/slow" | sed -n 1,10p
 echo
 echo "took $(($(date +%s) - started)) s"
 echo "$passed passed, $failed failed, $skipped skipped"

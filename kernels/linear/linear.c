@@ -30,15 +30,6 @@ static const bt__linear_kernels *linear_kernels(void)
     return &bt__linear_generic;
 }
 
-const char *bt_linear_isa(void)
-{
-    return bt_isa_name(bt_isa_get());
-}
-bool bt_linear_force(const char *isa)
-{
-    return bt_isa_force(isa);
-}
-
 bool bt_linear_supported(int32_t format, int32_t k)
 {
     bt__wide_format wide;

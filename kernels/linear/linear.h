@@ -67,11 +67,6 @@ void bt_linear_ref(int32_t format, int32_t n, int32_t k, const void *src, const 
                    int64_t ldx, int32_t rows, const float *bias, bool accumulate, float *y,
                    int64_t ldy);
 
-/* "avx512", "avx2" or "generic": what was chosen at run time. bt_linear_force() overrides it
- * (tests, bench; NULL = best). */
-const char *bt_linear_isa(void);
-bool bt_linear_force(const char *isa);
-
 #ifdef __cplusplus
 }
 #endif

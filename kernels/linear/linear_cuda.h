@@ -150,13 +150,11 @@ size_t bt_cuda_matrix_bytes(int32_t format, int32_t n, int32_t k);
 cudaError_t bt_cuda_matrix_pack(const bt_cuda_matrix *m, int32_t n0, int32_t rows, const void *src,
                                 cudaStream_t s);
 /* Dequantizes rows [n0, n0 + rows) to dense [rows, k] at dst (device, 16-byte aligned). f32: exact
- * where the host's bt_dequant_ref is; f16, bf16: that value rounded to nearest even. */
+ * where the host's bt_dequant_ref is; f16: that value rounded to nearest even. */
 cudaError_t bt_cuda_matrix_unpack_f32(const bt_cuda_matrix *m, int32_t n0, int32_t rows, float *dst,
                                       cudaStream_t s);
 cudaError_t bt_cuda_matrix_unpack_f16(const bt_cuda_matrix *m, int32_t n0, int32_t rows, void *dst,
                                       cudaStream_t s);
-cudaError_t bt_cuda_matrix_unpack_bf16(const bt_cuda_matrix *m, int32_t n0, int32_t rows, void *dst,
-                                       cudaStream_t s);
 
 /* Which forms of activations (BT_CUDA_ACT_*) bt_cuda_linear wants for `rows` rows. */
 unsigned bt_cuda_linear_act(int32_t format, int32_t rows, bool deterministic);

@@ -115,14 +115,6 @@ static __device__ __forceinline__ void unpack_whole(__half *dst, const float v[8
     memcpy(&bits, (const void *)h, sizeof bits);
     bt_store16(dst, bits);
 }
-static __device__ __forceinline__ void unpack_whole(__nv_bfloat16 *dst, const float v[8])
-{
-    __nv_bfloat162 h[4];
-    uint4 bits;
-    for (int i = 0; i < 4; i++) h[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
-    memcpy(&bits, (const void *)h, sizeof bits);
-    bt_store16(dst, bits);
-}
 
 static __device__ __forceinline__ void unpack_one(float *dst, float v)
 {
@@ -131,10 +123,6 @@ static __device__ __forceinline__ void unpack_one(float *dst, float v)
 static __device__ __forceinline__ void unpack_one(__half *dst, float v)
 {
     *dst = __float2half_rn(v);
-}
-static __device__ __forceinline__ void unpack_one(__nv_bfloat16 *dst, float v)
-{
-    *dst = __float2bfloat16_rn(v);
 }
 
 template <int FORMAT, class T>
@@ -259,10 +247,4 @@ cudaError_t bt_cuda_matrix_unpack_f16(const bt_cuda_matrix *m, int32_t n0, int32
                                       cudaStream_t s)
 {
     return unpack(m, n0, rows, static_cast<__half *>(dst), s);
-}
-
-cudaError_t bt_cuda_matrix_unpack_bf16(const bt_cuda_matrix *m, int32_t n0, int32_t rows, void *dst,
-                                       cudaStream_t s)
-{
-    return unpack(m, n0, rows, static_cast<__nv_bfloat16 *>(dst), s);
 }

@@ -2,11 +2,8 @@
 #include "base/json_read.h"
 #include "base/utf8.h"
 #include <assert.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { NUMBER_BYTES_MAX = 1024 };
 
 void bt_json_reader_init(bt_json_reader *r, const char *text, size_t n, int flags)
 {
@@ -349,24 +346,6 @@ bool bt_json_read_int(bt_json_reader *r, int64_t *v)
         sum = sum * 10 + digit;
     }
     *v = minus ? (int64_t)(0 - sum) : (int64_t)sum;
-    return true;
-}
-
-bool bt_json_read_double(bt_json_reader *r, double *v)
-{
-    const char *s;
-    char text[NUMBER_BYTES_MAX + 1];
-    size_t n;
-    if (!bt_json_read_number(r, &s, &n)) return false;
-    if (n > NUMBER_BYTES_MAX) return bt_json_fail(r, "a number has too many digits");
-    memcpy(text, s, n);
-    text[n] = 0;
-    if (strchr(text, 'N'))
-        *v = (double)NAN;
-    else if (strchr(text, 'I'))
-        *v = text[0] == '-' ? -(double)INFINITY : (double)INFINITY;
-    else
-        *v = strtod(text, NULL);
     return true;
 }
 

@@ -63,7 +63,6 @@ bool bt_json_next_item(bt_json_reader *r);
 bool bt_json_read_string(bt_json_reader *r, const char **s, size_t *n);
 bool bt_json_read_number(bt_json_reader *r, const char **s, size_t *n); // as spelled
 bool bt_json_read_int(bt_json_reader *r, int64_t *v);    // exact; a fraction or overflow is a fault
-bool bt_json_read_double(bt_json_reader *r, double *v);  // nearest
 bool bt_json_read_bool(bt_json_reader *r, bool *v);
 bool bt_json_read_null(bt_json_reader *r);
 bool bt_json_skip(bt_json_reader *r); // any value, fully checked

@@ -155,8 +155,8 @@ static int64_t lease_ns_of(const bt_front_request *req)
     return (int64_t)((s < longest ? s : longest) * 1e9);
 }
 
-bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, void *user,
-                          bt_stream **out, bt_err *err)
+bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, bt_stream **out,
+                          bt_err *err)
 {
     bt_status st = BT_OK;
     for (int32_t i = 0; i < n; i++) {
@@ -168,7 +168,7 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, v
     }
     if (atomic_load(&f->alive) >= f->opt.queue + BT_RUNNING_MAX)
         return bt_err_set(err, BT_EBUSY, 0, "the queue is full; try again in a moment");
-    bt_parts *p = bt__parts_new(f, req, n, user, err);
+    bt_parts *p = bt__parts_new(f, req, n, err);
     if (!p) return BT_ENOMEM;
     bt_stream *first = p->part[0];
     for (int32_t i = 0; i < n; i++) {

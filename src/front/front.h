@@ -101,12 +101,10 @@ void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud);
  * the queue (parts.c). The first stream alone is refused, for whatever is wrong with any of them,
  * and then nothing comes of the others. Once one has run none is refused: those that cannot end
  * with no text. Copies all it needs. Errors here are immediate refusals (bad values, inbox full).
- * On OK out[0..n) hold one reference each of the caller's. user is handed back by bt_stream_user().
- * Thread: http. */
-bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, void *user,
-                          bt_stream **out, bt_err *err);
+ * On OK out[0..n) hold one reference each of the caller's. Thread: http. */
+bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, bt_stream **out,
+                          bt_err *err);
 uint64_t bt_stream_id(const bt_stream *s);
-void *bt_stream_user(const bt_stream *s);
 const char *bt_stream_account(const bt_stream *s);
 const char *bt_stream_tier(const bt_stream *s);
 /* Takes the next event; its pointers live until the next call on this stream. False: empty. Thread:

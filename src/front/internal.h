@@ -212,8 +212,7 @@ void bt__text_submit(bt_front *f, bt_stream *s); // to the scheduler, once it is
 
 /* ---- parts.c. Thread: sched, where nothing else is said. */
 /* Streams of n prompts of one request, with one reference each. Thread: http. */
-bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, void *user,
-                        bt_err *err);
+bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, bt_err *err);
 void bt__parts_unref(bt_parts *p); // Thread: any
 void bt__parts_name(bt_err *err, int32_t i, int32_t n); // says whose fault it is. Thread: any
 /* Nothing has run, and the first is refused: the others are forgotten. Thread: who has the first.

@@ -24,8 +24,7 @@ void bt__parts_unref(bt_parts *p)
     bt_free(p);
 }
 
-bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, void *user,
-                        bt_err *err)
+bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, bt_err *err)
 {
     bt_parts *p = bt_calloc(1, sizeof *p);
     if (p) p->part = bt_calloc((size_t)n, sizeof(bt_stream *));
@@ -37,7 +36,7 @@ bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, voi
     atomic_init(&p->refs, 1); // the caller's, until all streams have theirs
     bool ok = bt__stream_copy_params(p, &req->params);
     for (; ok && p->n < n; p->n++) {
-        p->part[p->n] = bt__stream_new(f, &req[p->n], user, p, err);
+        p->part[p->n] = bt__stream_new(f, &req[p->n], p, err);
         if (!p->part[p->n]) break;
     }
     if (p->n == n) return p;

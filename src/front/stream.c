@@ -67,8 +67,7 @@ static bool copy_prompt(bt_stream *s, const bt_front_request *req)
            copy_text(s, &chat->documents) && copy_text(s, &chat->kwargs);
 }
 
-bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_parts *p,
-                          bt_err *err)
+bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, bt_parts *p, bt_err *err)
 {
     bt_stream *s = bt_calloc(1, sizeof *s);
     if (!s) goto fail;
@@ -78,7 +77,6 @@ bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, 
     atomic_fetch_add(&p->refs, 1);
     s->params = p->params;
     s->params.max_tokens = req->params.max_tokens;
-    s->user = user;
     s->id = bt_random_id();
     s->identity = req->identity;
     s->n_seq = req->n_seq;
@@ -119,10 +117,6 @@ void bt_stream_unref(bt_stream *s)
 uint64_t bt_stream_id(const bt_stream *s)
 {
     return s->id;
-}
-void *bt_stream_user(const bt_stream *s)
-{
-    return s->user;
 }
 const char *bt_stream_account(const bt_stream *s)
 {

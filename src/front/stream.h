@@ -39,7 +39,6 @@ typedef struct bt_parts {
 struct bt_stream {
     atomic_int refs;
     bt_front *front; // borrowed: outlives every stream
-    void *user;
     uint64_t id;
 
     /* set by submit, constant after */
@@ -93,8 +92,7 @@ struct bt_stream {
 };
 
 /* Takes a reference of p. */
-bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, void *user, bt_parts *p,
-                          bt_err *err);
+bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, bt_parts *p, bt_err *err);
 bool bt__stream_copy_params(bt_parts *p, const bt_gen_params *params); // false: out of memory
 void bt__stream_ref(bt_stream *s);
 

@@ -77,7 +77,7 @@ static bt_status submit(bt_call *c, bt_err *err)
         req->identity = c->who;
         if (req->lease_seconds <= 0) req->lease_seconds = c->lease_header_s;
     }
-    bt_status rc = bt_front_submit(s->front, c->req.part, n, NULL, stream, err);
+    bt_status rc = bt_front_submit(s->front, c->req.part, n, stream, err);
     if (rc != BT_OK) return rc;
     c->n_legs = n;
     for (int32_t i = 0; i < n; i++) {

@@ -11,7 +11,7 @@
  * Beside tokenizer.json and *.model files, tokenizer_config.json, special_tokens_map.json,
  * generation_config.json, config.json, chat_template.json, chat_template.jinja and
  * additional_chat_templates/NAME.jinja are read where they are there; templates in files of their
- * own stand for all others. Chat templates are the vocabulary's (bt_vocab_chat_template). */
+ * own stand for all others. Chat templates are the vocabulary's (bt_vocab_template_at). */
 #pragma once
 #include "token/encode.h"
 

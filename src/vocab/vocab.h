@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vocab.h - a model's vocabulary: token -> bytes, kinds, special ids, end-of-sequence set, trie.
+/* vocab.h - a model's vocabulary: token -> bytes, kinds, special ids, end-of-sequence set.
  *
  * Needs no foreign library: the engine's own path (decoding) rests on this alone. Read-only after
- * it is made and shared by threads. All of it lies in one block without pointers, which another
- * process may map as it is. */
+ * it is made and shared by threads. */
 #pragma once
 #include "baton/status.h"
 #include "file/gguf.h"
@@ -47,13 +46,6 @@ bt_status bt_vocab_open(const bt_gguf *file, bt_vocab **out, bt_err *err);
 bt_status bt_vocab_build(const bt_spec *spec, bt_vocab **out, bt_err *err);
 void bt_vocab_close(bt_vocab *v); // NULL is fine
 
-/* The whole vocabulary as bytes (8-aligned, host byte order): write them anywhere and open them
- * again with bt_vocab_map, in this process or another of the same build. */
-const void *bt_vocab_block(const bt_vocab *v, size_t *n);
-/* A vocabulary over such a block (8-aligned), which is not copied and must stay until close. It is
- * checked as if a stranger had written it (BT_EFORMAT). */
-bt_status bt_vocab_map(const void *block, size_t n, bt_vocab **out, bt_err *err);
-
 bt_vocab_kind bt_vocab_kind_of(const bt_vocab *v);
 int32_t bt_vocab_size(const bt_vocab *v);
 /* What the token adds to the text: byte-level pieces mapped back to raw bytes, U+2581 to a space
@@ -62,7 +54,6 @@ int32_t bt_vocab_size(const bt_vocab *v);
 const char *bt_vocab_bytes(const bt_vocab *v, int32_t id, size_t *n);
 /* The piece as the file spells it: UTF-8, but for a piece that is odd in a GGUF file. */
 const char *bt_vocab_piece(const bt_vocab *v, int32_t id, size_t *n);
-size_t bt_vocab_piece_max(const bt_vocab *v); // bytes of the longest piece
 bt_token_kind bt_vocab_token_kind(const bt_vocab *v, int32_t id);
 /* Control and unknown tokens: left out of an answer's text, never formed from plain text. */
 bool bt_vocab_is_special(const bt_vocab *v, int32_t id);
@@ -73,40 +64,16 @@ const int32_t *bt_vocab_eos(const bt_vocab *v, int32_t *n); // the set, ascendin
 int32_t bt_vocab_eos_token(const bt_vocab *v); // the one that encoding appends; -1 if none
 int32_t bt_vocab_bos(const bt_vocab *v);       // -1 if none
 int32_t bt_vocab_unk(const bt_vocab *v);       // -1 if none
-bool bt_vocab_add_bos(const bt_vocab *v);      // encoding with special tokens begins with bos
-bool bt_vocab_add_eos(const bt_vocab *v);      // ... ends with the eos token
 /* What encoding with special tokens puts before and after a text; n may be 0. */
 const int32_t *bt_vocab_prefix(const bt_vocab *v, size_t *n);
 const int32_t *bt_vocab_suffix(const bt_vocab *v, size_t *n);
-/* True if decoding drops one leading space of the whole text. */
-bool bt_vocab_strip_space(const bt_vocab *v);
 
-/* Decoding: the steps of the tokenizer's decoder, and what each token is to them. Under BYTES that
- * is bt_vocab_bytes, else the piece; a control or unknown token is its piece always. */
+/* The steps of the tokenizer's decoder. */
 const bt_decode_chain *bt_vocab_chain(const bt_vocab *v);
-const char *bt_vocab_chain_token(const bt_vocab *v, int32_t id, size_t *n); // NULL: out of range
-/* The same steps; strings point into the block. */
-size_t bt_vocab_chain_steps(const bt_vocab *v, bt_chain_step step[BT_CHAIN_STEPS_MAX]);
 
 /* Chat templates that came with the tokenizer; the first of them is the default one if any is. */
-const char *bt_vocab_chat_template(const bt_vocab *v); // the default's source text or NULL
 size_t bt_vocab_n_templates(const bt_vocab *v);
 const char *bt_vocab_template_at(const bt_vocab *v, size_t i, const char **name);
 /* Special tokens as the variables of templates: "bos_token", ..., and "additional_special_tokens"
  * once for each. NULL past the end. */
 const char *bt_vocab_named_at(const bt_vocab *v, size_t i, const char **name);
-
-/* The trie over bt_vocab_bytes of all tokens that add text, in preorder: node 0 is the root, the
- * first child of node i is i + 1, and after a child c comes c + skip, until i + skip is reached.
- * Siblings ascend by byte. Tokens with equal bytes: the lowest id is in the node, the next ones
- * follow by bt_vocab_same. */
-typedef struct bt_vocab_node {
-    int32_t token;      // that ends here; -1: none
-    uint32_t skip_byte; // skip << 8 | byte
-} bt_vocab_node;
-const bt_vocab_node *bt_vocab_trie(const bt_vocab *v, uint32_t *n);
-int32_t bt_vocab_same(const bt_vocab *v, int32_t id); // the next token with the same bytes; -1
-/* The node below `node` at this byte; 0 if there is none. */
-uint32_t bt_vocab_trie_step(const bt_vocab *v, uint32_t node, unsigned char byte);
-/* Exactly these bytes: the lowest id, or -1. */
-int32_t bt_vocab_token_of(const bt_vocab *v, const char *bytes, size_t n);

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vocab_block.c - a tokenizer's description laid out as a vocabulary block.
- *
- * TRIE   The tokens sorted by their bytes are its preorder: each one shares a prefix with the one
- * before, and the rest of it are new nodes. Their skips are known when the walk leaves them. */
+/* vocab_block.c - a tokenizer's description laid out as a vocabulary block. */
 #include "vocab/vocab_block.h"
 #include "base/assert.h"
 #include "base/mem.h"
@@ -11,25 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES_MAX = (1 << 24) - 1 };
-
-/* A token in the order of its bytes; key: the first eight of them, so that most comparisons need no
- * more. */
-typedef struct sorted {
-    uint64_t key;
-    const char *s;
-    uint32_t n;
-    int32_t id;
-} sorted;
-
 typedef struct build {
     const bt_spec *spec;
     bt__vocab_head head;
     char *block;   // the result
     uint32_t *off; // owned [n + 1]: of the tokens' bytes
     char *text;    // owned: the tokens' bytes
-    sorted *order; // owned [n]
-    size_t n_order;
     size_t n_string; // bytes laid out so far
     bt_str space;    // the mark that decodes to a space; n == 0: none
     bool raw;        // pieces are in byte-level spelling
@@ -130,83 +114,6 @@ static bt_status make_bytes(build *b, bt_err *err)
     return BT_OK;
 }
 
-/* ---- The trie. */
-
-static int compare(const void *x, const void *y)
-{
-    const sorted *a = x, *b = y;
-    if (a->key != b->key) return a->key < b->key ? -1 : 1;
-    size_t n = BT_MIN(a->n, b->n);
-    int order = n > 8 ? memcmp(a->s + 8, b->s + 8, n - 8) : 0;
-    if (order) return order;
-    if (a->n != b->n) return a->n < b->n ? -1 : 1;
-    return a->id < b->id ? -1 : 1;
-}
-
-/* Big-endian, shorter strings padded with zeros: orders as the bytes do. */
-static uint64_t sort_key(const char *s, size_t n)
-{
-    uint64_t key = 0;
-    for (size_t i = 0; i < 8; i++) key = key << 8 | (i < n ? (unsigned char)s[i] : 0);
-    return key;
-}
-
-static size_t shared_bytes(const sorted *a, const sorted *b)
-{
-    size_t i = 0, n = BT_MIN(a->n, b->n);
-    while (i < n && a->s[i] == b->s[i]) i++;
-    return i;
-}
-
-static bt_status sort_tokens(build *b, bt_err *err)
-{
-    size_t n = b->spec->n_pieces, nodes = 1;
-    b->order = bt_malloc(n * sizeof *b->order);
-    if (!b->order) return bt_spec_no_memory(b->spec, err);
-    for (size_t i = 0; i < n; i++) {
-        const char *s = b->text + b->off[i];
-        uint32_t len = b->off[i + 1] - b->off[i];
-        if (len) b->order[b->n_order++] = (sorted){sort_key(s, len), s, len, (int32_t)i};
-    }
-    qsort(b->order, b->n_order, sizeof *b->order, compare);
-    for (size_t i = 0; i < b->n_order; i++)
-        nodes += b->order[i].n - (i ? shared_bytes(&b->order[i - 1], &b->order[i]) : 0);
-    if (nodes > NODES_MAX)
-        return bt_spec_refuse(b->spec, err, BT_EUNSUPPORTED,
-                              "the tokens need a trie of %zu nodes; at most %d are possible", nodes,
-                              NODES_MAX);
-    b->head.n_nodes = (uint32_t)nodes;
-    return BT_OK;
-}
-
-static bt_status fill_trie(const build *b, bt_vocab_node *node, int32_t *same, bt_err *err)
-{
-    uint32_t *path = bt_malloc((b->head.piece_max + 1) * sizeof *path), count = 1, depth = 0;
-    if (!path) return bt_spec_no_memory(b->spec, err);
-    for (size_t i = 0; i < b->spec->n_pieces; i++) same[i] = -1;
-    path[0] = 0;
-    node[0] = (bt_vocab_node){-1, 0};
-    for (size_t i = 0; i < b->n_order; i++) {
-        const sorted *t = &b->order[i];
-        size_t shared = i ? shared_bytes(t - 1, t) : 0;
-        for (; depth > shared; depth--) // left for good: its skip is known
-            node[path[depth]].skip_byte |= (count - path[depth]) << 8;
-        while (depth < t->n) {
-            node[count] = (bt_vocab_node){-1, (unsigned char)t->s[depth]};
-            path[++depth] = count++;
-        }
-        if (node[path[depth]].token < 0)
-            node[path[depth]].token = t->id;
-        else
-            same[(t - 1)->id] = t->id;
-    }
-    for (; depth > 0; depth--) node[path[depth]].skip_byte |= (count - path[depth]) << 8;
-    node[0].skip_byte = count << 8;
-    BT_ASSERT(count == b->head.n_nodes);
-    bt_free(path);
-    return BT_OK;
-}
-
 /* ---- Laying out. */
 
 static uint64_t place(build *b, uint64_t bytes)
@@ -221,8 +128,6 @@ static void lay_out(build *b)
     const bt_spec *s = b->spec;
     bt__vocab_head *h = &b->head;
     uint64_t n = s->n_pieces;
-    h->magic = BT__VOCAB_MAGIC;
-    h->version = BT__VOCAB_VERSION;
     h->kind = s->kind;
     h->n = (int32_t)n;
     h->bos = s->bos;
@@ -246,8 +151,6 @@ static void lay_out(build *b)
     h->bytes = (sizeof *h + 7) / 8 * 8;
     h->piece_off = place(b, 4 * (n + 1));
     h->bytes_off = place(b, 4 * (n + 1));
-    h->same = place(b, 4 * n);
-    h->node = place(b, sizeof(bt_vocab_node) * h->n_nodes);
     h->step = place(b, sizeof(bt__vocab_step) * h->n_steps);
     h->template = place(b, sizeof(bt__vocab_template) * (h->n_templates + h->n_named));
     h->token_kind = place(b, n);
@@ -294,7 +197,7 @@ static void fill_strings(build *b)
     }
 }
 
-static bt_status fill(build *b, bt_err *err)
+static void fill(build *b)
 {
     const bt_spec *s = b->spec;
     const bt__vocab_head *h = &b->head;
@@ -312,30 +215,24 @@ static bt_status fill(build *b, bt_err *err)
     memcpy(b->block + h->bytes_off, b->off, (s->n_pieces + 1) * sizeof *b->off);
     memcpy(b->block + h->text, b->text, h->n_text);
     fill_strings(b);
-    return fill_trie(b, (bt_vocab_node *)(b->block + h->node), (int32_t *)(b->block + h->same),
-                     err);
 }
 
-bt_status bt__vocab_block_build(const bt_spec *spec, void **block, size_t *n, bt_err *err)
+bt_status bt__vocab_block_build(const bt_spec *spec, bt__vocab_head **block, bt_err *err)
 {
     build b = {.spec = spec};
     BT_ASSERT(spec->n_pieces > 0);
     find_style(&b);
     bt_status st = make_bytes(&b, err);
-    if (!st) st = sort_tokens(&b, err);
     if (!st) {
         lay_out(&b);
         b.block = bt_calloc(1, b.head.bytes);
-        st = b.block ? fill(&b, err) : bt_spec_no_memory(spec, err);
+        if (b.block)
+            fill(&b);
+        else
+            st = bt_spec_no_memory(spec, err);
     }
     bt_free(b.off);
     bt_free(b.text);
-    bt_free(b.order);
-    if (st) {
-        bt_free(b.block);
-        return st;
-    }
-    *block = b.block;
-    *n = b.head.bytes;
-    return BT_OK;
+    if (!st) *block = (bt__vocab_head *)b.block;
+    return st;
 }

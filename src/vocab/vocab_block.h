@@ -4,9 +4,6 @@
 #pragma once
 #include "vocab/vocab.h"
 
-#define BT__VOCAB_MAGIC UINT64_C(0x626F766E6F746162) // "batonvob"
-enum { BT__VOCAB_VERSION = 2 };
-
 typedef struct bt__vocab_string {
     uint32_t at, n; // in the strings; a NUL follows
 } bt__vocab_string;
@@ -21,33 +18,30 @@ typedef struct bt__vocab_template {
 } bt__vocab_template;
 
 typedef struct bt__vocab_head {
-    uint64_t magic, bytes;
-    uint32_t version, kind;
+    uint64_t bytes;
+    uint32_t kind;
     int32_t n;
     uint32_t piece_max; // bytes of the longest piece or token
     int32_t bos, unk, eos_token;
     uint32_t n_eos, n_prefix, n_suffix;
     int32_t eos[BT_VOCAB_EOS_MAX];
     int32_t prefix[BT_VOCAB_ENDS_MAX], suffix[BT_VOCAB_ENDS_MAX];
-    uint32_t n_nodes, n_steps, n_templates, n_named;
+    uint32_t n_steps, n_templates, n_named;
     uint64_t n_piece, n_text, n_string; // bytes of the three arenas
     /* Sections: bytes from the head. */
-    uint64_t piece_off, bytes_off, piece, text, token_kind, same, node, step, template, string;
+    uint64_t piece_off, bytes_off, piece, text, token_kind, step, template, string;
     /* template: the templates, then the tokens that they know by name. */
 } bt__vocab_head;
 
 struct bt_vocab {
-    const bt__vocab_head *head; // the block
+    bt__vocab_head *head; // owned: the block
     const uint32_t *piece_off, *bytes_off;
     const char *piece, *text, *string;
     const uint8_t *token_kind;
-    const int32_t *same;
-    const bt_vocab_node *node;
     const bt__vocab_step *step;
     const bt__vocab_template *template;
     bt_decode_chain *chain; // owned
-    void *own;              // owned: the block, if it was built here
 };
 
 /* *block: bt_free. */
-bt_status bt__vocab_block_build(const bt_spec *spec, void **block, size_t *n, bt_err *err);
+bt_status bt__vocab_block_build(const bt_spec *spec, bt__vocab_head **block, bt_err *err);

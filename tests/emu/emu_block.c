@@ -124,13 +124,12 @@ void emu_describe_thread(char *out, size_t bytes)
 }
 
 static const char *const op_names[EMU_OPS] = {
-    "__syncwarp",          "__shfl_sync",       "__shfl_up_sync",       "__shfl_down_sync",
-    "__shfl_xor_sync",     "__ballot_sync",     "__any_sync",           "__all_sync",
-    "__match_any_sync",    "__reduce_add_sync", "__reduce_min",         "__reduce_max",
-    "__reduce_min",        "__reduce_max",      "__reduce_and_sync",    "__reduce_or_sync",
-    "__reduce_xor",        "bt_mma_f16",        "bt_mma_bf16",          "bt_mma_s8",
-    "bt_mma_e4m3",         "bt_ldmatrix_x2",    "bt_ldmatrix_x2_trans", "bt_ldmatrix_x4",
-    "bt_ldmatrix_x4_trans"};
+    "__syncwarp",       "__shfl_sync",       "__shfl_up_sync",      "__shfl_down_sync",
+    "__shfl_xor_sync",  "__ballot_sync",     "__any_sync",          "__all_sync",
+    "__match_any_sync", "__reduce_add_sync", "__reduce_min",        "__reduce_max",
+    "__reduce_min",     "__reduce_max",      "__reduce_and_sync",   "__reduce_or_sync",
+    "__reduce_xor",     "bt_mma_f16",        "bt_mma_bf16",         "bt_mma_s8",
+    "bt_ldmatrix_x2",   "bt_ldmatrix_x4",    "bt_ldmatrix_x4_trans"};
 
 static bool waits(const emu_thread *t)
 {

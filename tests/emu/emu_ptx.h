@@ -14,10 +14,6 @@ static inline void bt_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b
 {
     emu_mma(EMU_MMA_S8, d, a, b, file, line);
 }
-static inline void bt_mma_e4m3(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_SITE)
-{
-    emu_mma(EMU_MMA_E4M3, d, a, b, file, line);
-}
 static inline void bt_ldmatrix_x4(uint32_t r[4], const void *row, EMU_SITE)
 {
     emu_ldmatrix(EMU_LDMATRIX_X4, r, row, file, line);
@@ -29,10 +25,6 @@ static inline void bt_ldmatrix_x4_trans(uint32_t r[4], const void *row, EMU_SITE
 static inline void bt_ldmatrix_x2(uint32_t r[2], const void *row, EMU_SITE)
 {
     emu_ldmatrix(EMU_LDMATRIX_X2, r, row, file, line);
-}
-static inline void bt_ldmatrix_x2_trans(uint32_t r[2], const void *row, EMU_SITE)
-{
-    emu_ldmatrix(EMU_LDMATRIX_X2_TRANS, r, row, file, line);
 }
 static inline void bt_cp_async16(void *smem, const void *global, bool valid, EMU_SITE)
 {

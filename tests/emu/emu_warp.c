@@ -99,7 +99,7 @@ static void match_any(const emu_warp *w, uint32_t mask)
     }
 }
 
-/* Conversions of 16- and 8-bit floats, exact. */
+/* Conversions of 16-bit floats, exact. */
 float emu_from_f16(uint32_t h)
 {
     union {
@@ -118,13 +118,6 @@ float emu_from_bf16(uint32_t h)
         float f;
     } v = {h << 16};
     return v.f;
-}
-static float from_e4m3(uint32_t b)
-{
-    int e = (int)(b >> 3 & 15), m = (int)(b & 7);
-    if (e == 15 && m == 7) return NAN;
-    float v = e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
-    return b & 0x80 ? -v : v;
 }
 
 typedef float (*convert_fn)(uint32_t);
@@ -152,11 +145,10 @@ static float from_s8(uint32_t b)
 static void mma(const emu_warp *w, int op)
 {
     float a[16][32], b[8][32];
-    int per_reg = op == EMU_MMA_S8 || op == EMU_MMA_E4M3 ? 4 : 2, half = per_reg * 4, k = half * 2;
+    int per_reg = op == EMU_MMA_S8 ? 4 : 2, half = per_reg * 4, k = half * 2;
     convert_fn convert = op == EMU_MMA_F16    ? emu_from_f16
                          : op == EMU_MMA_BF16 ? emu_from_bf16
-                         : op == EMU_MMA_S8   ? from_s8
-                                              : from_e4m3;
+                                              : from_s8;
     for (int reg = 0; reg < 4; reg++)
         unpack(w, false, reg, reg % 2 * 8, reg / 2 * half, per_reg, convert, a);
     for (int reg = 0; reg < 2; reg++) unpack(w, true, reg, 0, reg * half, per_reg, convert, b);
@@ -178,7 +170,7 @@ static void mma(const emu_warp *w, int op)
 
 static void ldmatrix(const emu_warp *w, int op)
 {
-    bool trans = op == EMU_LDMATRIX_X2_TRANS || op == EMU_LDMATRIX_X4_TRANS;
+    bool trans = op == EMU_LDMATRIX_X4_TRANS;
     int n = op == EMU_LDMATRIX_X4 || op == EMU_LDMATRIX_X4_TRANS ? 4 : 2;
     for (int i = 0; i < n; i++) {
         uint16_t m[8][8];
@@ -202,10 +194,8 @@ static void complete(emu_warp *w, const emu_thread *t, int width)
     case EMU_MATCH_ANY: match_any(w, t->mask); break;
     case EMU_MMA_F16:
     case EMU_MMA_BF16:
-    case EMU_MMA_S8:
-    case EMU_MMA_E4M3: mma(w, t->op); break;
+    case EMU_MMA_S8: mma(w, t->op); break;
     case EMU_LDMATRIX_X2:
-    case EMU_LDMATRIX_X2_TRANS:
     case EMU_LDMATRIX_X4:
     case EMU_LDMATRIX_X4_TRANS: ldmatrix(w, t->op); break;
     default: vote(w, t->mask, t->op); break;
@@ -275,16 +265,16 @@ void emu_mma(int op, void *d, const uint32_t *a, const uint32_t *b, const char *
     t->a = a;
     t->b = b;
     t->site = (emu_site){file, line};
-    if ((op == EMU_MMA_BF16 && sm < 80) || (op == EMU_MMA_E4M3 && sm < 89))
+    if (op == EMU_MMA_BF16 && sm < 80)
         emu_bug(cudaErrorNoKernelImageForDevice, t->site,
-                "this mma needs sm_%d, the device is sm_%d", op == EMU_MMA_BF16 ? 80 : 89, sm);
+                "this mma needs sm_80, the device is sm_%d", sm);
     rendezvous(t, 32);
 }
 
 void emu_ldmatrix(int op, uint32_t *r, const void *row, const char *file, int line)
 {
     emu_thread *t = emu_thread_running();
-    bool x2 = op == EMU_LDMATRIX_X2 || op == EMU_LDMATRIX_X2_TRANS;
+    bool x2 = op == EMU_LDMATRIX_X2;
     t->op = op;
     t->mask = UINT32_MAX;
     t->arg = 0;

@@ -147,7 +147,7 @@ static void barriers_vote_and_let_threads_leave(void)
 
 /* ---- mma. Each warp: D += A B from fragments made by ldmatrix or by hand. */
 
-enum mma_kind { KIND_F16, KIND_BF16, KIND_S8, KIND_E4M3 };
+enum mma_kind { KIND_F16, KIND_BF16, KIND_S8 };
 
 static __device__ uint32_t four_bytes(const uint8_t *p)
 {
@@ -170,7 +170,6 @@ static __global__ void mma_k(int kind, const uint8_t *a, const uint8_t *b, uint3
     }
     if (kind == KIND_F16) bt_mma_f16(f, ra, rb);
     if (kind == KIND_BF16) bt_mma_bf16(f, ra, rb);
-    if (kind == KIND_E4M3) bt_mma_e4m3(f, ra, rb);
     if (kind == KIND_S8) bt_mma_s8(n, ra, rb);
     for (int i = 0; i < 4; i++)
         d[(g + i / 2 * 8) * 8 + t * 2 + i % 2] =
@@ -186,9 +185,9 @@ static __global__ void mma_tiles_k(const uint8_t *a, const uint8_t *b, uint32_t 
     tile_a[lane] = bt_load16(a + lane * 16);
     if (lane < 16) tile_b[lane] = bt_load16(b + lane * 16);
     __syncwarp();
-    uint32_t ra[4], rb[2], plain[2];
+    uint32_t ra[4], rb[4], plain[2];
     bt_ldmatrix_x4(ra, &tile_a[(lane % 16) * 2 + lane / 16]);
-    bt_ldmatrix_x2_trans(rb, &tile_b[lane % 16]);
+    bt_ldmatrix_x4_trans(rb, &tile_b[lane % 16]); // twice the same two
     bt_ldmatrix_x2(plain, &tile_b[lane % 16]);
     float f[4] = {0, 0, 0, 0};
     bt_mma_f16(f, ra, rb);
@@ -197,17 +196,9 @@ static __global__ void mma_tiles_k(const uint8_t *a, const uint8_t *b, uint32_t 
     d[129 + lane * 2] = plain[1];
 }
 
-static float decode_e4m3(uint8_t b)
-{
-    int e = b >> 3 & 15, m = b & 7;
-    float v = e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
-    return b & 0x80 ? -v : v;
-}
-
 static float decode(int kind, const uint8_t *row, int k)
 {
     if (kind == KIND_S8) return (float)(int8_t)row[k];
-    if (kind == KIND_E4M3) return decode_e4m3(row[k]);
     uint16_t h;
     memcpy(&h, row + 2 * k, 2);
     return kind == KIND_F16 ? __half2float(__ushort_as_half(h))
@@ -217,7 +208,6 @@ static float decode(int kind, const uint8_t *row, int k)
 static void encode(int kind, uint8_t *row, int k, int v)
 {
     if (kind == KIND_S8) row[k] = (uint8_t)(int8_t)(v * 9 % 128);
-    if (kind == KIND_E4M3) row[k] = (uint8_t)((v & 0x77) | (v < 0 ? 0x80 : 0));
     uint16_t h = kind == KIND_F16 ? __half_as_ushort(__float2half_rn((float)v / 16))
                                   : __bfloat16_as_ushort(__float2bfloat16_rn((float)v / 16));
     if (kind <= KIND_BF16) memcpy(row + 2 * k, &h, 2);
@@ -225,7 +215,7 @@ static void encode(int kind, uint8_t *row, int k, int v)
 
 static void mma_multiplies_tiles(void)
 {
-    for (int kind = KIND_F16; kind <= KIND_E4M3; kind++) {
+    for (int kind = KIND_F16; kind <= KIND_S8; kind++) {
         uint8_t a[16 * 32], b[8 * 32];
         uint32_t d[128];
         int k = kind <= KIND_BF16 ? 16 : 32;
@@ -620,8 +610,7 @@ static __global__ void bf16_k(int kind)
     uint32_t a[4] = {0, 0, 0, 0}, b[2] = {0, 0};
     float d[4] = {0, 0, 0, 0};
     if (kind == 0) bt_mma_bf16(d, a, b);
-    if (kind == 1) bt_mma_e4m3(d, a, b);
-    if (kind == 2) (void)__reduce_add_sync(0xffffffffu, 1);
+    if (kind == 1) (void)__reduce_add_sync(0xffffffffu, 1);
 }
 template <int SM, int KIND> static void on_old_device(void)
 {
@@ -631,8 +620,7 @@ template <int SM, int KIND> static void on_old_device(void)
 static void old_devices_lack_new_instructions(void)
 {
     check_faults(on_old_device<75, 0>, cudaErrorNoKernelImageForDevice, "needs sm_80");
-    check_faults(on_old_device<86, 1>, cudaErrorNoKernelImageForDevice, "needs sm_89");
-    check_faults(on_old_device<75, 2>, cudaErrorNoKernelImageForDevice, "needs sm_80");
+    check_faults(on_old_device<75, 1>, cudaErrorNoKernelImageForDevice, "needs sm_80");
 }
 
 static __global__ void empty_k() {}

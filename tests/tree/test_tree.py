@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shape of the tree, as tests: layers, one foreign library a place, exported symbols, style."""
 
+import collections
 import pathlib
 import re
 import subprocess
@@ -106,6 +107,75 @@ def test_kernels_export_only_bt_symbols():
     # C++ marks kernels and their stubs by mangled names, which nobody else can use by accident.
     ours = ("bt_", "__odr_asan", "_Z", "DW.ref.")
     assert names and not [n for n in names if not n.startswith(ours)]
+
+
+# Functions that only tests or bench programs call, and why they are there all the same.
+ONLY_TESTS_CALL = {
+    # the specification that a kernel is compared with
+    "bt_activation_silu_mul_ref",
+    "bt_attention_ref",
+    "bt_linear_ref",
+    "bt_quant_ref",
+    "bt_sample_ref",
+    # switches of tests: an instruction set, memory or a socket that fails, a place without allocation
+    "bt_isa_force",
+    "bt_frame_fail_at",
+    "bt_mem_fail_at",
+    "bt_mem_failed",
+    "bt_mem_guard_begin",
+    "bt_mem_guard_end",
+    # what must hold inside, checked by tests at any moment
+    "bt_kv_check",
+    "bt_ledger_check",
+    "bt_cuda_matrix_unpack_f32",  # a packed matrix, exactly as it was
+    # readers without a file, for made-up and fuzzed bytes
+    "bt_gguf_open_memory",
+    "bt_spm_open_memory",
+    "bt_tiktoken_open_memory",
+    "bt_text_open_json",
+    "bt_tokenizer_open",
+    # what a tokenizer's file said
+    "bt_vocab_bos",
+    "bt_vocab_eos_token",
+    "bt_vocab_find",
+    "bt_vocab_kind_of",
+    "bt_vocab_unk",
+}
+HEAD = re.compile(  # of a function at the left margin, defined or declared
+    r"^(?!(?:typedef|return|else)\b|#)(?:[\w*]+[ \n]|extern \"C\" )+?\**(\w+)\(([^;{}]*)\)[^;{}()]*([;{])", re.M
+)
+
+
+def test_nothing_is_unused():
+    defined, calls = {}, []
+    for path in CODE:
+        exported = path.suffix in (".h", ".cuh")  # what is static there is for others too
+
+        def note(m):
+            if m[3] == "{" and (exported or not re.search(r"\bstatic\b", m[0])):
+                defined[m[1]] = path.relative_to(ROOT).as_posix()
+            return m[3]
+
+        calls += re.findall(r"\w+", HEAD.sub(note, strip_comments(path.read_text())))
+    assert len(defined) > 1000
+    calls = set(calls) | {"main", "__launch_bounds__"}
+    unused = {f"{where}: {name}" for name, where in defined.items() if name not in calls | ONLY_TESTS_CALL}
+    assert not unused, "nothing but tests calls these: " + ", ".join(sorted(unused))
+    stale = {name for name in ONLY_TESTS_CALL if name in calls or name not in defined}
+    assert not stale, f"no exceptions any more: {stale}"
+
+
+def test_no_enum_value_is_unused():
+    text = "\n".join(strip_comments(p.read_text()) for p in CODE)
+    count = collections.Counter(re.findall(r"\w+", text))
+    unused = []
+    for body in re.findall(r"\benum(?: \w+)? *\{([^}]*)\}", text):
+        for value in body.split(",")[1:]:  # the first is the zero
+            name = re.match(r"\s*(BT_\w+)\s*(=?)", value)
+            if name and not name[2] and count[name[1]] == 1:  # "=": a number of somebody else's
+                unused.append(name[1])
+    unused.remove("BT__NFD")  # from BT_NORMAL_NFD, by its distance
+    assert not unused, f"nothing uses these: {unused}"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ static void walk(bt_json_reader *r)
 {
     const char *s;
     size_t n;
-    double d;
     bool b;
     switch (bt_json_peek(r)) {
     case BT_JSON_OBJECT:
@@ -30,7 +29,7 @@ static void walk(bt_json_reader *r)
     case BT_JSON_STRING:
         if (bt_json_read_string(r, &s, &n)) BT_ASSERT(bt_utf8_valid_prefix(s, n) == n);
         break;
-    case BT_JSON_NUMBER: bt_json_read_double(r, &d); break;
+    case BT_JSON_NUMBER: bt_json_read_number(r, &s, &n); break;
     case BT_JSON_BOOL: bt_json_read_bool(r, &b); break;
     case BT_JSON_NULL: bt_json_read_null(r); break;
     case BT_JSON_END: break;

@@ -6,6 +6,7 @@
 #include "test.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernels/cpu_isa.h"
 #include "kernels/linear/linear.h"
 #include "kernels/quant/quant.h"
 #include <stdbool.h>
@@ -99,7 +100,7 @@ static void check_shape(int32_t format, int32_t n, int32_t k, int32_t rows)
     float *alone = bt_must(bt_malloc((size_t)n * sizeof *y));
     bool have_first = false;
     for (size_t i = 0; i < 3; i++) {
-        if (!bt_linear_force(isas[i])) continue;
+        if (!bt_isa_force(isas[i])) continue;
         for (size_t j = 0; j < count; j++) y[j] = 77;
         for (int32_t r = 0; r < rows; r++)
             memcpy(y + r * ldy, f.start + (size_t)r * (size_t)n, (size_t)n * sizeof *y);
@@ -126,7 +127,7 @@ static void check_shape(int32_t format, int32_t n, int32_t k, int32_t rows)
         }
         CHECK_INT(differs, 0);
     }
-    bt_linear_force(NULL);
+    bt_isa_force(NULL);
     bt_free(y);
     bt_free(first);
     bt_free(alone);
@@ -218,12 +219,12 @@ static void extreme_values(void)
             memcpy(want, x.start, sizeof want);
             bt_linear_ref(kinds[f], N, K, x.src + 1, x.x, K, ROWS, x.bias, true, want, N);
             for (size_t i = 0; i < 3; i++) {
-                if (!bt_linear_force(isas[i])) continue;
+                if (!bt_isa_force(isas[i])) continue;
                 memcpy(y, x.start, sizeof y);
                 fixture_run(&x, x.x, ROWS, y, N);
                 CHECK_INT(memcmp(y, want, sizeof y), 0);
             }
-            bt_linear_force(NULL);
+            bt_isa_force(NULL);
             fixture_close(&x);
         }
 }
@@ -237,7 +238,7 @@ static void not_finite_row(void)
     const float odd[] = {NAN, INFINITY, -INFINITY};
     for (size_t f = 0; f < sizeof kinds / sizeof *kinds; f++)
         for (size_t i = 0; i < 9; i++) {
-            if (!bt_linear_force(isas[i % 3])) continue;
+            if (!bt_isa_force(isas[i % 3])) continue;
             fixture x;
             float clean[ROWS * N], y[ROWS * N];
             int finite = 0, changed = 0;
@@ -257,7 +258,7 @@ static void not_finite_row(void)
             CHECK_INT(changed, 0);
             fixture_close(&x);
         }
-    bt_linear_force(NULL);
+    bt_isa_force(NULL);
 }
 
 /* Zero and vanishing activations: no division by zero, exact zero out. */
@@ -267,7 +268,7 @@ static void zero_rows(void)
     const float tiny[] = {0, 1e-40f, 1e-33f};
     for (size_t t = 0; t < 3; t++)
         for (size_t i = 0; i < 3; i++) {
-            if (!bt_linear_force(isas[i])) continue;
+            if (!bt_isa_force(isas[i])) continue;
             fixture x;
             fixture_open(&x, BT_FORMAT_Q8_0, N, K, ROWS);
             float y[ROWS * N];
@@ -279,7 +280,7 @@ static void zero_rows(void)
             CHECK_INT(bad, 0);
             fixture_close(&x);
         }
-    bt_linear_force(NULL);
+    bt_isa_force(NULL);
 }
 
 static void refusals(void)
@@ -295,15 +296,15 @@ static void refusals(void)
     CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q5_0, 32, 256), 0);
     CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q4_K, 33, 512), 2 * 2 * 4736);
     CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q8_0, 33, 64), 2 * 2 * 1088);
-    CHECK(!bt_linear_force("sse9"));
-    CHECK(bt_linear_force("generic"));
-    CHECK_STR(bt_linear_isa(), "generic");
-    CHECK(bt_linear_force(NULL));
+    CHECK(!bt_isa_force("sse9"));
+    CHECK(bt_isa_force("generic"));
+    CHECK_STR(bt_isa_name(bt_isa_get()), "generic");
+    CHECK(bt_isa_force(NULL));
 }
 
 int main(void)
 {
-    fprintf(stderr, "best: %s\n", bt_linear_isa());
+    fprintf(stderr, "best: %s\n", bt_isa_name(bt_isa_get()));
     RUN(grid_f32);
     RUN(grid_f16);
     RUN(grid_bf16);

@@ -85,13 +85,12 @@ static void as_python_reads(void)
 {
     size_t at, n;
     const char *s;
-    double v;
     bt_json_reader r;
     CHECK(read_all("[NaN,Infinity,-Infinity]", 24, BT_JSON_PYTHON, &at) == NULL);
     CHECK(read_all("-NaN", 4, BT_JSON_PYTHON, &at) != NULL);
     CHECK(read_all("Nan", 3, BT_JSON_PYTHON, &at) != NULL);
     bt_json_reader_init(&r, "-Infinity", 9, BT_JSON_PYTHON);
-    CHECK(bt_json_read_double(&r, &v) && isinf(v) && v < 0);
+    CHECK(bt_json_read_number(&r, &s, &n) && n == 9);
     static const char odd[] = "\"x\\ud83cy\\udf00\\ud83c\\udf00\"";
     bt_json_reader_init(&r, odd, sizeof odd - 1, BT_JSON_PYTHON);
     CHECK(bt_json_read_string(&r, &s, &n));
@@ -107,7 +106,6 @@ static void walking(void)
     const char *key, *s;
     size_t n;
     int64_t i = 0;
-    double d = 0;
     bool b = false;
     bt_json_reader_init(&r, text, sizeof text - 1, 0);
     REQUIRE(bt_json_enter(&r, '{') && bt_json_next_key(&r, &key, &n));
@@ -117,7 +115,8 @@ static void walking(void)
     REQUIRE(bt_json_next_key(&r, &key, &n) && bt_json_enter(&r, '['));
     CHECK(bt_json_next_item(&r) && bt_json_read_int(&r, &i) && i == 1);
     CHECK(bt_json_next_item(&r) && bt_json_read_int(&r, &i) && i == INT64_MIN);
-    CHECK(bt_json_next_item(&r) && bt_json_read_double(&r, &d) && d == 2.5);
+    CHECK(bt_json_next_item(&r) && bt_json_read_number(&r, &s, &n));
+    CHECK(n == 3 && memcmp(s, "2.5", 3) == 0);
     CHECK(!bt_json_next_item(&r));
     REQUIRE(bt_json_next_key(&r, &key, &n));
     CHECK(bt_json_span(&r, &s, &n) && n == 19 && s[0] == '{' && s[18] == '}');
@@ -147,10 +146,6 @@ static void exact_numbers(void)
     expect_int("-9223372036854775809", false, 0);
     expect_int("1e2", false, 0);
     expect_int("1.0", false, 0);
-    double v;
-    bt_json_reader r;
-    bt_json_reader_init(&r, "-12.345678901234567", 19, 0);
-    CHECK(bt_json_read_double(&r, &v) && v == -12.345678901234567);
 }
 
 static void misuse_stops(void)

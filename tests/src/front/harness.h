@@ -128,7 +128,7 @@ static bt_front_request request(const char *key, int32_t max_tokens)
 static bool ask(asked *a, const bt_front_request *r)
 {
     memset(a, 0, sizeof *a);
-    a->submit = bt_front_submit(front, r, 1, NULL, &a->s, &a->why);
+    a->submit = bt_front_submit(front, r, 1, &a->s, &a->why);
     CHECK_INT(a->submit, a->submit ? a->why.code : BT_OK);
     return a->submit == BT_OK;
 }

@@ -28,7 +28,7 @@ static bool ask_short_of_memory(long n)
     bt_err err = {0};
     memset(&a, 0, sizeof a);
     bt_mem_fail_at(n);
-    a.submit = bt_front_submit(front, &r, 1, NULL, &a.s, &err);
+    a.submit = bt_front_submit(front, &r, 1, &a.s, &err);
     if (a.submit) {
         CHECK_INT(a.submit, BT_ENOMEM);
         CHECK_INT(err.code, BT_ENOMEM);

@@ -29,7 +29,6 @@ typedef enum fake_plan {
 
 struct bt_stream {
     uint64_t id;
-    void *user;
     bt_front *front;
     pthread_mutex_t mu;
     bt_stream_event ev[FAKE_EVENTS_MAX];
@@ -172,12 +171,11 @@ void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud)
     pthread_mutex_unlock(&f->mu);
 }
 
-static inline bt_stream *fake_stream(bt_front *f, const bt_front_request *req, void *user)
+static inline bt_stream *fake_stream(bt_front *f, const bt_front_request *req)
 {
     bt_stream *s = bt_calloc(1, sizeof *s);
     if (!s) return NULL;
     s->id = bt_random_id();
-    s->user = user;
     s->front = f;
     s->n_seq = req->n_seq;
     atomic_init(&s->refs, 2);
@@ -190,15 +188,15 @@ static inline bt_stream *fake_stream(bt_front *f, const bt_front_request *req, v
     return s;
 }
 
-bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, void *user,
-                          bt_stream **out, bt_err *err)
+bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, bt_stream **out,
+                          bt_err *err)
 {
     if (f->plan == PLAN_SUBMIT_FAILS)
         return bt_err_set(err, BT_ENOTREADY, 0, "the model is still loading");
     for (int32_t i = 0; i < n; i++) {
         int at = atomic_load(&f->n_streams);
         if (at == FAKE_STREAMS_MAX) abort();
-        out[i] = fake_stream(f, &req[i], user);
+        out[i] = fake_stream(f, &req[i]);
         if (!out[i]) {
             while (i-- > 0) bt_stream_unref(out[i]);
             return BT_ENOMEM;
@@ -213,10 +211,6 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, v
 uint64_t bt_stream_id(const bt_stream *s)
 {
     return s->id;
-}
-void *bt_stream_user(const bt_stream *s)
-{
-    return s->user;
 }
 const char *bt_stream_account(const bt_stream *s)
 {

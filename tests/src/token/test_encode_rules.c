@@ -122,7 +122,6 @@ static void spm_ends_and_prefix(void)
     fixture f = spm_open(&(spm){.no_prefix = true, .add_eos = true});
     expect(&f, "ab a", true, false, IDS(BOS, AB, SPACE_A, EOS)); // ids found by their names
     expect(&f, "", true, false, IDS(BOS, EOS));
-    CHECK(!bt_vocab_strip_space(f.vocab));
     CHECK(bt_vocab_is_eos(f.vocab, EOS));
     fixture_close(&f);
 }

@@ -65,7 +65,7 @@ static void what_a_path_may_be(void)
     }
     bt_vocab *v;
     REQUIRE(bt_text_open(DATA "vocab/qwen2.gguf", NULL, &v, NULL, NULL) == BT_OK);
-    CHECK(bt_vocab_chat_template(v) != NULL);
+    CHECK(default_template(v) != NULL);
     bt_vocab_close(v);
 }
 

@@ -132,8 +132,7 @@ static void a_real_folder(void)
     CHECK_INT(bt_vocab_eos_token(f.vocab), 2);
     CHECK_INT(bt_vocab_eos(f.vocab, &n_eos)[0], 2);
     CHECK_INT(n_eos, 1);
-    CHECK(bt_vocab_add_bos(f.vocab) && !bt_vocab_add_eos(f.vocab));
-    CHECK(bt_vocab_strip_space(f.vocab));
+    CHECK(adds_bos(f.vocab) && !adds_eos(f.vocab));
     for (size_t row = 0; row < t.n; row++) {
         const char *start = line;
         size_t n_want = read_ids(&line, want, IDS_MAX);
@@ -395,8 +394,8 @@ static void files_beside(void)
     const int32_t *eos = bt_vocab_eos(v, &n_eos);
     CHECK_INT(n_eos, 3); // 99 is no token, and generation_config says what ends an answer
     CHECK(n_eos == 3 && eos[0] == 2 && eos[1] == 5 && eos[2] == 7);
-    CHECK(!bt_vocab_add_bos(v) && bt_vocab_add_eos(v));
-    CHECK_STR(bt_vocab_chat_template(v), "D");
+    CHECK(!adds_bos(v) && adds_eos(v));
+    CHECK_STR(default_template(v), "D");
     CHECK_INT(bt_vocab_n_templates(v), 2);
     CHECK_STR(bt_vocab_template_at(v, 1, &name), "T");
     CHECK_STR(name, "tool_use");
@@ -406,7 +405,7 @@ static void files_beside(void)
     files.text[BT_BESIDE_GENERATION_CONFIG] = (bt_str){0};
     files.text[BT_BESIDE_TEMPLATE_JINJA] = str("J");
     REQUIRE(bt_text_open_json(text, n, &files, "made.json", &v, NULL, NULL) == BT_OK);
-    CHECK_STR(bt_vocab_chat_template(v), "J");
+    CHECK_STR(default_template(v), "J");
     CHECK(bt_vocab_is_eos(v, 11));
     bt_vocab_close(v);
     bt_err err = {0};

@@ -23,6 +23,26 @@ typedef struct fixture {
     bt_encoder *encoder;
 } fixture;
 
+static inline bool adds_bos(const bt_vocab *v)
+{
+    size_t n;
+    const int32_t *id = bt_vocab_prefix(v, &n);
+    return n && bt_vocab_bos(v) >= 0 && id[0] == bt_vocab_bos(v);
+}
+
+static inline bool adds_eos(const bt_vocab *v)
+{
+    size_t n;
+    const int32_t *id = bt_vocab_suffix(v, &n);
+    return n && bt_vocab_eos_token(v) >= 0 && id[n - 1] == bt_vocab_eos_token(v);
+}
+
+static inline const char *default_template(const bt_vocab *v)
+{
+    const char *name, *text = bt_vocab_template_at(v, 0, &name);
+    return text && strcmp(name, "default") == 0 ? text : NULL;
+}
+
 static inline fixture fixture_open(const char *path)
 {
     fixture f = {0};

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* answer.c - stream events in, OpenAI's bytes out.
+/* answer.c - stream events in, a dialect's bytes out.
  *
- * A streamed answer writes a chunk for each event. The last chunk must carry the books, which come
- * with DONE, after the last sequence has ended: so the last sequence's finish chunk is held back
- * until then, unless the client asked for a usage chunk, which carries them instead. */
+ * A streamed answer has a chunk for each event. Its end must carry the books, which come with DONE,
+ * after the last sequence has ended: so the last sequence's finish is held back until then, unless
+ * the client asked for the books apart. */
 #include "api/answer.h"
 #include "base/assert.h"
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,26 +28,6 @@ static char *prompt_copy(const bt_answer *a, const bt_front_request *req, size_t
     if (text.failed) bt_buf_release(&text);
     *n = text.len;
     return text.data;
-}
-
-static void write_head(bt_answer *a)
-{
-    bt_jw w = bt_jw_on(&a->head);
-    char id[24], name[40];
-    bool chat = a->dialect == BT_API_CHAT;
-    bt_buf_clear(&a->head);
-    snprintf(name, sizeof name, "%s-%s", chat ? "chatcmpl" : "cmpl", bt_api_id(a->part[0].id, id));
-    bt_jw_open(&w, '{');
-    bt_jw_kstr(&w, "id", name);
-    bt_jw_kstr(&w, "object",
-               !chat       ? "text_completion"
-               : a->stream ? "chat.completion.chunk"
-                           : "chat.completion");
-    bt_jw_kint(&w, "created", a->created_s);
-    bt_jw_kstr(&w, "model", a->model);
-    bt_jw_kstr(&w, "system_fingerprint", a->fingerprint);
-    bt_jw_key(&w, "choices");
-    bt_jw_open(&w, '[');
 }
 
 bt_status bt_answer_open(const bt_api_request *req, const bt_api_context *ctx, bt_answer **out,
@@ -109,7 +90,6 @@ void bt_answer_part(bt_answer *a, int32_t part, uint64_t id, const char *account
     if (part != 0) return;
     snprintf(a->account, sizeof a->account, "%s", account);
     snprintf(a->tier, sizeof a->tier, "%s", tier);
-    write_head(a);
 }
 
 bt_answer_state bt_answer_state_get(const bt_answer *a)
@@ -129,118 +109,13 @@ const bt_ledger_balance *bt_answer_balance(const bt_answer *a)
     return a->balance_known ? &a->balance : NULL;
 }
 
-/* ---- chunks */
-
-static void put_head(const bt_answer *a, bt_buf *out)
-{
-    bt_buf_add(out, a->head.data, a->head.len);
-    if (a->head.failed) out->failed = true;
-}
-
-static bt_jw chunk_open(const bt_answer *a, bt_buf *out)
-{
-    bt_buf_adds(out, "data: ");
-    put_head(a, out);
-    return bt_jw_on(out);
-}
-
-/* end: this is the chunk that carries the books. */
-static void chunk_close(const bt_answer *a, bt_jw *w, bool end)
-{
-    bt_jw_close(w, ']');
-    if (end) {
-        bt__answer_usage(a, w);
-        bt__answer_timings(a, w);
-        bt__answer_baton(a, w);
-    } else if (a->include_usage) {
-        bt_jw_knull(w, "usage");
-    }
-    bt_jw_close(w, '}');
-    bt_buf_adds(w->b, "\n\n");
-}
-
-static void chunk_text(bt_answer *a, int32_t index, const char *text, size_t n, bt_buf *out)
-{
-    bt_choice *c = &a->choice[index];
-    bt_jw w = chunk_open(a, out);
-    bt_jw_open(&w, '{');
-    bt_jw_kint(&w, "index", index);
-    if (a->dialect == BT_API_CHAT) {
-        bt_jw_key(&w, "delta");
-        bt_jw_open(&w, '{');
-        if (!c->begun) bt_jw_kstr(&w, "role", "assistant");
-        bt_jw_key(&w, "content");
-        bt_jw_strn(&w, text, n);
-        bt_jw_close(&w, '}');
-    } else {
-        bt_jw_key(&w, "text");
-        bt_jw_strn(&w, text, n);
-    }
-    c->begun = true;
-    bt__logprobs_write(a, c, &w);
-    bt_jw_knull(&w, "finish_reason");
-    bt_jw_close(&w, '}');
-    chunk_close(a, &w, false);
-}
-
-static void chunk_finish(bt_answer *a, int32_t index, bool end, bt_buf *out)
-{
-    bt_choice *c = &a->choice[index];
-    bt_jw w = chunk_open(a, out);
-    bt_jw_open(&w, '{');
-    bt_jw_kint(&w, "index", index);
-    if (a->dialect == BT_API_CHAT) {
-        bt_jw_key(&w, "delta");
-        bt_jw_open(&w, '{');
-        bt_jw_close(&w, '}');
-    } else {
-        bt_jw_kstr(&w, "text", "");
-    }
-    bt_jw_knull(&w, "logprobs");
-    bt_jw_kstr(&w, "finish_reason", bt__answer_finish_reason(c->finish));
-    bt_jw_close(&w, '}');
-    chunk_close(a, &w, end);
-}
-
-/* ---- the body of an answer that does not stream */
-
-static void body_choice(bt_answer *a, int32_t index, bt_jw *w)
-{
-    bt_choice *c = &a->choice[index];
-    if (c->text.failed) w->b->failed = true;
-    bt_jw_open(w, '{');
-    bt_jw_kint(w, "index", index);
-    if (a->dialect == BT_API_CHAT) {
-        bt_jw_key(w, "message");
-        bt_jw_open(w, '{');
-        bt_jw_kstr(w, "role", "assistant");
-        bt_jw_key(w, "content");
-        bt_jw_strn(w, c->text.data ? c->text.data : "", c->text.len);
-        bt_jw_knull(w, "refusal");
-        bt_jw_close(w, '}');
-    } else {
-        bt_jw_key(w, "text");
-        bt_jw_strn(w, c->text.data ? c->text.data : "", c->text.len);
-    }
-    bt__logprobs_write(a, c, w);
-    bt_jw_kstr(w, "finish_reason", bt__answer_finish_reason(c->finish));
-    bt_jw_close(w, '}');
-    bt_buf_release(&c->text);
-}
-
-static void body_write(bt_answer *a, bt_buf *out)
-{
-    put_head(a, out);
-    bt_jw w = bt_jw_on(out);
-    for (int32_t i = 0; i < a->n_choices; i++) body_choice(a, i, &w);
-    bt_jw_close(&w, ']');
-    bt__answer_usage(a, &w);
-    bt__answer_timings(a, &w);
-    bt__answer_baton(a, &w);
-    bt_jw_close(&w, '}');
-}
-
 /* ---- events */
+
+static void chunk(bt_answer *a, int32_t index, const char *text, size_t n, bt_buf *out)
+{
+    a->dialect->chunk(a, index, text, n, out);
+    a->choice[index].begun = true;
+}
 
 static void put_text(bt_answer *a, int32_t index, const char *text, size_t n, bool tokens,
                      bt_buf *out)
@@ -248,9 +123,9 @@ static void put_text(bt_answer *a, int32_t index, const char *text, size_t n, bo
     bt_choice *c = &a->choice[index];
     bt_part *p = &a->part[index / a->n_seq];
     bool prompt = !c->begun && p->prompt;
-    if (n == 0 && !prompt && !tokens && (c->begun || a->dialect == BT_API_COMPLETION)) return;
+    if (n == 0 && !prompt && !tokens && (c->begun || !a->dialect->early_chunk)) return;
     if (a->stream && !prompt) {
-        chunk_text(a, index, text, n, out);
+        chunk(a, index, text, n, out);
         return;
     }
     if (prompt) bt_buf_add(&c->text, p->prompt, p->n_prompt);
@@ -260,19 +135,18 @@ static void put_text(bt_answer *a, int32_t index, const char *text, size_t n, bo
         return;
     }
     if (c->text.failed) out->failed = true;
-    chunk_text(a, index, c->text.data ? c->text.data : "", c->text.len, out);
+    chunk(a, index, c->text.data ? c->text.data : "", c->text.len, out);
     bt_buf_release(&c->text);
 }
 
 /* Tokens of the prompt belong to each sequence of the part. */
 static void on_prompt(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_buf *out)
 {
+    bool tokens = a->logprobs && ev->n_tokens > 0;
     for (int32_t s = 0; s < a->n_seq; s++) {
         int32_t index = part * a->n_seq + s;
-        bt_choice *c = &a->choice[index];
-        for (int32_t i = 0; ev->token && a->logprobs && i < ev->n_tokens; i++)
-            bt__logprobs_prompt(a, c, &a->part[part], &ev->token[i]);
-        put_text(a, index, "", 0, a->logprobs && ev->n_tokens > 0, out);
+        if (tokens && ev->token) a->dialect->tokens(a, &a->choice[index], &a->part[part], ev);
+        put_text(a, index, "", 0, tokens, out);
     }
 }
 
@@ -283,7 +157,7 @@ static void on_tokens(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_
     if (ev->seq < 0 || ev->seq >= a->n_seq || c->ended) return;
     bool show = !a->score_only;
     bool tokens = show && a->logprobs && ev->token && ev->n_tokens > 0;
-    if (tokens) bt__logprobs_answer(a, c, &a->part[part], ev);
+    if (tokens) a->dialect->tokens(a, c, &a->part[part], ev);
     put_text(a, index, ev->text, show ? (size_t)ev->n_text : 0, tokens, out);
     if (ev->type != BT_SE_SEQ_END) return;
     c->ended = true;
@@ -293,7 +167,7 @@ static void on_tokens(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_
     if (a->n_ended == a->n_choices && !a->include_usage)
         a->held_finish = index;
     else
-        chunk_finish(a, index, false, out);
+        a->dialect->finish(a, index, false, out);
 }
 
 static void fail(bt_answer *a, bt_answer_state state, const bt_stream_event *ev, bt_buf *out)
@@ -301,29 +175,26 @@ static void fail(bt_answer *a, bt_answer_state state, const bt_stream_event *ev,
     a->state = state;
     a->status = ev->status != BT_OK ? ev->status : BT_EINTERNAL;
     a->retry_after_ms = ev->retry_after_ms;
-    const char *field = ev->field && *ev->field                                 ? ev->field
-                        : (a->status != BT_ECONTEXT && a->status != BT_ETOOBIG) ? NULL
-                        : a->dialect == BT_API_CHAT                             ? "messages"
-                                                                                : "prompt";
-    bool event = a->stream && state == BT_ANSWER_BROKEN; // the status line is long gone
-    if (event) bt_buf_adds(out, "data: ");
-    bt_api_error_write(out, a->status, ev->message, field, NULL, bt_answer_balance(a));
-    if (event) bt_buf_adds(out, "\n\n");
+    bool too_long = a->status == BT_ECONTEXT || a->status == BT_ETOOBIG;
+    bt_api_error err = {.status = a->status,
+                        .message = ev->message,
+                        .param = ev->field && *ev->field ? ev->field
+                                 : too_long              ? a->dialect->prompt_field
+                                                         : NULL,
+                        .balance = bt_answer_balance(a)};
+    /* As an event where the status line is long gone. */
+    bt_api_error_write(a->dialect, &err, a->stream && state == BT_ANSWER_BROKEN, out);
 }
 
 static void complete(bt_answer *a, bt_buf *out)
 {
     a->state = BT_ANSWER_COMPLETE;
     if (!a->stream) {
-        body_write(a, out);
+        a->dialect->body(a, out);
         return;
     }
-    if (a->held_finish >= 0) chunk_finish(a, a->held_finish, true, out);
-    if (a->include_usage) {
-        bt_jw w = chunk_open(a, out);
-        chunk_close(a, &w, true);
-    }
-    bt_buf_adds(out, "data: [DONE]\n\n");
+    if (a->held_finish >= 0) a->dialect->finish(a, a->held_finish, true, out);
+    a->dialect->done(a, out);
 }
 
 /* Sequences that never ran (ended while queued) have no SEQ_END: their finish is the request's. */
@@ -369,6 +240,16 @@ static void note_balance(bt_answer *a, const bt_stream_event *ev)
     a->balance_known = true;
 }
 
+void bt_answer_note(const bt_answer *a, bt_buf *out, const char *fmt, ...)
+{
+    char text[96];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    a->dialect->note(text, out);
+}
+
 void bt_answer_event(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_buf *out)
 {
     BT_ASSERT(part >= 0 && part < a->n_parts);
@@ -386,11 +267,11 @@ void bt_answer_event(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_b
         break;
     case BT_SE_QUEUE:
         if (a->stream)
-            bt_buf_addf(out, ": queue position=%d eta_ms=%lld\n", ev->position,
-                        (long long)ev->eta_ms);
+            bt_answer_note(a, out, "queue position=%d eta_ms=%lld", ev->position,
+                           (long long)ev->eta_ms);
         break;
     case BT_SE_PREFILL:
-        if (a->stream) bt_buf_addf(out, ": prefill done=%d total=%d\n", ev->done, ev->total);
+        if (a->stream) bt_answer_note(a, out, "prefill done=%d total=%d", ev->done, ev->total);
         break;
     case BT_SE_PROMPT: on_prompt(a, part, ev, out); break;
     case BT_SE_TOKENS:

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api.h - what all dialects share: a parsed request, an answer in progress, error objects.
  *
- * DESIGN   A dialect is two pure functions. Its parser turns a body into a bt_api_request: one or
- * more front requests ("parts": a completion may carry several prompts) with every string copied
- * into one arena. Its renderer turns the parts' stream events into the bytes a client reads: SSE
- *          chunks as they come, or one JSON body at the end. The HTTP layer moves events in and
- * bytes out. NOT HERE sockets, status lines, threads, identities (the caller fills
- * bt_front_request.identity). Thread: the owner's; nothing is shared. */
+ * DESIGN    A dialect (dialect.h) is a row of pure functions. Its parser turns a body into a
+ *           bt_api_request: one or more front requests ("parts": a completion may carry several
+ *           prompts) with every string copied into one arena. The answer turns the parts' stream
+ *           events into the bytes a client reads: chunks as they come, or one JSON body at the end.
+ *           The HTTP layer moves events in and bytes out.
+ * NOT HERE  sockets, status lines, threads, identities (the caller fills
+ *           bt_front_request.identity).
+ * Thread: the owner's; nothing is shared. */
 #pragma once
 #include "base/json.h"
 #include "base/mem.h"
@@ -20,11 +22,11 @@ enum {
     BT_API_LEASE_MAX_S = 86400,
 };
 
-typedef enum bt_api_dialect { BT_API_CHAT, BT_API_COMPLETION } bt_api_dialect;
+typedef struct bt_dialect bt_dialect; // dialect.h
 
 typedef struct bt_api_request {
     bt_arena arena; // owns all strings and arrays below
-    bt_api_dialect dialect;
+    const bt_dialect *dialect;
     const char *model; // NULL = whatever is loaded
     bool stream;
     bool include_usage; // a last chunk with the usage
@@ -36,30 +38,25 @@ typedef struct bt_api_request {
     bt_front_request *part; // [n_parts]
 } bt_api_request;
 
-/* Each parses one body. On success release() it; on failure there is nothing to release. */
-bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_err *e);
-bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out, bt_err *e);
+/* Parses a body. On success release() it; on failure there is nothing to release. Thread: any. */
+bt_status bt_api_parse(const bt_dialect *d, const char *body, size_t len, bt_api_request *out,
+                       bt_err *e);
 void bt_api_request_release(bt_api_request *r); // idempotent
-
-/* llama-server's text routes: the whole answer to one body, appended to out (which may hold a part
- * of it after a failure of out itself). /tokenize takes 'messages' as well, in place of 'content'.
- * Bounded in items, tokens and bytes whatever the body says (BT_ETOOBIG names the field). Thread:
- * text (front/work.h). */
-typedef enum bt_llama_route {
-    BT_LLAMA_TOKENIZE,
-    BT_LLAMA_DETOKENIZE,
-    BT_LLAMA_APPLY_TEMPLATE,
-} bt_llama_route;
-bt_status bt_llama_answer(bt_llama_route route, bt_text *t, const char *body, size_t len,
-                          bt_buf *out, bt_err *e);
 
 /* Whether `wanted` names the model served as `alias` from the file `path` (may be NULL): the alias,
  * the file's name, or either without ".gguf" or in front of it a folder or organisation. */
 bool bt_api_model_matches(const char *wanted, const char *alias, const char *path);
 
-/* {"error":{message,type,param,code}}; extras of quota refusals if balance is not NULL. */
-void bt_api_error_write(bt_buf *out, bt_status status, const char *message, const char *param,
-                        const char *code, const bt_ledger_balance *balance);
+typedef struct bt_api_error {
+    bt_status status;
+    const char *message;              // NULL or "": the status' own
+    const char *param;                // the field at fault; NULL or "": none
+    const char *code;                 // NULL: the status' label
+    const bt_ledger_balance *balance; // the account's; NULL: not known
+} bt_api_error;
+/* Appends the error as the dialect has it. d NULL: where none is spoken, which is as OpenAI has it.
+ * event: in a stream that has begun. */
+void bt_api_error_write(const bt_dialect *d, const bt_api_error *err, bool event, bt_buf *out);
 
 /* A quota nobody can use up is written as null. */
 void bt_api_quota_write(bt_jw *w, const char *key, int64_t us, int64_t limit_us);
@@ -96,6 +93,9 @@ void bt_answer_close(bt_answer *a);
 void bt_answer_part(bt_answer *a, int32_t part, uint64_t id, const char *account, const char *tier);
 /* Takes one event of a part and appends what the client should read now. */
 void bt_answer_event(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_buf *out);
+/* Appends a word that no client takes for text. Streams only. */
+void bt_answer_note(const bt_answer *a, bt_buf *out, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 bt_answer_state bt_answer_state_get(const bt_answer *a);
 /* REFUSED and BROKEN: why; OK otherwise. */
 bt_status bt_answer_status(const bt_answer *a);

@@ -93,8 +93,3 @@ void bt__answer_baton(const bt_answer *a, bt_jw *w)
     bt_jw_kstr(w, "finish_detail", bt_finish_name(t.finish));
     bt_jw_close(w, '}');
 }
-
-const char *bt__answer_finish_reason(bt_finish f)
-{
-    return f == BT_FINISH_EOS || f == BT_FINISH_STOP ? "stop" : "length";
-}

@@ -1,45 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* error.c - an error in the shape that OpenAI's clients read. */
-#include "api/api.h"
-#include "base/clock.h"
+/* error.c - errors, and names and numbers that bodies and headers share. */
+#include "api/openai/openai.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-/* OpenAI's names for the kinds of errors, by status code. */
-static const char *error_type(bt_status status)
+void bt_api_error_write(const bt_dialect *d, const bt_api_error *err, bool event, bt_buf *out)
 {
-    if (status == BT_EQUOTA) return "insufficient_quota";
-    switch (bt_status_get(status)->http) {
-    case 401: return "authentication_error";
-    case 403: return "permission_error";
-    case 404: return "not_found_error";
-    case 429: return "rate_limit_error";
-    case 503: return "unavailable_error";
-    default: return bt_status_get(status)->http < 500 ? "invalid_request_error" : "server_error";
-    }
-}
-
-void bt_api_error_write(bt_buf *out, bt_status status, const char *message, const char *param,
-                        const char *code, const bt_ledger_balance *balance)
-{
-    bt_jw w = bt_jw_on(out);
-    bt_jw_open(&w, '{');
-    bt_jw_key(&w, "error");
-    bt_jw_open(&w, '{');
-    bt_jw_kstr(&w, "message", message && *message ? message : bt_status_get(status)->text);
-    bt_jw_kstr(&w, "type", error_type(status));
-    bt_jw_kstr(&w, "param", param && *param ? param : NULL);
-    bt_jw_kstr(&w, "code", code ? code : bt_status_get(status)->label);
-    if (balance && status == BT_EQUOTA && balance->limit_us >= 0) {
-        char when[24];
-        bt_jw_kint(&w, "limit_us", balance->limit_us);
-        bt_jw_kint(&w, "remaining_us", balance->remaining_us);
-        bt_jw_kstr(&w, "resets_at",
-                   balance->resets_us ? bt_rfc3339(balance->resets_us, when) : NULL);
-    }
-    bt_jw_close(&w, '}');
-    bt_jw_close(&w, '}');
+    if (d)
+        d->error(err, event, out);
+    else
+        bt_openai_error(err, event, out);
 }
 
 bool bt_api_quota_unlimited(int64_t limit_us)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* logprobs.c - OpenAI's two shapes of logprobs objects.
+/* logprobs.c - what a dialect's logprobs are made of: numbers, bytes, and places in the text.
  *
- * OFFSETS  A completion's text_offset counts characters (code points) of the text that is returned.
- *          A token that goes on with a character begun before it has that character's place. Tokens
- *          of an echoed prompt are followed through its text, which may differ from theirs: the
- *          space that SentencePiece puts in front, what a normalizer changed. A control token has
- *          no text, but stands in a prompt by its name where that was parsed. An answer's text
- *          comes later than its tokens, so that their bytes are counted, as decoding will show
- *          them; where it shows wrong bytes otherwise the text itself sets the count right. */
+ * PLACES  A place counts characters (code points) of the text that is returned. A token that goes
+ *         on with a character begun before it has that character's place. Tokens of an echoed
+ *         prompt are followed through its text, which may differ from theirs: the space that
+ *         SentencePiece puts in front, what a normalizer changed. A control token has no text, but
+ *         stands in a prompt by its name where that was parsed. An answer's text comes later than
+ *         its tokens, so that their bytes are counted, as decoding will show them; where it shows
+ *         wrong bytes otherwise the text itself sets the count right. */
 #include "api/answer.h"
 #include "base/utf8.h"
 #include <math.h>
@@ -17,7 +17,7 @@
 
 /* A float with as many digits as make it read back equal. Minus infinity is -9999, as OpenAI has
  * it. */
-static void write_float(bt_jw *w, float v)
+void bt__logprob_write(bt_jw *w, float v)
 {
     char text[32];
     if (isnan(v)) {
@@ -32,87 +32,14 @@ static void write_float(bt_jw *w, float v)
     bt_jw_raw(w, text, strlen(text));
 }
 
-static void write_bytes(bt_jw *w, const char *bytes, size_t n)
-{
-    bt_jw_open(w, '[');
-    for (size_t i = 0; i < n; i++) bt_jw_int(w, (unsigned char)bytes[i]);
-    bt_jw_close(w, ']');
-}
-
-/* A completion names a token by its text, or by its bytes where these are not whole characters. */
-static void token_name(bt_buf *name, const char *bytes, size_t n)
-{
-    bt_buf_clear(name);
-    if (bt_utf8_valid_prefix(bytes, n) == n) {
-        bt_buf_add(name, bytes, n);
-        return;
-    }
-    bt_buf_adds(name, "bytes:");
-    for (size_t i = 0; i < n; i++) bt_buf_addf(name, "\\x%02x", (unsigned char)bytes[i]);
-}
-
-static const char *top_bytes(const bt_answer *a, int32_t id, size_t *n)
+const char *bt__logprob_bytes(const bt_answer *a, int32_t id, size_t *n)
 {
     const char *s = bt_front_token_bytes(a->front, id, n);
     if (!s) *n = 0;
     return s ? s : "";
 }
 
-static void chat_token(bt_jw *w, const char *bytes, size_t n, float logprob)
-{
-    bt_jw_key(w, "token");
-    bt_jw_strn(w, bytes, n);
-    bt_jw_key(w, "logprob");
-    write_float(w, logprob);
-    bt_jw_key(w, "bytes");
-    write_bytes(w, bytes, n);
-}
-
-static void chat_add(bt_answer *a, bt_choice *c, const bt_token_out *t)
-{
-    bt_jw w = {&c->tokens, c->tokens.len > 0};
-    bt_jw_open(&w, '{');
-    chat_token(&w, t->bytes ? t->bytes : "", (size_t)t->n_bytes, t->logprob);
-    bt_jw_key(&w, "top_logprobs");
-    bt_jw_open(&w, '[');
-    for (int32_t i = 0; i < t->n_top; i++) {
-        size_t n;
-        const char *s = top_bytes(a, t->top_token[i], &n);
-        bt_jw_open(&w, '{');
-        chat_token(&w, s, n, t->top_logprob[i]);
-        bt_jw_close(&w, '}');
-    }
-    bt_jw_close(&w, ']');
-    bt_jw_close(&w, '}');
-}
-
-/* {"text": logprob, ...} of the likeliest tokens and the chosen one. Tokens that read alike share a
- * key: the likelier one keeps it. */
-static void completion_top(bt_answer *a, bt_jw *w, const bt_token_out *t, bt_buf *name)
-{
-    bt_buf seen = BT_BUF_INIT; // the keys so far, each ended by a NUL
-    bool chosen_in = false;
-    bt_jw_open(w, '{');
-    for (int32_t i = 0; i <= t->n_top; i++) {
-        bool chosen = i == t->n_top;
-        if (chosen && chosen_in) break;
-        if (!chosen && t->top_token[i] == t->token) chosen_in = true;
-        size_t n = (size_t)t->n_bytes;
-        const char *s = chosen ? t->bytes : top_bytes(a, t->top_token[i], &n);
-        token_name(name, s ? s : "", n);
-        bool known = false;
-        for (size_t at = 0; at < seen.len && !known; at += strlen(seen.data + at) + 1)
-            known = strcmp(seen.data + at, name->data ? name->data : "") == 0;
-        if (known) continue;
-        bt_buf_adds(&seen, name->data ? name->data : "");
-        bt_buf_addc(&seen, 0);
-        bt_jw_key(w, name->data ? name->data : "");
-        write_float(w, chosen ? t->logprob : t->top_logprob[i]);
-    }
-    bt_jw_close(w, '}');
-    if (seen.failed || name->failed) w->b->failed = true;
-    bt_buf_release(&seen);
-}
+/* ---- places */
 
 static bool is_tail(char c)
 {
@@ -176,95 +103,39 @@ static bt_token_out as_spelled(const bt_answer *a, const bt_token_out *t, const 
     return out;
 }
 
-static void completion_add(bt_answer *a, bt_choice *c, const bt_token_out *t, int64_t place,
-                           bool first)
-{
-    bool comma = c->values.len > 0;
-    bt_jw tokens = {&c->tokens, comma}, values = {&c->values, comma};
-    bt_jw top = {&c->top, comma}, offsets = {&c->offsets, comma};
-    bt_buf name = BT_BUF_INIT;
-    token_name(&name, t->bytes ? t->bytes : "", (size_t)t->n_bytes);
-    bt_jw_strn(&tokens, name.data ? name.data : "", name.len);
-    bt_jw_int(&offsets, place);
-    if (first) {
-        bt_jw_null(&values);
-        bt_jw_null(&top);
-    } else {
-        write_float(&values, t->logprob);
-        completion_top(a, &top, t, &name);
-    }
-    if (name.failed) c->tokens.failed = true;
-    bt_buf_release(&name);
-}
-
-void bt__logprobs_prompt(bt_answer *a, bt_choice *c, const bt_part *part, const bt_token_out *t)
+int64_t bt__place_in_prompt(const bt_answer *a, bt_choice *c, const bt_part *part, bt_token_out *t)
 {
     const char *left = part->prompt + c->passed;
     size_t n = part->n_prompt - c->passed, skipped;
-    bt_token_out shown = part->named ? as_spelled(a, t, left, n) : *t;
-    size_t taken = follow(left, n, shown.bytes, (size_t)shown.n_bytes, &skipped);
+    if (part->named) *t = as_spelled(a, t, left, n);
+    size_t taken = follow(left, n, t->bytes, (size_t)t->n_bytes, &skipped);
     size_t begin = c->passed + skipped;
     pass_prompt(c, part, begin);
-    completion_add(a, c, &shown, c->counted > begin ? c->chars - 1 : c->chars, !c->prompt_begun);
+    int64_t place = c->counted > begin ? c->chars - 1 : c->chars;
     c->prompt_begun = true;
     c->passed += taken;
     pass_prompt(c, part, c->passed);
+    return place;
 }
 
-static void answer_token(bt_answer *a, bt_choice *c, const bt_token_out *t)
+int64_t bt__place_in_answer(bt_choice *c, const bt_part *part, const bt_token_out *t)
 {
     const char *s = t->bytes ? t->bytes : "";
-    size_t n = (size_t)t->n_bytes;
-    if (c->given > c->chars) {
-        c->chars = c->given;
-        c->lacks = 0;
-    }
-    completion_add(a, c, t, c->lacks > 0 && is_tail(*s) ? c->chars - 1 : c->chars, false);
-    pass(c, s, n);
-}
-
-void bt__logprobs_answer(bt_answer *a, bt_choice *c, const bt_part *part, const bt_stream_event *ev)
-{
     if (!c->answer_begun) { // its text begins behind the prompt's
         pass_prompt(c, part, part->n_prompt);
         c->given = c->chars;
         c->answer_begun = true;
     }
-    for (int32_t i = 0; i < ev->n_tokens; i++) {
-        if (a->dialect == BT_API_CHAT)
-            chat_add(a, c, &ev->token[i]);
-        else
-            answer_token(a, c, &ev->token[i]);
+    if (c->given > c->chars) {
+        c->chars = c->given;
+        c->lacks = 0;
     }
-    for (int32_t i = 0; i < ev->n_text; i++) c->given += !is_tail(ev->text[i]);
+    int64_t place = c->lacks > 0 && is_tail(*s) ? c->chars - 1 : c->chars;
+    pass(c, s, (size_t)t->n_bytes);
+    return place;
 }
 
-static void write_items(bt_jw *w, const char *key, bt_buf *items)
+void bt__place_text(bt_choice *c, const char *text, size_t n)
 {
-    bt_jw_key(w, key);
-    bt_jw_open(w, '[');
-    if (items->len) bt_jw_raw(w, items->data, items->len);
-    bt_jw_close(w, ']');
-    if (items->failed) w->b->failed = true;
-    bt_buf_release(items);
-}
-
-void bt__logprobs_write(bt_answer *a, bt_choice *c, bt_jw *w)
-{
-    bt_jw_key(w, "logprobs");
-    if (!a->logprobs) {
-        bt_jw_null(w);
-        return;
-    }
-    bt_jw_open(w, '{');
-    if (a->dialect == BT_API_CHAT) {
-        write_items(w, "content", &c->tokens);
-        bt_jw_knull(w, "refusal");
-    } else {
-        write_items(w, "tokens", &c->tokens);
-        write_items(w, "token_logprobs", &c->values);
-        write_items(w, "top_logprobs", &c->top);
-        write_items(w, "text_offset", &c->offsets);
-    }
-    bt_jw_close(w, '}');
+    for (size_t i = 0; i < n; i++) c->given += !is_tail(text[i]);
 }

@@ -53,6 +53,16 @@ bt_status bt__parse_close(bt_parser *p, bt_status rc)
     return rc;
 }
 
+bt_status bt_api_parse(const bt_dialect *d, const char *body, size_t len, bt_api_request *out,
+                       bt_err *e)
+{
+    bt_parser p;
+    bt_status rc = bt__parse_open(&p, body, len, out, e);
+    out->dialect = d;
+    if (rc == BT_OK) rc = d->parse(&p);
+    return bt__parse_close(&p, rc);
+}
+
 void bt_api_request_release(bt_api_request *r)
 {
     bt_arena_release(&r->arena);

@@ -2,15 +2,15 @@
 /* parse.h - reading request fields: typed, bounded, each fault naming its field. Private to
  * src/api. */
 #pragma once
-#include "api/api.h"
+#include "api/dialect.h"
 
-typedef struct bt_parser {
+struct bt_parser {
     cJSON *root; // owned
     bt_api_request *out;
     bt_err *e;
     const char *body; // borrowed
     size_t len;
-} bt_parser;
+};
 
 /* Parses the body and demands an object; prepares out's arena. */
 bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,

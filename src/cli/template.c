@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* template.c - `baton template`: what a chat template makes of a context, byte for byte, or what a
  * model's chat format makes of a chat request; exit 1 with the reason where it raises. */
-#include "api/api.h"
+#include "api/openai/openai.h"
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "token/open.h"
@@ -77,7 +77,8 @@ static bt_status render_chat(const bt_options *o, const bt_buf *body, int64_t no
     bt_jinja_output prompt = {0};
     bt_buf file = BT_BUF_INIT;
     const char *own;
-    bt_status st = bt_openai_chat_parse(body->data ? body->data : "", body->len, &req, err);
+    bt_status st =
+        bt_api_parse(&bt_openai_chat, body->data ? body->data : "", body->len, &req, err);
     if (st) return st;
     bt_template_chat ask = *req.part[0].chat;
     ask.now_local_us = now_local_us;

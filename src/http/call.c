@@ -51,9 +51,9 @@ void bt__call_json(bt_call *c, int status)
     c->type = "application/json";
     if (!c->reply.failed) return;
     bt_buf_release(&c->reply);
-    c->status = 503;
-    bt_buf_adds(&c->reply, "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\","
-                           "\"param\":null,\"code\":\"out_of_memory\"}}");
+    bt_api_error err = {.status = BT_ENOMEM};
+    c->status = bt_status_get(err.status)->http;
+    bt_api_error_write(c->dialect, &err, false, &c->reply);
 }
 
 void bt__call_fail(bt_call *c, bt_status status, const char *message, const char *param,
@@ -61,7 +61,8 @@ void bt__call_fail(bt_call *c, bt_status status, const char *message, const char
 {
     const bt_status_info *info = bt_status_get(status);
     bt_buf_clear(&c->reply);
-    bt_api_error_write(&c->reply, status, message, param, code, NULL);
+    bt_api_error err = {.status = status, .message = message, .param = param, .code = code};
+    bt_api_error_write(c->dialect, &err, false, &c->reply);
     if (status == BT_EAUTH) bt__call_header(c, "WWW-Authenticate", "Bearer realm=\"baton\"");
     if (info->retry) bt__call_header(c, "Retry-After", "%d", status == BT_ENOTREADY ? 2 : 1);
     bt__call_json(c, info->http);
@@ -184,7 +185,7 @@ enum MHD_Result bt__call_stream(bt_call *c, MHD_ContentReaderCallback reader)
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64, reader, c, NULL);
     if (!r) return MHD_NO;
     c->status = 200;
-    c->type = "text/event-stream; charset=utf-8";
+    c->type = c->dialect->stream_type;
     bt__call_header(c, "Cache-Control", "no-cache");
     bt__call_header(c, "X-Accel-Buffering", "no");
     add_headers(c, r);
@@ -295,7 +296,8 @@ static bool admitted(bt_call *c)
     if (!c->route->generates ||
         bt_front_admits(c->conn->server->front, &c->who, &balance, &err) == BT_OK)
         return true;
-    bt_api_error_write(&c->reply, err.code, err.msg, NULL, NULL, &balance);
+    bt_api_error refusal = {.status = err.code, .message = err.msg, .balance = &balance};
+    bt_api_error_write(c->dialect, &refusal, false, &c->reply);
     bt__call_quota_refused(c, &balance, 0);
     bt__call_json(c, bt_status_get(err.code)->http);
     return false;
@@ -398,20 +400,12 @@ static void preflight(bt_call *c, const char *target, const char *methods)
     bt__call_header(c, "Access-Control-Max-Age", "86400");
 }
 
-/* The path of a target: some clients and proxies send the whole URL. */
-static const char *path_of(const char *target)
-{
-    const char *host = strstr(target, "://");
-    if (*target == '/' || !host) return target;
-    const char *path = strchr(host + 3, '/');
-    return path ? path : "/";
-}
-
 static void route(bt_call *c, const char *method, const char *target)
 {
     char methods[64] = "";
-    const char *tail = NULL, *url = path_of(target);
+    const char *tail = NULL, *url = bt__route_path(target);
     c->head = strcmp(method, "HEAD") == 0;
+    c->dialect = bt__route_dialect(url);
     c->route = bt__route_find(c->head ? "GET" : method, url, &tail, methods);
     if (strcmp(url, "*") == 0) snprintf(methods, sizeof methods, "GET, HEAD, POST, OPTIONS");
     if (tail && !(c->tail = bt_strdup(tail))) {

@@ -159,7 +159,8 @@ void bt__conn_refuse(bt_conn *conn, bt_status status, const char *code, const ch
 {
     bt_buf json = BT_BUF_INIT, all = BT_BUF_INIT;
     int http = bt_status_get(status)->http;
-    bt_api_error_write(&json, status, message, NULL, code, NULL);
+    bt_api_error err = {.status = status, .message = message, .code = code};
+    bt_api_error_write(bt__route_dialect(bt__route_path(conn->framing.target)), &err, false, &json);
     bt_buf_addf(&all,
                 "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
                 "%sConnection: close\r\n\r\n",

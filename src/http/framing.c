@@ -2,6 +2,7 @@
 #include "http/framing.h"
 #include "base/assert.h"
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -75,8 +76,10 @@ static void request_line(bt_framing *f, const char *s, size_t n)
         refuse(f, BT_EINVAL,
                "the request's target must be a path or an http:// URL, without blanks, control "
                "characters or %00");
-    else
+    else {
         f->old = version[7] == '0';
+        snprintf(f->target, sizeof f->target, "%.*s", (int)strcspn(sp + 1, "? "), sp + 1);
+    }
 }
 
 static void content_length(bt_framing *f, const char *s, size_t n)
@@ -162,6 +165,7 @@ static void field(bt_framing *f, const char *s, size_t n)
 static void request_end(bt_framing *f)
 {
     f->ahead++;
+    f->target[0] = 0;
     f->place = f->close || (f->old && !f->keep) ? BT_FRAMING_OFF : BT_FRAMING_START;
 }
 

@@ -25,6 +25,7 @@ typedef enum bt_framing_place {
 
 /* Zero-initialise. */
 typedef struct bt_framing {
+    char target[128]; // of the request at hand, cut short, without its query; "" before it is known
     bt_status status; // BT_OK, or what the request at hand is refused with
     const char *why;  // static: the sentence for it
     int32_t ahead;    // requests that ended in the bytes given last

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* generate.c - a generation from parsed request to last byte.
+/* generate.c - a generation from its body to its last byte.
  *
  * Before the status line, events are taken as soon as they come, because the answer's status
  * depends on them (and a client that does not stream reads nothing until the end). Once a stream's
@@ -17,24 +17,15 @@ static const int64_t LOADING_NS = 1000000000; // between two words on a load tha
 
 /* ---- parsing */
 
-static void parse_with(bt_call *c,
-                       bt_status (*parse)(const char *, size_t, bt_api_request *, bt_err *))
+void bt__generate_parse(bt_call *c)
 {
     bt_err e;
-    bt_status rc = parse(c->body.data ? c->body.data : "", c->body.len, &c->req, &e);
+    const char *body = c->body.data ? c->body.data : "";
+    bt_status rc = bt_api_parse(c->dialect, body, c->body.len, &c->req, &e);
     if (rc != BT_OK)
         bt__call_error(c, &e);
     else
         c->parsed = true;
-}
-
-void bt__generate_parse_chat(bt_call *c)
-{
-    parse_with(c, bt_openai_chat_parse);
-}
-void bt__generate_parse_completion(bt_call *c)
-{
-    parse_with(c, bt_openai_completion_parse);
 }
 
 /* ---- submitting */
@@ -105,6 +96,7 @@ void bt__generate_start(bt_call *c)
         bt__call_error(c, &err);
         return;
     }
+    bt_log(BT_LOG_DEBUG, "http.generate", "id=%s dialect=%s", c->id, c->dialect->name);
     atomic_fetch_add(&c->conn->server->count.streams, 1);
     c->stage = BT_STAGE_WAIT;
     c->sent_ns = bt_now_ns();
@@ -240,9 +232,9 @@ void bt__generate_beat(bt_call *c, int64_t now_ns)
     bt_front_state_get(c->conn->server->front, &st);
     bool loading = st.load_done < st.load_total && (!st.ready || st.residency > 0);
     if (loading)
-        bt_buf_addf(&c->out, ": loading done=%" PRIu64 " total=%" PRIu64 "\n", st.load_done,
-                    st.load_total);
+        bt_answer_note(c->answer, &c->out, "loading done=%" PRIu64 " total=%" PRIu64, st.load_done,
+                       st.load_total);
     else if (silent_ns >= beat_ns)
-        bt_buf_adds(&c->out, ": beat\n");
+        bt_answer_note(c->answer, &c->out, "beat");
     if (loading || silent_ns >= beat_ns) bt__call_unpark(c);
 }

@@ -12,7 +12,7 @@
  * WAKING  Front calls wake() on any thread; it notes the stream's id, never a pointer of ours, so
  * a wake that comes late finds nothing and does nothing. */
 #pragma once
-#include "api/api.h"
+#include "api/dialect.h"
 #include "base/hash.h"
 #include "base/inbox.h"
 #include "front/work.h"
@@ -78,6 +78,7 @@ typedef struct bt_leg {
 struct bt_call {
     bt_conn *conn;
     const bt_route *route;
+    const bt_dialect *dialect; // of its path; NULL: none
     const char *tail; // owned; what follows a prefix route's path, or NULL
     bt_stage stage;
     bool head, discard, parked, gone, close_after;
@@ -126,6 +127,7 @@ struct bt_route {
     bool prefix; // path is a beginning; the rest is call->tail
     bt_need need;
     bt_where where;
+    const bt_dialect *dialect;   // of what it says; NULL: Baton's own
     bool generates;              // its handler parses; a large body is text work
     bool (*at_once)(bt_call *c); // on the loop: true if it has filled the reply
     void (*handle)(bt_call *c); // fills the reply; or, if it generates, req
@@ -207,8 +209,7 @@ void bt__intake_completed(bt_conn *conn);
 void bt__intake_tick(bt_conn *conn); // answers what was refused behind other requests
 
 /* generate.c */
-void bt__generate_parse_chat(bt_call *c);
-void bt__generate_parse_completion(bt_call *c);
+void bt__generate_parse(bt_call *c);
 /* Submits what was parsed and parks, or fills the reply. */
 void bt__generate_start(bt_call *c);
 void bt__generate_ready(bt_call *c); // a stream of it may have events
@@ -226,6 +227,10 @@ void bt__engines_change(bt_call *c);
 /* NULL: nothing there, or (methods not empty) not for this method. */
 const bt_route *bt__route_find(const char *method, const char *path, const char **tail,
                                char methods[static 64]);
+/* The path in a target: some clients and proxies send the whole URL. */
+const char *bt__route_path(const char *target);
+/* What is spoken at a path, whatever the method; NULL: Baton's own. */
+const bt_dialect *bt__route_dialect(const char *path);
 
 /* conn.c */
 void bt__conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,

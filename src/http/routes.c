@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* routes.c - the route table, and the answers that are not generations. */
+#include "api/llama/llama.h"
+#include "api/openai/openai.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "http/internal.h"
@@ -386,27 +388,29 @@ done:
 /* ---- the table */
 
 static const bt_route routes[] = {
-    {"GET", "/", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, page},
-    {"GET", "/health", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health},
-    {"GET", "/health/live", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health_live},
-    {"GET", "/health/ready", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, health_ready},
-    {"GET", "/metrics", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, metrics},
-    {"GET", "/v1/version", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, version},
-    {"GET", "/v1/models", false, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, models},
-    {"GET", "/v1/models/", true, BT_NEED_NOTHING, BT_ON_LOOP, false, NULL, model_one},
-    {"POST", "/v1/chat/completions", false, BT_NEED_IDENTITY, BT_ON_LOOP, true, NULL,
-     bt__generate_parse_chat},
-    {"POST", "/v1/completions", false, BT_NEED_IDENTITY, BT_ON_LOOP, true, NULL,
-     bt__generate_parse_completion},
-    {"POST", "/tokenize", false, BT_NEED_IDENTITY, BT_ON_TEXT, false, NULL, tokenize},
-    {"POST", "/detokenize", false, BT_NEED_IDENTITY, BT_ON_TEXT, false, NULL, detokenize},
-    {"POST", "/apply-template", false, BT_NEED_IDENTITY, BT_ON_TEXT, false, NULL, apply_template},
-    {"GET", "/v1/quota", false, BT_NEED_IDENTITY, BT_ON_HELPER, false, quota_at_once, quota},
-    {"GET", "/v1/queue", false, BT_NEED_IDENTITY, BT_ON_LOOP, false, NULL, queue},
-    {"GET", "/v1/engines", false, BT_NEED_OWNER, BT_ON_LOOP, false, NULL, bt__engines_list},
-    {"POST", "/v1/engines/", true, BT_NEED_OWNER, BT_ON_LOOP, false, NULL, bt__engines_change},
-    {"GET", "/v1/accounts", false, BT_NEED_OWNER, BT_ON_HELPER, false, NULL, accounts},
-    {"POST", "/v1/accounts/", true, BT_NEED_OWNER, BT_ON_HELPER, false, NULL, account_change},
+    {"GET", "/", false, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, page},
+    {"GET", "/health", false, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, health},
+    {"GET", "/health/live", false, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, health_live},
+    {"GET", "/health/ready", false, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, health_ready},
+    {"GET", "/metrics", false, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, metrics},
+    {"GET", "/v1/version", false, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, version},
+    {"GET", "/v1/models", false, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, models},
+    {"GET", "/v1/models/", true, BT_NEED_NOTHING, BT_ON_LOOP, NULL, false, NULL, model_one},
+    {"POST", "/v1/chat/completions", false, BT_NEED_IDENTITY, BT_ON_LOOP, &bt_openai_chat, true,
+     NULL, bt__generate_parse},
+    {"POST", "/v1/completions", false, BT_NEED_IDENTITY, BT_ON_LOOP, &bt_openai_completion, true,
+     NULL, bt__generate_parse},
+    {"POST", "/tokenize", false, BT_NEED_IDENTITY, BT_ON_TEXT, NULL, false, NULL, tokenize},
+    {"POST", "/detokenize", false, BT_NEED_IDENTITY, BT_ON_TEXT, NULL, false, NULL, detokenize},
+    {"POST", "/apply-template", false, BT_NEED_IDENTITY, BT_ON_TEXT, NULL, false, NULL,
+     apply_template},
+    {"GET", "/v1/quota", false, BT_NEED_IDENTITY, BT_ON_HELPER, NULL, false, quota_at_once, quota},
+    {"GET", "/v1/queue", false, BT_NEED_IDENTITY, BT_ON_LOOP, NULL, false, NULL, queue},
+    {"GET", "/v1/engines", false, BT_NEED_OWNER, BT_ON_LOOP, NULL, false, NULL, bt__engines_list},
+    {"POST", "/v1/engines/", true, BT_NEED_OWNER, BT_ON_LOOP, NULL, false, NULL,
+     bt__engines_change},
+    {"GET", "/v1/accounts", false, BT_NEED_OWNER, BT_ON_HELPER, NULL, false, NULL, accounts},
+    {"POST", "/v1/accounts/", true, BT_NEED_OWNER, BT_ON_HELPER, NULL, false, NULL, account_change},
 };
 
 static bool path_matches(const bt_route *r, const char *path, const char **tail)
@@ -439,5 +443,21 @@ const bt_route *bt__route_find(const char *method, const char *path, const char 
         methods_add(methods, strcmp(r->method, "GET") == 0 ? "GET, HEAD, " : "POST, ");
     }
     if (*methods) methods_add(methods, "OPTIONS");
+    return NULL;
+}
+
+const char *bt__route_path(const char *target)
+{
+    const char *host = strstr(target, "://");
+    if (*target == '/' || !host) return target;
+    const char *path = strchr(host + 3, '/');
+    return path ? path : "/";
+}
+
+const bt_dialect *bt__route_dialect(const char *path)
+{
+    const char *rest;
+    for (size_t i = 0; i < BT_COUNT(routes); i++)
+        if (path_matches(&routes[i], path, &rest)) return routes[i].dialect;
     return NULL;
 }

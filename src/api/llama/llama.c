@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* llama.c - llama-server's text routes: /tokenize, /detokenize, /apply-template. */
+#include "api/llama/llama.h"
 #include "api/parse.h"
 #include "base/utf8.h"
 #include <stdio.h>

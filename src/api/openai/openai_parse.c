@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* openai_parse.c - what the bodies of chats and completions have in common. */
-#include "api/parse.h"
+#include "api/openai/openai_parts.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -118,14 +118,13 @@ static void fill_part(bt_front_request *part, const bt_api_request *r, const bt_
 
 /* ---- chat */
 
-static bt_status chat_parse(bt_parser *p)
+bt_status bt__openai_chat_parse(bt_parser *p)
 {
     bt_api_request *r = p->out;
     bt_gen_params params;
     limits l = {0, 0, 1};
     int64_t top = 0;
     bt_status rc;
-    r->dialect = BT_API_CHAT;
     if ((rc = parse_common(p, &params, &l)) ||
         (rc = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
         (rc = bt__parse_int(p, "max_completion_tokens", -1, INT32_MAX, &l.max_tokens)) ||
@@ -151,14 +150,6 @@ static bt_status chat_parse(bt_parser *p)
     r->part[0].chat = chat;
     if ((rc = bt__parse_bool(p, "parse_special", &r->part[0].parse_special))) return rc;
     return bt__parse_chat(p, chat);
-}
-
-bt_status bt_openai_chat_parse(const char *body, size_t len, bt_api_request *out, bt_err *e)
-{
-    bt_parser p;
-    bt_status rc = bt__parse_open(&p, body, len, out, e);
-    if (rc == BT_OK) rc = chat_parse(&p);
-    return bt__parse_close(&p, rc);
 }
 
 /* ---- completions */
@@ -234,7 +225,7 @@ static bt_status refuse_tools(bt_parser *p)
                            "/v1/chat/completions");
 }
 
-static bt_status completion_parse(bt_parser *p)
+bt_status bt__openai_completion_parse(bt_parser *p)
 {
     bt_api_request *r = p->out;
     bt_gen_params params;
@@ -242,7 +233,6 @@ static bt_status completion_parse(bt_parser *p)
     int64_t logprobs = -1;
     bool special = false, ends = true;
     bt_status rc;
-    r->dialect = BT_API_COMPLETION;
     if ((rc = parse_common(p, &params, &l)) ||
         (rc = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
         (rc = bt__parse_bool(p, "echo", &r->echo)) ||
@@ -270,12 +260,4 @@ static bt_status completion_parse(bt_parser *p)
         r->part[i].bare = !ends;
     }
     return BT_OK;
-}
-
-bt_status bt_openai_completion_parse(const char *body, size_t len, bt_api_request *out, bt_err *e)
-{
-    bt_parser p;
-    bt_status rc = bt__parse_open(&p, body, len, out, e);
-    if (rc == BT_OK) rc = completion_parse(&p);
-    return bt__parse_close(&p, rc);
 }

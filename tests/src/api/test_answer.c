@@ -2,7 +2,7 @@
 /* Events in, bytes out: the whole text of answers, streamed or not. Ids, dates and seeds are fixed.
  */
 #include "src/http/fake_front.h"
-#include "api/api.h"
+#include "api/openai/openai.h"
 #include "test.h"
 
 #define HEAD(kind, object)                                                                         \
@@ -25,8 +25,8 @@ static bt_buf out;
 static void begin(bool chat, const char *body)
 {
     bt_err e;
-    bt_status rc = chat ? bt_openai_chat_parse(body, strlen(body), &req, &e)
-                        : bt_openai_completion_parse(body, strlen(body), &req, &e);
+    bt_status rc = chat ? bt_api_parse(&bt_openai_chat, body, strlen(body), &req, &e)
+                        : bt_api_parse(&bt_openai_completion, body, strlen(body), &req, &e);
     REQUIRE(rc == BT_OK);
     bt_api_context ctx = {&fake, "tiny", "fp", 1700000000};
     REQUIRE(bt_answer_open(&req, &ctx, &answer, NULL) == BT_OK);

@@ -296,6 +296,7 @@ static bool admitted(bt_call *c)
     if (!c->route->generates ||
         bt_front_admits(c->conn->server->front, &c->who, &balance, &err) == BT_OK)
         return true;
+    atomic_fetch_add(&c->conn->server->count.streams, 1); // front has counted it as refused
     bt_api_error refusal = {.status = err.code, .message = err.msg, .balance = &balance};
     bt_api_error_write(c->dialect, &refusal, false, &c->reply);
     bt__call_quota_refused(c, &balance, 0);

@@ -200,4 +200,4 @@ def test_others_are_not_pushed_back(start, slow_model):
         beside = [one() for _ in range(5)]
         assert reader.is_alive(), "the many were over too early"
         reader.join(120 * SLOW)
-    assert sorted(beside)[2] <= 4 * alone_s + 0.25, (beside, alone_s)  # 128 of them take 40 times that
+    assert sorted(beside)[2] <= 10 * alone_s + 0.5, (beside, alone_s)  # all 128 take 100 times that

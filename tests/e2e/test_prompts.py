@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays of prompts: one place in the queue whatever their number, and never refused by themselves."""
 
+import os
+import signal
 import threading
 import time
 
@@ -171,8 +173,11 @@ def test_the_queue_wait_ends_between_parts(start, slow_model):
         server.wait_for(lambda m: m["baton_leases_active"] == 1)
         body = {"prompt": "Once", "max_tokens": 480, "ignore_eos": True, "stream": True}
         with server.client("key-eve") as other, other.stream("POST", "/v1/completions", json=body) as r:
-            for _ in r.iter_lines():
-                if not many.is_alive():
+            for line in r.iter_lines():
+                if line.startswith("data: "):  # the other has the slot, and keeps it for longer than one may wait
+                    os.kill(server.engine_pid(), signal.SIGSTOP)
+                    time.sleep(1.5)
+                    os.kill(server.engine_pid(), signal.SIGCONT)
                     break
         many.join(60 * SLOW)
     r = out[0]

@@ -31,8 +31,9 @@ static __device__ void change(const bt_cuda_sample_args &a, const bt_cuda_sample
         int32_t t = counts[i].token;
         if (t < 0 || t >= req.n) continue;
         float v = x[t], times = __fmul_rn(req.freq, (float)counts[i].drawn);
-        if (counts[i].in_window > 0) v = v > 0.0f ? v / req.repeat : __fmul_rn(v, req.repeat);
-        if (counts[i].drawn > 0) v = __fsub_rn(v, __fadd_rn(times, req.presence));
+        float repeat = counts[i].in_window > 0 ? req.repeat : 1.0f; // neutral values, not branches: registers
+        v = v > 0.0f ? v / repeat : __fmul_rn(v, repeat);
+        v = __fsub_rn(v, counts[i].drawn > 0 ? __fadd_rn(times, req.presence) : 0.0f);
         x[t] = isnan(v) ? -INFINITY : v;
     }
     __syncthreads();

@@ -20,7 +20,7 @@ static bt_status parse(bt_parser *p)
     bt_api_request *r = p->out;
     bt_status rc;
     r->part = bt__parse_alloc(p, 1, sizeof *r->part);
-    REQUIRE(r->part != NULL);
+    if (!r->part) return BT_ENOMEM;
     r->n_parts = r->n_seq = r->part->n_seq = 1;
     if ((rc = bt__parse_str(p, "ask", &r->part->text)) ||
         (rc = bt__parse_bool(p, "lines", &r->stream)))

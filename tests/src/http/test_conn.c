@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How many connections and bodies one client gets, over real sockets. TIMEOUT 120 */
-#include "src/http/client.h"
-#include "src/http/fake_front.h"
-#include "http/server.h"
+#include "src/http/serve.h"
 #include "test.h"
 #include <sys/stat.h>
 
@@ -11,12 +9,9 @@ enum { WAIT_MS = 10000, MIB = 1 << 20 };
 #define CHAT_STREAM "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"
 #define KEY "Authorization: Bearer user-secret\r\n"
 
-static bt_server *server;
-static uint16_t port;
-
-static void start_with(bt_server_options opt, bt_accounts_options accounts)
+/* With a key of tier pro. */
+static void start_keyed(bt_server_options opt, bt_accounts_options accounts)
 {
-    bt_err err = {0};
     char keys[] = "/tmp/baton-keys-XXXXXX";
     int fd = mkstemp(keys);
     REQUIRE(fd >= 0 && write(fd, "user-secret alice pro\n", 22) == 22);
@@ -24,13 +19,8 @@ static void start_with(bt_server_options opt, bt_accounts_options accounts)
     close(fd);
     opt.host = "127.0.0.1";
     accounts.api_keys = keys;
-    fake_open(&accounts);
-    if (bt_server_open(&fake, &opt, &server, &err) != BT_OK) {
-        fprintf(stderr, "%s\n", err.msg);
-        exit(1);
-    }
+    start_with(&opt, &accounts);
     unlink(keys);
-    port = bt_server_port(server);
 }
 
 static void start(int32_t connections, int32_t of_an_address)
@@ -38,13 +28,7 @@ static void start(int32_t connections, int32_t of_an_address)
     bt_server_options opt = {.connections_max = connections,
                              .address_connections_max = of_an_address,
                              .body_bytes_max = MIB};
-    start_with(opt, (bt_accounts_options){0});
-}
-
-static void stop(void)
-{
-    bt_server_close(server, 0);
-    fake_close();
+    start_keyed(opt, (bt_accounts_options){0});
 }
 
 /* The status of one more answer on c; its body must hold text (NULL: anything). */
@@ -194,7 +178,7 @@ static void clients_behind_a_proxy(void)
     client in[N + 2];
     bt_server_options opt = {.connections_max = 64, .address_connections_max = N};
     bt_accounts_options accounts = {.trusted_proxy = "127.0.0.1"};
-    start_with(opt, accounts);
+    start_keyed(opt, accounts);
     fake.plan = PLAN_ACCEPT;
     for (int i = 0; i < N; i++) in[i] = stream_from(1, "X-Forwarded-For: 198.51.100.1\r\n");
     client more = client_open(port);
@@ -301,7 +285,7 @@ static void identity_before_bodies(void)
 {
     static char block[65536];
     memset(block, ' ', sizeof block);
-    start_with((bt_server_options){0}, (bt_accounts_options){.require_key = true});
+    start_keyed((bt_server_options){0}, (bt_accounts_options){.require_key = true});
     int64_t from = bt_now_ns();
     client c = client_open(port);
     head_of(&c, "/v1/completions", "", 8 * MIB);
@@ -337,7 +321,7 @@ static void identity_before_bodies(void)
 static void slow_bodies(void)
 {
     bt_server_options opt = {.request_timeout_ms = 500, .body_rate = 1000};
-    start_with(opt, (bt_accounts_options){0});
+    start_keyed(opt, (bt_accounts_options){0});
     client slow = client_open(port), head = client_open(port), fair = client_open(port);
     head_of(&slow, "/v1/completions", "", 10000);
     client_sends(&head, "POST /v1/completions HTTP/1.1\r\nHost: ");

@@ -2,12 +2,10 @@
 /* A server whose chat route speaks another dialect: lines of JSON, errors of one word. All of it is
  * in the row below, which takes the place of OpenAI's at link time; nothing of the server or of the
  * answers knows. TIMEOUT 60 */
-#include "src/http/client.h"
-#include "src/http/fake_front.h"
+#include "src/http/serve.h"
 #include "api/answer.h"
 #include "api/openai/openai.h"
 #include "api/parse.h"
-#include "http/server.h"
 #include "test.h"
 
 enum { WAIT_MS = 10000 };
@@ -80,32 +78,17 @@ const bt_dialect bt_openai_chat = {.name = "lines",
 
 /* ---- the server */
 
-static bt_server *server;
-static uint16_t port;
-
-static void start_with(bool require_key)
+static void start_keyed(bool require_key)
 {
     bt_server_options opt = {
         .host = "127.0.0.1", .body_bytes_max = 1024, .beat_ms = 50, .request_timeout_ms = 1000};
     bt_accounts_options accounts = {.require_key = require_key};
-    bt_err err = {0};
-    fake_open(&accounts);
-    if (bt_server_open(&fake, &opt, &server, &err) != BT_OK) {
-        fprintf(stderr, "%s\n", err.msg);
-        exit(1);
-    }
-    port = bt_server_port(server);
+    start_with(&opt, &accounts);
 }
 
 static void start(void)
 {
-    start_with(false);
-}
-
-static void stop(void)
-{
-    bt_server_close(server, 0);
-    fake_close();
+    start_keyed(false);
 }
 
 static void expect(reply r, int status, const char *type, const char *body)
@@ -209,7 +192,7 @@ static void errors(void)
     expect(ask("POST", chat_path, "", "{\"ask\":\"hi\",\"lines\":true}"), 429, "application/json",
            "{\"oops\":\"queue_full\",\"left\":200000000}");
     stop();
-    start_with(true);
+    start_keyed(true);
     expect(ask("POST", chat_path, "", "{}"), 401, "application/json",
            "{\"oops\":\"bad_credentials\",\"left\":-1}");
     stop();

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests that have two readings, or none, over real sockets: one answer, and the connection's
  * end where the framing is in doubt. TIMEOUT 120 */
-#include "src/http/client.h"
-#include "src/http/fake_front.h"
-#include "http/server.h"
+#include "src/http/serve.h"
 #include "test.h"
 
 enum { WAIT_MS = 10000 };
@@ -15,26 +13,11 @@ enum { WAIT_MS = 10000 };
 #define CHUNKS "e\r\n" PROMPT "\r\n0\r\n\r\n"
 #define CHUNKED POST "Transfer-Encoding: chunked\r\n\r\n"
 
-static bt_server *server;
-static uint16_t port;
-
 static void start(void)
 {
     bt_server_options opt = {.host = "127.0.0.1"};
     bt_accounts_options accounts = {0};
-    bt_err err = {0};
-    fake_open(&accounts);
-    if (bt_server_open(&fake, &opt, &server, &err) != BT_OK) {
-        fprintf(stderr, "%s\n", err.msg);
-        exit(1);
-    }
-    port = bt_server_port(server);
-}
-
-static void stop(void)
-{
-    bt_server_close(server, 0);
-    fake_close();
+    start_with(&opt, &accounts);
 }
 
 /* status: of the last answer. closes: the server ends the connection after it by itself. */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The server over real sockets, with a scripted front behind it. TIMEOUT 120 */
-#include "src/http/client.h"
-#include "src/http/fake_front.h"
-#include "http/server.h"
+#include "src/http/serve.h"
 #include "test.h"
 #include <sys/stat.h>
 
@@ -10,32 +8,12 @@ enum { WAIT_MS = 10000 };
 #define CHAT "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"
 #define CHAT_STREAM "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"
 
-static bt_server *server;
-static uint16_t port;
-
-static void start_with(const bt_server_options *opt, const bt_accounts_options *accounts)
-{
-    bt_err err = {0};
-    fake_open(accounts);
-    if (bt_server_open(&fake, opt, &server, &err) != BT_OK) {
-        fprintf(stderr, "%s\n", err.msg);
-        exit(1);
-    }
-    port = bt_server_port(server);
-}
-
 static void start(void)
 {
     bt_server_options opt = {
         .host = "127.0.0.1", .model_path = "/m/stories.gguf", .body_bytes_max = 1 << 20};
     bt_accounts_options accounts = {.owner_token = "owner-secret"};
     start_with(&opt, &accounts);
-}
-
-static void stop(void)
-{
-    bt_server_close(server, 0);
-    fake_close();
 }
 
 static reply ask(const char *method, const char *path, const char *headers, const char *body)

@@ -84,6 +84,12 @@ typedef struct bt_stream_event {
     bt_ledger_balance balance; // after the post; also in REFUSED for EQUOTA
 } bt_stream_event;
 
+/* As Retry-After has it: what a sentence says and what the header says must be the same. */
+static inline int64_t bt_retry_s(int64_t retry_ms)
+{
+    return (retry_ms + 999) / 1000;
+}
+
 bt_status bt_front_open(const bt_front_options *opt, bt_front **out,
                         bt_err *err); // returns at once: loading goes on behind
 void bt_front_close(bt_front *f); // drains: refuses new, ends running ones, posts or voids, joins

@@ -50,12 +50,6 @@ static inline void bt__count_refused(bt_front_counters *c, bt_status status)
     bt__count(&c->finished[left ? BT_FINISH_CANCELLED : BT_FINISH_REFUSED], 1);
 }
 
-/* As Retry-After has it: what a sentence says and what the header says must be the same. */
-static inline int64_t bt__retry_s(int64_t retry_ms)
-{
-    return (retry_ms + 999) / 1000;
-}
-
 /* ---- messages */
 typedef enum bt_book_type {
     BT_BOOK_HOLD,

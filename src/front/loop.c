@@ -84,7 +84,7 @@ static void act_accept(bt_front *f, const bt_sched_action *a)
 static void busy_text(const bt_stream *s, const bt_sched_action *a, char *text, size_t cap)
 {
     const char *tier = s->identity.tier->name;
-    long long wait_s = bt__retry_s(a->retry_ns / 1000000);
+    long long wait_s = bt_retry_s(a->retry_ns / 1000000);
     switch (a->limit) {
     case BT_LIMIT_ACCOUNT:
         snprintf(text, cap,

@@ -271,7 +271,7 @@ static const char *done_text(const bt_stream *s, char *text, size_t cap)
         snprintf(text, cap,
                  "the queue is full, and a request of a higher class took this one's place; "
                  "nothing was charged; try again in %lld s",
-                 (long long)bt__retry_s(s->retry_ms));
+                 (long long)bt_retry_s(s->retry_ms));
         return text;
     default: return bt_status_get(s->broke)->text;
     }

@@ -89,7 +89,7 @@ void bt__call_quota_refused(bt_call *c, const bt_ledger_balance *balance, int64_
     bt__call_header(c, "x-should-retry", "false");
     if (retry_ms <= 0 && balance && balance->resets_us)
         retry_ms = (balance->resets_us - bt_wall_us()) / 1000;
-    if (retry_ms > 0) bt__call_header(c, "Retry-After", "%" PRId64, (retry_ms + 999) / 1000);
+    if (retry_ms > 0) bt__call_header(c, "Retry-After", "%" PRId64, bt_retry_s(retry_ms));
 }
 
 static void add_headers(bt_call *c, struct MHD_Response *r)

@@ -208,7 +208,7 @@ static enum MHD_Result respond_whole(bt_call *c)
         bt__call_quota_headers(c, balance);
         if (status != BT_OK && bt_status_get(status)->retry && retry_ms <= 0) retry_ms = 1000;
         if (status != BT_OK && retry_ms > 0)
-            bt__call_header(c, "Retry-After", "%" PRId64, (retry_ms + 999) / 1000);
+            bt__call_header(c, "Retry-After", "%" PRId64, bt_retry_s(retry_ms));
     }
     bt__call_json(c, bt_status_get(status)->http);
     return bt__call_send(c);

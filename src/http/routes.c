@@ -32,7 +32,7 @@ static bool body_object(bt_call *c, cJSON **root)
 
 /* ---- health, models, version, page */
 
-/* Why not, if it is not ready. What strangers read names no files: the owner is told all. */
+/* Why it is not ready. What strangers read names no files: the owner is told all. */
 static const char *health_reason(const bt_front_state *st, bool owner)
 {
     if (st->draining) return "the server is shutting down";
@@ -40,8 +40,7 @@ static const char *health_reason(const bt_front_state *st, bool owner)
     if (st->failed) return "the model could not be loaded; the server's log says why";
     if (!st->ready) return "the model is being loaded";
     if (st->ledger[0]) return owner ? st->ledger : "the quota ledger cannot be written just now";
-    if (st->not_finite) return bt_status_get(BT_EMODEL)->text;
-    return "";
+    return bt_status_get(BT_EMODEL)->text;
 }
 
 /* up: the model is there. ready: and requests would be taken and answered. */
@@ -56,7 +55,7 @@ static void health_body(bt_call *c, bool ask_ready)
                          : st.failed   ? "failed"
                          : up          ? "not ready"
                                        : "loading model";
-    const char *reason = health_reason(&st, bt__call_by_owner(c));
+    const char *reason = ready ? "" : health_reason(&st, bt__call_by_owner(c));
     bt_jw w = bt_jw_on(&c->reply);
     bt_jw_open(&w, '{');
     bt_jw_kstr(&w, "status", status);

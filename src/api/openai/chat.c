@@ -42,12 +42,7 @@ static void tokens(bt_answer *a, bt_choice *c, const bt_part *part, const bt_str
 
 static void write_logprobs(const bt_answer *a, bt_choice *c, bt_jw *w)
 {
-    bt_jw_key(w, "logprobs");
-    if (!a->logprobs) {
-        bt_jw_null(w);
-        return;
-    }
-    bt_jw_open(w, '{');
+    if (!bt__openai_logprobs_open(a, w)) return;
     bt__openai_items(w, "content", &c->tokens);
     bt_jw_knull(w, "refusal");
     bt_jw_close(w, '}');
@@ -58,9 +53,7 @@ static void write_logprobs(const bt_answer *a, bt_choice *c, bt_jw *w)
 static void chunk(bt_answer *a, int32_t choice, const char *text, size_t n, bt_buf *out)
 {
     bt_choice *c = &a->choice[choice];
-    bt_jw w = bt__openai_chunk_open(a, out);
-    bt_jw_open(&w, '{');
-    bt_jw_kint(&w, "index", choice);
+    bt_jw w = bt__openai_chunk_open(a, choice, out);
     bt_jw_key(&w, "delta");
     bt_jw_open(&w, '{');
     if (!c->begun) bt_jw_kstr(&w, "role", "assistant");
@@ -68,23 +61,17 @@ static void chunk(bt_answer *a, int32_t choice, const char *text, size_t n, bt_b
     bt_jw_strn(&w, text, n);
     bt_jw_close(&w, '}');
     write_logprobs(a, c, &w);
-    bt_jw_knull(&w, "finish_reason");
-    bt_jw_close(&w, '}');
-    bt__openai_chunk_close(a, &w, false);
+    bt__openai_chunk_close(a, &w, NULL, false);
 }
 
 static void finish(bt_answer *a, int32_t choice, bool books, bt_buf *out)
 {
-    bt_jw w = bt__openai_chunk_open(a, out);
-    bt_jw_open(&w, '{');
-    bt_jw_kint(&w, "index", choice);
+    bt_jw w = bt__openai_chunk_open(a, choice, out);
     bt_jw_key(&w, "delta");
     bt_jw_open(&w, '{');
     bt_jw_close(&w, '}');
     bt_jw_knull(&w, "logprobs");
-    bt_jw_kstr(&w, "finish_reason", bt__openai_finish_reason(a->choice[choice].finish));
-    bt_jw_close(&w, '}');
-    bt__openai_chunk_close(a, &w, books);
+    bt__openai_chunk_close(a, &w, bt__openai_finish_reason(a->choice[choice].finish), books);
 }
 
 static void body(bt_answer *a, bt_buf *out)

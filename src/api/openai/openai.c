@@ -41,14 +41,14 @@ static void write_books(const bt_answer *a, bt_jw *w)
 
 /* ---- chunks */
 
-bt_jw bt__openai_chunk_open(bt_answer *a, bt_buf *out)
+static bt_jw choices_open(bt_answer *a, bt_buf *out)
 {
     bt_buf_adds(out, "data: ");
     put_head(a, out);
     return bt_jw_on(out);
 }
 
-void bt__openai_chunk_close(const bt_answer *a, bt_jw *w, bool books)
+static void choices_close(const bt_answer *a, bt_jw *w, bool books)
 {
     bt_jw_close(w, ']');
     if (books)
@@ -59,11 +59,26 @@ void bt__openai_chunk_close(const bt_answer *a, bt_jw *w, bool books)
     bt_buf_adds(w->b, "\n\n");
 }
 
+bt_jw bt__openai_chunk_open(bt_answer *a, int32_t choice, bt_buf *out)
+{
+    bt_jw w = choices_open(a, out);
+    bt_jw_open(&w, '{');
+    bt_jw_kint(&w, "index", choice);
+    return w;
+}
+
+void bt__openai_chunk_close(const bt_answer *a, bt_jw *w, const char *reason, bool books)
+{
+    bt_jw_kstr(w, "finish_reason", reason);
+    bt_jw_close(w, '}');
+    choices_close(a, w, books);
+}
+
 void bt__openai_done(bt_answer *a, bt_buf *out)
 {
     if (a->include_usage) {
-        bt_jw w = bt__openai_chunk_open(a, out);
-        bt__openai_chunk_close(a, &w, true);
+        bt_jw w = choices_open(a, out);
+        choices_close(a, &w, true);
     }
     bt_buf_adds(out, "data: [DONE]\n\n");
 }
@@ -94,6 +109,16 @@ void bt__openai_body_text(bt_jw *w, const char *key, bt_choice *c)
     bt_jw_strn(w, c->text.data ? c->text.data : "", c->text.len);
     if (c->text.failed) w->b->failed = true;
     bt_buf_release(&c->text);
+}
+
+bool bt__openai_logprobs_open(const bt_answer *a, bt_jw *w)
+{
+    bt_jw_key(w, "logprobs");
+    if (a->logprobs)
+        bt_jw_open(w, '{');
+    else
+        bt_jw_null(w);
+    return a->logprobs;
 }
 
 void bt__openai_items(bt_jw *w, const char *key, bt_buf *items)

@@ -9,20 +9,6 @@ enum { WAIT_MS = 10000, MIB = 1 << 20 };
 #define CHAT_STREAM "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"
 #define KEY "Authorization: Bearer user-secret\r\n"
 
-/* With a key of tier pro. */
-static void start_keyed(bt_server_options opt, bt_accounts_options accounts)
-{
-    char keys[] = "/tmp/baton-keys-XXXXXX";
-    int fd = mkstemp(keys);
-    REQUIRE(fd >= 0 && write(fd, "user-secret alice pro\n", 22) == 22);
-    fchmod(fd, 0600);
-    close(fd);
-    opt.host = "127.0.0.1";
-    accounts.api_keys = keys;
-    start_with(&opt, &accounts);
-    unlink(keys);
-}
-
 static void start(int32_t connections, int32_t of_an_address)
 {
     bt_server_options opt = {.connections_max = connections,

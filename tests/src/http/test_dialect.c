@@ -78,7 +78,7 @@ const bt_dialect bt_openai_chat = {.name = "lines",
 
 /* ---- the server */
 
-static void start_keyed(bool require_key)
+static void start_asking(bool require_key)
 {
     bt_server_options opt = {
         .host = "127.0.0.1", .body_bytes_max = 1024, .beat_ms = 50, .request_timeout_ms = 1000};
@@ -88,7 +88,7 @@ static void start_keyed(bool require_key)
 
 static void start(void)
 {
-    start_keyed(false);
+    start_asking(false);
 }
 
 static void expect(reply r, int status, const char *type, const char *body)
@@ -192,7 +192,7 @@ static void errors(void)
     expect(ask("POST", chat_path, "", "{\"ask\":\"hi\",\"lines\":true}"), 429, "application/json",
            "{\"oops\":\"queue_full\",\"left\":200000000}");
     stop();
-    start_keyed(true);
+    start_asking(true);
     expect(ask("POST", chat_path, "", "{}"), 401, "application/json",
            "{\"oops\":\"bad_credentials\",\"left\":-1}");
     stop();

@@ -246,15 +246,8 @@ static void large_body(void)
 static void identities(void)
 {
     bt_server_options opt = {.host = "127.0.0.1"};
-    char keys[] = "/tmp/baton-keys-XXXXXX";
-    int fd = mkstemp(keys);
-    REQUIRE(fd >= 0 && write(fd, "user-secret alice pro\n", 22) == 22);
-    fchmod(fd, 0600);
-    close(fd);
-    bt_accounts_options accounts = {
-        .owner_token = "owner-secret", .api_keys = keys, .require_key = true};
-    start_with(&opt, &accounts);
-    unlink(keys);
+    bt_accounts_options accounts = {.owner_token = "owner-secret", .require_key = true};
+    start_keyed(opt, accounts);
     reply r = ask("POST", "/v1/chat/completions", "", CHAT);
     CHECK_INT(r.status, 401);
     expect_header(&r, "WWW-Authenticate", "Bearer realm=\"baton\"");

@@ -119,7 +119,7 @@ typedef enum bt_need { BT_NEED_NOTHING, BT_NEED_IDENTITY, BT_NEED_OWNER } bt_nee
 typedef enum bt_where {
     BT_ON_LOOP,   // answers from memory, within microseconds
     BT_ON_TEXT,   // is text work of its account
-    BT_ON_HELPER, // asks the ledger and waits, unless at_once() has the answer
+    BT_ON_HELPER, // may wait for the ledger or be long, unless at_once() has the answer
 } bt_where;
 
 struct bt_route {

@@ -6,6 +6,7 @@
  * test, which puts events by fake_put() from any thread. Accounts are the real ones of src/quota.
  */
 #pragma once
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/mem.h"
@@ -53,6 +54,7 @@ struct bt_front {
     int64_t set_limit_us;
     int resets, residency;
     bool spent; // every account has used its quota
+    int32_t n_waiting; // besides the one that runs; 0 = one
     atomic_int balances_asked, n_works;
 };
 
@@ -411,14 +413,18 @@ int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *o
                        int32_t *depth, int32_t *slots)
 {
     (void)f;
-    (void)max;
+    int32_t n = BT_MIN(BT_MAX(fake.n_waiting, 1), max), i;
     *depth = 7;
     *slots = 4;
-    out[0] = (bt_front_queue_entry){.request = 0xabc, .position = 2, .eta_ms = 900, .waited_ms = 5};
-    out[1] = (bt_front_queue_entry){
-        .request = 0xdef, .running = true, .slot = 1, .lease_ms = 60000, .left_ms = 59500};
-    snprintf(out[0].account, sizeof out[0].account, "%s", account_id ? "mine" : "someone");
-    return 2;
+    for (i = 0; i < n; i++) {
+        out[i] = (bt_front_queue_entry){
+            .request = 0xabc, .position = 2 + i, .eta_ms = 900, .waited_ms = 5};
+        snprintf(out[i].account, sizeof out[i].account, "%s", account_id ? "mine" : "someone");
+    }
+    if (n < max)
+        out[i++] = (bt_front_queue_entry){
+            .request = 0xdef, .running = true, .slot = 1, .lease_ms = 60000, .left_ms = 59500};
+    return i;
 }
 
 bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us, bt_err *err)

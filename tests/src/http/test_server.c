@@ -60,6 +60,19 @@ static double until_cancelled_ms(bt_stream *s)
     return (double)(bt_now_ns() - from) / 1e6;
 }
 
+/* Thousands wait, and what runs comes last: the owner sees all. */
+static void a_long_queue_is_shown_whole(void)
+{
+    start();
+    fake.n_waiting = 3000;
+    reply r = ask("GET", "/v1/queue", "Authorization: Bearer owner-secret\r\n", NULL);
+    CHECK_INT(r.status, 200);
+    CHECK(strstr(r.body.data, "\"position\":3001") != NULL);
+    CHECK(strstr(r.body.data, "\"slot\":1") != NULL);
+    reply_free(&r);
+    stop();
+}
+
 static void plain_routes(void)
 {
     start();
@@ -658,6 +671,7 @@ static void out_of_memory(void)
 
 int main(void)
 {
+    RUN(a_long_queue_is_shown_whole);
     RUN(plain_routes);
     RUN(methods);
     RUN(keep_alive_and_pipelining);

@@ -41,11 +41,6 @@ const char *bt__logprob_bytes(const bt_answer *a, int32_t id, size_t *n)
 
 /* ---- places */
 
-static bool is_tail(char c)
-{
-    return ((unsigned char)c & 0xC0) == 0x80;
-}
-
 /* Counts the prompt's characters that begin before byte `end`; a wrong byte is one, as in JSON. */
 static void pass_prompt(bt_choice *c, const bt_part *part, size_t end)
 {
@@ -62,7 +57,7 @@ static void pass(bt_choice *c, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char u = (unsigned char)s[i];
-        if (c->lacks > 0 && is_tail(s[i])) {
+        if (c->lacks > 0 && bt_utf8_is_tail(s[i])) {
             c->lacks--;
             continue;
         }
@@ -130,12 +125,12 @@ int64_t bt__place_in_answer(bt_choice *c, const bt_part *part, const bt_token_ou
         c->chars = c->given;
         c->lacks = 0;
     }
-    int64_t place = c->lacks > 0 && is_tail(*s) ? c->chars - 1 : c->chars;
+    int64_t place = c->lacks > 0 && bt_utf8_is_tail(*s) ? c->chars - 1 : c->chars;
     pass(c, s, (size_t)t->n_bytes);
     return place;
 }
 
 void bt__place_text(bt_choice *c, const char *text, size_t n)
 {
-    for (size_t i = 0; i < n; i++) c->given += !is_tail(text[i]);
+    for (size_t i = 0; i < n; i++) c->given += !bt_utf8_is_tail(text[i]);
 }

@@ -193,7 +193,9 @@ bt_status bt_json_parse(const char *text, size_t len, cJSON **out, bt_err *err)
 bt_status bt_json_parse_bounded(const char *text, size_t len, size_t values_max, cJSON **out,
                                 bt_err *err)
 {
-    if (len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3, len -= 3;
+    size_t mark = bt_utf8_mark(text, len);
+    text += mark;
+    len -= mark;
     size_t valid = bt_utf8_valid_prefix(text, len);
     if (valid != len)
         return bt_err_set(err, BT_EINVAL, 0, "invalid UTF-8 at byte %zu of the JSON text", valid);

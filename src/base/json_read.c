@@ -11,7 +11,7 @@ void bt_json_reader_init(bt_json_reader *r, const char *text, size_t n, int flag
     r->s = text;
     r->n = n;
     r->flags = flags;
-    if (n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) r->at = 3;
+    r->at = bt_utf8_mark(text, n);
     r->scratch[0].max_bytes = r->scratch[1].max_bytes = (size_t)1 << 30;
 }
 

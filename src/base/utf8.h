@@ -1,8 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* utf8.h - UTF-8 validation and decoding (Unicode 15, table 3-7: no surrogates, no overlongs). */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+/* Bytes of the byte order mark that a text begins with, as editors on Windows write it; 0: none. */
+static inline size_t bt_utf8_mark(const char *s, size_t n)
+{
+    return n >= 3 && memcmp(s, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+}
+
+/* Whether the byte goes on with a character. */
+static inline bool bt_utf8_is_tail(char c)
+{
+    return ((unsigned char)c & 0xC0) == 0x80;
+}
 
 /* Length of the longest valid prefix of s[0..n). */
 size_t bt_utf8_valid_prefix(const char *s, size_t n);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cli.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,7 @@ bt_status bt_cli_chat_template(const bt_options *o, bt_buf *buf, const char **ow
     if (strlen(buf->data) + 1 != buf->len)
         return bt_err_set(err, BT_EINVAL, 0, "%.160s holds a NUL: it is no template",
                           o->chat_template_file);
-    *own = buf->data + (strncmp(buf->data, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0);
+    *own = buf->data + bt_utf8_mark(buf->data, buf->len);
     return BT_OK;
 }
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE // memmem
 #include "file/not_gguf.h"
 #include "base/assert.h"
+#include "base/utf8.h"
 #include "file/gguf.h"
 #include <ctype.h>
 #include <dirent.h>
@@ -135,7 +136,9 @@ static bool begins(const char *text, size_t n, const char *word)
 static bool refuse_text(const char *label, const char *text, size_t n, bt_err *err)
 {
     static const char space[] = " \t\r\n";
-    if (n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3, n -= 3;
+    size_t mark = bt_utf8_mark(text, n);
+    text += mark;
+    n -= mark;
     for (; n && strchr(space, *text); n--) text++;
     size_t line = 0;
     while (line < BT_MIN(n, (size_t)40) && (unsigned char)text[line] >= ' ' && text[line] != 0x7f)

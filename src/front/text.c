@@ -5,6 +5,7 @@
  * Control tokens spelled by users inside messages or prompts stay plain text, unless the request
  * asks otherwise. Chats are rendered here, never on the HTTP loop: a template is bounded, but not
  * short. */
+#include "base/assert.h"
 #include "base/clock.h"
 #include "front/internal.h"
 #include "vocab/decode.h"
@@ -200,20 +201,15 @@ static bt_status text_parts(bt_text *t, bt_parts *p, bt_err *err)
 
 /* ---- as text work */
 
-static bt_stream *stream_of(bt_work *w)
-{
-    return (bt_stream *)((char *)w - offsetof(bt_stream, work));
-}
-
 static void text_run(bt_work *w, bt_text *t)
 {
-    bt_stream *s = stream_of(w);
+    bt_stream *s = BT_OF(bt_stream, work, w);
     s->text_err.code = text_parts(t, s->parts, &s->text_err);
 }
 
 static void text_done(bt_work *w, bt_status st)
 {
-    bt_stream *s = stream_of(w);
+    bt_stream *s = BT_OF(bt_stream, work, w);
     bt_front *f = s->front;
     if (st == BT_OK && atomic_load(&s->cancelled)) st = BT_ECANCELLED;
     const char *why = st ? bt_status_get(st)->text : s->text_err.msg;

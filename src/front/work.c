@@ -87,11 +87,6 @@ void bt_work_cancel(bt_front *f, bt_work *w)
 
 /* ---- threads */
 
-static bt_work *work_of(bt_turn *turn)
-{
-    return (bt_work *)((char *)turn - offsetof(bt_work, turn));
-}
-
 /* Runs it; true: it is done. */
 static bool run(bt_text *t, bt_work *w, int lane, int64_t *took_us)
 {
@@ -107,7 +102,7 @@ static bool run(bt_text *t, bt_work *w, int lane, int64_t *took_us)
 static void work_one(bt_works *q, bt_works_thread *self, bt_text *t, bt_turn *turn)
 {
     int lane = self->lane;
-    bt_work *w = work_of(turn);
+    bt_work *w = BT_OF(bt_work, turn, turn);
     bt_turns_who full;
     int64_t took_us = 0;
     self->now = w;
@@ -181,7 +176,8 @@ void bt__works_close(bt_front *f)
     for (int lane = 0; lane < BT_LANES; lane++) {
         while ((turn = bt_turns_take(&q->turns[lane])) != NULL) {
             bt_turns_end(&q->turns[lane], turn, 0);
-            work_of(turn)->done(work_of(turn), BT_ECLOSED);
+            bt_work *w = BT_OF(bt_work, turn, turn);
+            w->done(w, BT_ECLOSED);
         }
         bt_turns_release(&q->turns[lane]);
         pthread_cond_destroy(&q->filled[lane]);

@@ -406,8 +406,8 @@ static void route(bt_call *c, const char *method, const char *target)
     char methods[64] = "";
     const char *tail = NULL, *url = bt__route_path(target);
     c->head = strcmp(method, "HEAD") == 0;
-    c->dialect = bt__route_dialect(url);
     c->route = bt__route_find(c->head ? "GET" : method, url, &tail, methods);
+    c->dialect = c->route ? c->route->dialect : bt__route_dialect(url);
     if (strcmp(url, "*") == 0) snprintf(methods, sizeof methods, "GET, HEAD, POST, OPTIONS");
     if (tail && !(c->tail = bt_strdup(tail))) {
         bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
@@ -554,15 +554,10 @@ static void finish_handling(bt_call *c)
     if (c->route->generates && c->parsed && !c->status) bt__generate_start(c);
 }
 
-static bt_call *call_of(bt_work *w)
-{
-    return (bt_call *)((char *)w - offsetof(bt_call, work));
-}
-
 /* Text thread. What an attempt before it left is dropped. */
 static void run_text(bt_work *w, bt_text *t)
 {
-    bt_call *c = call_of(w);
+    bt_call *c = BT_OF(bt_call, work, w);
     bt_buf_clear(&c->reply);
     c->n_headers = c->status = 0;
     c->text = t;
@@ -572,7 +567,7 @@ static void run_text(bt_work *w, bt_text *t)
 
 static void text_done(bt_work *w, bt_status st)
 {
-    bt_call *c = call_of(w);
+    bt_call *c = BT_OF(bt_call, work, w);
     if (st) bt__call_fail(c, st, NULL, NULL, NULL);
     bt__server_done(c);
 }

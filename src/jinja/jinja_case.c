@@ -148,7 +148,7 @@ static bool is_final_sigma(const jstr *s, size_t at)
     size_t i = at;
     while (i > 0) {
         do i--;
-        while (i > 0 && ((unsigned char)s->p[i] & 0xC0) == 0x80);
+        while (i > 0 && bt_utf8_is_tail(s->p[i]));
         bt__jdecode(s->p + i, s->len - i, &cp);
         if (is_case_ignorable(cp)) continue;
         before = is_cased(cp);

@@ -3,6 +3,7 @@
  * bits; a result beyond them is a fault that says so. */
 #include "jinja/jinja_text.h"
 #include "base/assert.h"
+#include "base/utf8.h"
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -80,7 +81,7 @@ static void trim_space(const char **p, size_t *n)
     }
     while (*n) {
         size_t last = *n - 1;
-        while (last > 0 && ((unsigned char)(*p)[last] & 0xC0) == 0x80) last--;
+        while (last > 0 && bt_utf8_is_tail((*p)[last])) last--;
         bt__jdecode(*p + last, *n - last, &cp);
         if (!number_space(cp)) break;
         *n = last;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* jinja_object.c - lists, dicts, equality, order and iteration as Python has them. */
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "jinja/jinja_text.h"
 #include "jinja/jinja_value.h"
 #include <math.h>
@@ -400,7 +401,7 @@ static bool step_str(jrt *r, jiter *it, jv *out)
     const jstr *s = it->src.u.s;
     if (it->at >= s->len) return false;
     size_t n = 1;
-    while (it->at + n < s->len && ((unsigned char)s->p[it->at + n] & 0xC0) == 0x80) n++;
+    while (it->at + n < s->len && bt_utf8_is_tail(s->p[it->at + n])) n++;
     *out = bt__jstr_sub(r, s, it->at, n);
     it->at += n;
     return true;

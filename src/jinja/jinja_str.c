@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* jinja_str.c - the methods of Python's str. */
 #include "jinja/jinja_run.h"
+#include "base/utf8.h"
 #include "jinja/jinja_text.h"
 
 /* Bytes of s[start:end] in code points, as slices count. */
@@ -115,7 +116,7 @@ static jv rsplit_space(jrt *r, const jstr *s, int64_t max)
         uint32_t cp;
         while (from > 0) {
             size_t last = from - 1;
-            while (last > 0 && ((unsigned char)s->p[last] & 0xC0) == 0x80) last--;
+            while (last > 0 && bt_utf8_is_tail(s->p[last])) last--;
             bt__jdecode(s->p + last, from - last, &cp);
             if (bt__jis_space(cp)) break;
             from = last;

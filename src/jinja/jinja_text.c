@@ -129,7 +129,7 @@ void bt__jstrip_span(jrt *r, const jstr *s, const jstr *set, bool left, bool rig
     }
     while (right && end > from) {
         size_t last = end - 1;
-        while (last > from && ((unsigned char)s->p[last] & 0xC0) == 0x80) last--;
+        while (last > from && bt_utf8_is_tail(s->p[last])) last--;
         size_t n = bt__jdecode(s->p + last, end - last, &cp);
         if (!strips(r, s->p + last, n, cp, set)) break;
         end = last;

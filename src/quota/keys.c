@@ -4,6 +4,7 @@
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "quota/text_file.h"
 #include <stdlib.h>
 #include <string.h>
@@ -117,10 +118,9 @@ bt_status bt_keys_parse(const char *text, size_t len, const char *file, const bt
     size_t cap = 0;
     bt_status status = BT_OK;
     int line = 0;
-    if (len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) {
-        text += 3;
-        len -= 3;
-    }
+    size_t mark = bt_utf8_mark(text, len);
+    text += mark;
+    len -= mark;
     while (len > 0) {
         const char *end = memchr(text, '\n', len);
         size_t n = end ? (size_t)(end - text) : len, used = end ? n + 1 : n;

@@ -89,11 +89,11 @@ static const char *transform(const bt_charsmap *c, const char *s, size_t n, bool
         uint32_t unit = c->unit[at];
         if ((unit & (1u << 31 | 0xFF)) != byte) break;
         at ^= offset_of(unit);
-        bool cut = longest && i + 1 < n && ((unsigned char)s[i + 1] & 0xC0) == 0x80;
+        bool cut = longest && i + 1 < n && bt_utf8_is_tail(s[i + 1]);
         if (!(unit & 1u << 8) || cut) continue; // no key, or one that ends inside a character
         if (at >= c->n_units) break;
         size_t value = c->unit[at] & ~(1u << 31);
-        if (value >= c->n_pool || ((unsigned char)c->pool[value] & 0xC0) == 0x80) continue;
+        if (value >= c->n_pool || bt_utf8_is_tail(c->pool[value])) continue;
         found = c->pool + value;
         *n_key = i + 1;
         if (!longest) break;

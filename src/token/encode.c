@@ -187,7 +187,7 @@ static bool word_before(const char *s, size_t at)
     uint32_t cp;
     if (at == 0) return false;
     do from--;
-    while (from > 0 && ((unsigned char)s[from] & 0xC0) == 0x80);
+    while (from > 0 && bt_utf8_is_tail(s[from]));
     bt_utf8_decode(s + from, at - from, &cp);
     return bt__char_is_word(cp);
 }
@@ -205,7 +205,7 @@ static size_t space_before(const char *s, size_t at, size_t least)
         size_t from = at;
         uint32_t cp;
         do from--;
-        while (from > least && ((unsigned char)s[from] & 0xC0) == 0x80);
+        while (from > least && bt_utf8_is_tail(s[from]));
         if (!bt_utf8_decode(s + from, at - from, &cp) || !bt__char_is_space(cp)) break;
         at = from;
     }

@@ -144,7 +144,7 @@ static void strip(const step *x, const char **s, size_t *n)
     }
     while (x->right && *n) {
         size_t at = *n - 1;
-        while (at > 0 && ((unsigned char)(*s)[at] & 0xC0) == 0x80) at--;
+        while (at > 0 && bt_utf8_is_tail((*s)[at])) at--;
         bt_utf8_decode(*s + at, *n - at, &cp);
         if (!bt__char_is_space(cp)) break;
         *n = at;

@@ -193,7 +193,7 @@ bool bt__nf_append(bt__nf form, bt__nf_scratch *x, const char *s, size_t n, bt_b
 {
     for (size_t from = 0, at = 0; from < n; from = at) {
         at = BT_MIN(n, from + STRETCH_BYTES);
-        while (at < n && ((unsigned char)s[at] & 0xC0) == 0x80) at++;
+        while (at < n && bt_utf8_is_tail(s[at])) at++;
         for (uint32_t cp; at < n;) {
             size_t step = bt_utf8_decode(s + at, n - at, &cp);
             if (in_ranges(begins, BT_COUNT(begins), cp)) break;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "token/open.h"
 #include "base/assert.h"
+#include "base/utf8.h"
 #include "vocab/spec.h"
 #include <dirent.h>
 #include <errno.h>
@@ -95,12 +96,11 @@ static bt_status look_inside(const char *path, source *out, bt_err *err)
     bt_str file = {0};
     bt_status st = map_file(path, &file, err);
     if (st) return st;
-    size_t n = BT_MIN(file.n, (size_t)256), first = 0;
+    size_t n = BT_MIN(file.n, (size_t)256), first = bt_utf8_mark(file.s, n);
     bool ranks = false; // "base64 rank" lines
     for (size_t i = 0; i < n && (unsigned char)file.s[i] >= ' ' && (unsigned char)file.s[i] < 127;
          i++)
         ranks = ranks || file.s[i] == ' ';
-    if (n >= 3 && memcmp(file.s, "\xEF\xBB\xBF", 3) == 0) first = 3; // as Windows editors begin
     while (first < n && strchr(" \t\r\n", file.s[first]) && file.s[first]) first++;
     if (n >= 4 && memcmp(file.s, "GGUF", 4) == 0)
         *out = SOURCE_GGUF;

@@ -307,8 +307,8 @@ static bool read_template_file(beside *b, const char *label, bt_str text)
     if (bt_utf8_valid_prefix(text.s, text.n) != text.n)
         return bt__jfail(&b->l, BT_EFORMAT, "the file of chat template '%s' is not UTF-8 text",
                          label);
-    bool marked = text.n >= 3 && memcmp(text.s, "\xEF\xBB\xBF", 3) == 0;
-    return add_template(&b->l, name, marked ? (bt_str){text.s + 3, text.n - 3} : text);
+    size_t mark = bt_utf8_mark(text.s, text.n);
+    return add_template(&b->l, name, (bt_str){text.s + mark, text.n - mark});
 }
 
 static bool read_all(beside *b, const bt_spec_files *files)

@@ -6,6 +6,7 @@
  * the same as merging by a list: for each token in rank order all its cuts into two tokens, those
  * with the lowest left part first. */
 #include "base/assert.h"
+#include "base/utf8.h"
 #include "file/tiktoken.h"
 #include "vocab/byte_level.h"
 #include "vocab/spec.h"
@@ -79,7 +80,7 @@ static bool add_cuts(bt_spec *s, int32_t id)
     bt_str text = bt_spec_text(s, id);
     size_t first = s->n_merges;
     for (size_t i = 1; i < text.n; i++) {
-        if (((unsigned char)text.s[i] & 0xC0) == 0x80) continue;
+        if (bt_utf8_is_tail(text.s[i])) continue;
         int32_t left = bt_spec_find(s, text.s, i);
         int32_t right = left < 0 ? -1 : bt_spec_find(s, text.s + i, text.n - i);
         if (right < 0) continue;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LAYER engine */
+/* LAYER bench */
 /* gpu.c - is this device as fast as its own memory and arithmetic allow? The measurements of
  * `baton bench` in a program that needs neither HTTP, database nor text libraries, for machines
  * where nothing can be installed: scripts/gpu_verify.sh runs it.

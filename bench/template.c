@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LAYER text - how long does a chat template take to render a conversation?
+/* LAYER chat - how long does a chat template take to render a conversation?
  *
  *     bench-template TEMPLATE.jinja [MESSAGES]     (default 50)
  */

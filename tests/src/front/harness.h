@@ -84,9 +84,11 @@ static bt_front_state state(void)
     return st;
 }
 
+enum { SLOW = TEST_SANITIZED ? 10 : 1 }; // a sanitizer's share of the time
+
 #define WAIT_FOR(cond, ms)                                                                         \
     do {                                                                                           \
-        int64_t until_ = bt_now_ns() + (ms)*MS;                                                    \
+        int64_t until_ = bt_now_ns() + (ms)*MS * SLOW;                                             \
         while (!(cond) && bt_now_ns() < until_) bt_sleep_ns(MS);                                   \
         CHECK(cond);                                                                               \
     } while (0)

@@ -45,15 +45,7 @@ bt_status bt_ledger_commit(bt_ledger *l, bt_err *err)
     }
     status = s->op->commit(s, err);
     s->batch = false;
-    if (status != BT_OK) return status;
-    /* The commit stands whatever the sync says: a failed one is tried again, and told by
-     * bt_ledger_sync to the thread that asks. */
-    int64_t since_us = s->wall_us - l->synced_wall_us;
-    if (since_us >= 1000000 || since_us < 0) {
-        l->synced_wall_us = s->wall_us;
-        bt_ledger_sync(l, NULL);
-    }
-    return BT_OK;
+    return status;
 }
 
 bt_status bt_ledger_sync(bt_ledger *l, bt_err *err)

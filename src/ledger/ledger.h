@@ -26,8 +26,8 @@
  * NOT HERE: clocks (wall_us is passed in), secrets, HTTP. Thread: ledger (one thread owns it).
  *
  * STORAGE: SQLite; WAL where the file system allows it (probed), else TRUNCATE. What was committed
- * survives kill -9. It survives a loss of power once bt_ledger_sync has run: commit calls it by
- * itself about once a second while wall_us moves on, and the thread calls it when it goes idle. */
+ * survives kill -9. It survives a loss of power once bt_ledger_sync has run, which the thread calls
+ * about once a second, after it has told what was committed: nobody waits for a disk. */
 #pragma once
 #include "baton/status.h"
 #include "baton/usage.h"

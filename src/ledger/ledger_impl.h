@@ -14,7 +14,6 @@ struct bt_ledger {
     int lock_fd, path_fd;  // the lock of DIR/lock, and of the path
     struct stat lock_stat; // which file it is
     double price;
-    int64_t synced_wall_us; // the wall clock at the last sync
 };
 
 /* Takes the wall clock of a call; from here on store->now_us is the ledger time of it. */

@@ -5,10 +5,10 @@
     bench/attacks.py [--seconds 30] [--only NAME ...] [--csv FILE]
 
 For each attack a server of its own: measured alone, under the attack, and until all is as before. Attackers run in
-processes of their own that run where nobody else wants a core; what measures is one thread over plain sockets, each request on a new
-connection. The row `burner` is no attack: two busy loops of the attackers' priority beside an idle server, so it shows
-what this machine's own scheduling costs. Exits 1 if a mark is missed: no refusal, time to first token p99 at most twice
-that alone and a step, /health p99 at most 10 ms, all as before within 5 s."""
+processes of their own that run where nobody else wants a core; what measures is one thread over plain sockets, each
+request on a new connection. The row `burner` is no attack: two busy loops of the attackers' priority beside an idle
+server, so it shows what this machine's own scheduling costs. Exits 1 if a mark is missed: no refusal, time to first
+token p99 at most twice that alone and a step, /health p99 at most 10 ms, all as before within 5 s."""
 import argparse
 import csv
 import json

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LAYER token - how quick are tokenizers to load, encode and decode, and what do hostile texts cost?
+/* LAYER token - how quickly do tokenizers load, encode, decode; what do hostile texts cost?
  *
  *     bench-text TOKENIZER TEXT [SECONDS]   one JSON line: load, peak memory, bytes/s and tokens/s
  *     bench-text --hostile TOKENIZER        a line a text: seconds for 1/2 MiB and 1 MiB of it

@@ -43,7 +43,7 @@ const char *bt_finish_name(bt_finish f); // "eos", ...
 /* The right to slots until it ends; a value, never a pointer. A command that carries an old
  * generation is inert. */
 typedef struct bt_lease {
-    int32_t slot;        // first of n_seq seats (for people: the engine seats sequences itself)
+    int32_t slot;        // first of n_seq slots (for people: the engine slots sequences itself)
     uint32_t generation; // grows with every lease granted
     int64_t deadline_ns; // 0 = none
     int64_t budget_us;   // device time this request may use, cumulative; INT64_MAX = no limit

@@ -11,14 +11,14 @@
 
 enum { VALUES_MAX = 1 << 19 }; // in one body: some 100 bytes of memory each
 
-bt_status bt__parse_fault(bt_parser *p, bt_status code, const char *field, const char *fmt, ...)
+bt_status bt__parse_fault(bt_parser *p, bt_status st, const char *field, const char *fmt, ...)
 {
     char msg[sizeof p->e->msg];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    return bt_err_field(p->e, code, field, "%s", msg);
+    return bt_err_field(p->e, st, field, "%s", msg);
 }
 
 bt_status bt__parse_nomem(bt_parser *p)
@@ -39,28 +39,28 @@ bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_requ
     *out = (bt_api_request){0};
     /* Tokens are the worst case: two body bytes ("1,") become four; the rest is copied once. */
     bt_arena_init(&out->arena, len * 8 + (256 << 10));
-    bt_status rc = bt_json_parse_bounded(body, len, VALUES_MAX, &p->root, e);
-    if (rc == BT_OK && !cJSON_IsObject(p->root))
-        rc = bt_err_set(e, BT_EINVAL, 0, "the request body must be a JSON object");
-    return rc;
+    bt_status st = bt_json_parse_bounded(body, len, VALUES_MAX, &p->root, e);
+    if (st == BT_OK && !cJSON_IsObject(p->root))
+        st = bt_err_set(e, BT_EINVAL, 0, "the request body must be a JSON object");
+    return st;
 }
 
-bt_status bt__parse_close(bt_parser *p, bt_status rc)
+bt_status bt__parse_close(bt_parser *p, bt_status st)
 {
     cJSON_Delete(p->root);
     p->root = NULL;
-    if (rc != BT_OK) bt_api_request_release(p->out);
-    return rc;
+    if (st != BT_OK) bt_api_request_release(p->out);
+    return st;
 }
 
 bt_status bt_api_parse(const bt_dialect *d, const char *body, size_t len, bt_api_request *out,
                        bt_err *e)
 {
     bt_parser p;
-    bt_status rc = bt__parse_open(&p, body, len, out, e);
+    bt_status st = bt__parse_open(&p, body, len, out, e);
     out->dialect = d;
-    if (rc == BT_OK) rc = d->parse(&p);
-    return bt__parse_close(&p, rc);
+    if (st == BT_OK) st = d->parse(&p);
+    return bt__parse_close(&p, st);
 }
 
 void bt_api_request_release(bt_api_request *r)
@@ -88,8 +88,8 @@ bt_status bt__parse_bool(bt_parser *p, const char *field, bool *out)
 bt_status bt__parse_str(bt_parser *p, const char *field, const char **out)
 {
     const char *s = NULL;
-    bt_status rc = bt_json_get_str(p->root, field, &s, p->e);
-    if (rc != BT_OK || !s) return rc;
+    bt_status st = bt_json_get_str(p->root, field, &s, p->e);
+    if (st != BT_OK || !s) return st;
     *out = bt_arena_strndup(&p->out->arena, s, strlen(s));
     return *out ? BT_OK : bt__parse_nomem(p);
 }
@@ -167,13 +167,13 @@ static bt_status parse_penalties(bt_parser *p, bt_gen_params *params)
     /* llama-server's repeat_penalty has a window; repetition_penalty, as vLLM and TGI have it,
      * looks at everything. */
     int64_t last_n = bt_json_item(p->root, "repetition_penalty") ? -1 : params->repeat_last_n;
-    bt_status rc;
-    if ((rc = bt__parse_num(p, "frequency_penalty", -2, 2, &freq)) ||
-        (rc = bt__parse_num(p, "presence_penalty", -2, 2, &presence)) ||
-        (rc = bt__parse_num(p, "repeat_penalty", 0.01, 100, &repeat)) ||
-        (rc = bt__parse_num(p, "repetition_penalty", 0.01, 100, &repeat)) ||
-        (rc = bt__parse_int(p, "repeat_last_n", -1, INT32_MAX, &last_n)))
-        return rc;
+    bt_status st;
+    if ((st = bt__parse_num(p, "frequency_penalty", -2, 2, &freq)) ||
+        (st = bt__parse_num(p, "presence_penalty", -2, 2, &presence)) ||
+        (st = bt__parse_num(p, "repeat_penalty", 0.01, 100, &repeat)) ||
+        (st = bt__parse_num(p, "repetition_penalty", 0.01, 100, &repeat)) ||
+        (st = bt__parse_int(p, "repeat_last_n", -1, INT32_MAX, &last_n)))
+        return st;
     params->freq_penalty = (float)freq;
     params->presence_penalty = (float)presence;
     params->repeat_penalty = (float)repeat;
@@ -188,8 +188,8 @@ static bt_status parse_seed(bt_parser *p, int64_t *seed)
     bt_json_reader r;
     const char *key;
     size_t n;
-    bt_status rc = bt__parse_int(p, "seed", INT64_MIN, INT64_MAX, seed);
-    if (rc != BT_OK || (*seed > -(1LL << 53) && *seed < 1LL << 53)) return rc;
+    bt_status st = bt__parse_int(p, "seed", INT64_MIN, INT64_MAX, seed);
+    if (st != BT_OK || (*seed > -(1LL << 53) && *seed < 1LL << 53)) return st;
     bt_json_reader_init(&r, p->body, p->len, 0);
     bool found = false, ok = bt_json_enter(&r, '{');
     while (ok && !found && bt_json_next_key(&r, &key, &n)) {
@@ -207,17 +207,17 @@ bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params)
 {
     double temperature = params->temperature, top_p = params->top_p, min_p = params->min_p;
     int64_t top_k = params->top_k, seed = -1, min_tokens = 0;
-    bt_status rc;
-    if ((rc = bt__parse_num(p, "temperature", 0, 2, &temperature)) ||
-        (rc = bt__parse_num(p, "top_p", 0, 1, &top_p)) ||
-        (rc = bt__parse_num(p, "min_p", 0, 1, &min_p)) ||
-        (rc = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) || (rc = parse_seed(p, &seed)) ||
-        (rc = bt__parse_int(p, "min_tokens", 0, INT32_MAX, &min_tokens)) ||
-        (rc = bt__parse_bool(p, "ignore_eos", &params->ignore_eos)) ||
-        (rc = bt__parse_bool(p, "cache_prompt", &params->cache_prompt)) ||
-        (rc = parse_penalties(p, params)) || (rc = bt__parse_stop(p, params)) ||
-        (rc = bt__parse_bias(p, params)))
-        return rc;
+    bt_status st;
+    if ((st = bt__parse_num(p, "temperature", 0, 2, &temperature)) ||
+        (st = bt__parse_num(p, "top_p", 0, 1, &top_p)) ||
+        (st = bt__parse_num(p, "min_p", 0, 1, &min_p)) ||
+        (st = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) || (st = parse_seed(p, &seed)) ||
+        (st = bt__parse_int(p, "min_tokens", 0, INT32_MAX, &min_tokens)) ||
+        (st = bt__parse_bool(p, "ignore_eos", &params->ignore_eos)) ||
+        (st = bt__parse_bool(p, "cache_prompt", &params->cache_prompt)) ||
+        (st = parse_penalties(p, params)) || (st = bt__parse_stop(p, params)) ||
+        (st = bt__parse_bias(p, params)))
+        return st;
     params->temperature = (float)temperature;
     params->top_p = (float)top_p;
     params->min_p = (float)min_p;

@@ -16,7 +16,7 @@ struct bt_parser {
 bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,
                          bt_err *e);
 /* Frees the tree, and on failure what out holds. Returns rc. */
-bt_status bt__parse_close(bt_parser *p, bt_status rc);
+bt_status bt__parse_close(bt_parser *p, bt_status st);
 /* A fault of `field`. */
 bt_status bt__parse_fault(bt_parser *p, bt_status code, const char *field, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

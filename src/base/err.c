@@ -18,28 +18,28 @@ const bt_status_info *bt_status_get(int status)
     }
 }
 
-bt_status bt_err_set(bt_err *err, bt_status code, int32_t sys, const char *fmt, ...)
+bt_status bt_err_set(bt_err *err, bt_status st, int32_t sys, const char *fmt, ...)
 {
-    if (!err) return code;
-    err->code = code;
+    if (!err) return st;
+    err->code = st;
     err->sys = sys;
     err->field[0] = 0;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(err->msg, sizeof err->msg, fmt, ap);
     va_end(ap);
-    return code;
+    return st;
 }
 
-bt_status bt_err_field(bt_err *err, bt_status code, const char *field, const char *fmt, ...)
+bt_status bt_err_field(bt_err *err, bt_status st, const char *field, const char *fmt, ...)
 {
-    if (!err) return code;
-    err->code = code;
+    if (!err) return st;
+    err->code = st;
     err->sys = 0;
     snprintf(err->field, sizeof err->field, "%s", field);
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(err->msg, sizeof err->msg, fmt, ap);
     va_end(ap);
-    return code;
+    return st;
 }

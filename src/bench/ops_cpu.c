@@ -199,20 +199,20 @@ static bt_status matrix(cpu *c, const bt__ops_matrix *m, int32_t format, bt_err 
     linear_case l = {.run = c, .copies = (int32_t)copies, .packed = packed, .src = src, .x = x};
     l.w = (bt_linear){format, m->n, m->k, bt_aligned_alloc(64, packed * copies)};
     l.y = y;
-    bt_status status = BT_OK;
-    if (!src || !x || !y || !l.w.data) status = no_memory(err);
-    if (!status) {
+    bt_status st = BT_OK;
+    if (!src || !x || !y || !l.w.data) st = no_memory(err);
+    if (!st) {
         bt_random_weights(format, 5, n, 1 / sqrtf((float)m->k), src);
         bt_random_floats(9, (size_t)ROWS_MAX * (size_t)m->k, x);
         bt_pool_run(c->pool, pack, &l);
         for (size_t i = 1; i < copies; i++) memcpy((char *)l.w.data + i * packed, l.w.data, packed);
-        status = matrix_rows(c, m, &l, err);
+        st = matrix_rows(c, m, &l, err);
     }
     bt_free(src);
     bt_free(x);
     bt_free(y);
     bt_free(l.w.data);
-    return status;
+    return st;
 }
 
 static bt_status linear(cpu *c, bt_err *err)
@@ -224,16 +224,16 @@ static bt_status linear(cpu *c, bt_err *err)
     const int32_t *format = ask->format ? ask->format : all;
     int32_t n = ask->format ? ask->n_formats : ask->quick ? 3 : (int32_t)BT_COUNT(all);
     bt__ops_matrix list[BT__OPS_MATRICES];
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     bt__ops_matrices(ask->recipe, list);
-    for (int32_t f = 0; f < n && !status; f++)
-        for (int32_t i = 0; i < BT__OPS_MATRICES && !status; i++) {
+    for (int32_t f = 0; f < n && !st; f++)
+        for (int32_t i = 0; i < BT__OPS_MATRICES && !st; i++) {
             if (ask->quick && !list[i].glu) continue;
             bool named = bt__ops_named(&c->ops, "gemv") || bt__ops_named(&c->ops, "gemm");
             if (!named || !bt_linear_supported(format[f], list[i].k)) continue;
-            status = matrix(c, &list[i], format[f], err);
+            st = matrix(c, &list[i], format[f], err);
         }
-    return status;
+    return st;
 }
 
 /* ---- attention */
@@ -296,15 +296,15 @@ static bt_status attention_fill(attention_case *c, int32_t kv_len, bt_err *err)
     float *v = bt_malloc(2 * (size_t)cols * sizeof *v);
     c->a.pages = base;
     c->rows.pages = pages;
-    bt_status status = base && pages && v ? BT_OK : no_memory(err);
-    for (int32_t i = 0; !status && i < n_pages; i++) pages[i] = n_pages - 1 - i;
-    for (int32_t t = 0; !status && t < kv_len; t++) {
+    bt_status st = base && pages && v ? BT_OK : no_memory(err);
+    for (int32_t i = 0; !st && i < n_pages; i++) pages[i] = n_pages - 1 - i;
+    for (int32_t t = 0; !st && t < kv_len; t++) {
         bt_random_floats((uint64_t)t + 1, 2 * (size_t)cols, v);
         bt_kv_append(l, base + (size_t)pages[t / PAGE_TOKENS] * c->a.page_stride, t % PAGE_TOKENS,
                      v, v + cols);
     }
     bt_free(v);
-    return status;
+    return st;
 }
 
 static bt_status attention(cpu *c, bt_kv_format format, int32_t rows, int32_t kv_len, bt_err *err)
@@ -322,9 +322,9 @@ static bt_status attention(cpu *c, bt_kv_format format, int32_t rows, int32_t kv
     a.scratch_stride = (int32_t)((bt_attention_scratch_bytes(&a.a.kv) + 63) / 64 * 64);
     a.scratch = bt_aligned_alloc(64, (size_t)a.scratch_stride * (size_t)c->threads);
     float *q = bt_malloc(2 * n * sizeof *q);
-    bt_status status = attention_fill(&a, kv_len, err);
-    if (!status && (!q || !a.scratch)) status = no_memory(err);
-    if (!status) {
+    bt_status st = attention_fill(&a, kv_len, err);
+    if (!st && (!q || !a.scratch)) st = no_memory(err);
+    if (!st) {
         bt_random_floats(8, n, q);
         a.rows.q = q;
         a.rows.out = q + n;
@@ -346,7 +346,7 @@ static bt_status attention(cpu *c, bt_kv_format format, int32_t rows, int32_t kv
     bt_free((void *)a.rows.pages);
     bt_free(a.scratch);
     bt_free(q);
-    return status;
+    return st;
 }
 
 static bt_status attentions(cpu *c, bt_err *err)
@@ -354,13 +354,13 @@ static bt_status attentions(cpu *c, bt_err *err)
     static const bt_kv_format formats[] = {BT_KV_F16, BT_KV_INT8, BT_KV_BF16, BT_KV_FP8, BT_KV_F32};
     static const int32_t kv[] = {1024, 4096, 16384};
     bool quick = c->ops.ask->quick;
-    bt_status status = BT_OK;
-    for (size_t f = 0; f < (quick ? 1 : BT_COUNT(formats)) && !status; f++)
-        for (size_t i = 0; i < (quick ? 1 : BT_COUNT(kv)) && !status; i++)
-            status = attention(c, formats[f], 1, kv[i], err);
-    for (int32_t n = 256; n <= (quick ? 256 : 1024) && !status; n *= 4)
-        status = attention(c, BT_KV_F16, n, n, err);
-    return status;
+    bt_status st = BT_OK;
+    for (size_t f = 0; f < (quick ? 1 : BT_COUNT(formats)) && !st; f++)
+        for (size_t i = 0; i < (quick ? 1 : BT_COUNT(kv)) && !st; i++)
+            st = attention(c, formats[f], 1, kv[i], err);
+    for (int32_t n = 256; n <= (quick ? 256 : 1024) && !st; n *= 4)
+        st = attention(c, BT_KV_F16, n, n, err);
+    return st;
 }
 
 /* ---- small operations */
@@ -411,16 +411,16 @@ static bt_status rows_of(cpu *c, small_case *s, bt_err *err)
           *y = bt_malloc(hidden * 4 * ROWS_MAX);
     void *table = bt_malloc(bt_format_bytes(BT_FORMAT_Q8_0, (size_t)r->vocab * hidden));
     int32_t token[ROWS_MAX];
-    bt_status status = x && y && table ? BT_OK : no_memory(err);
+    bt_status st = x && y && table ? BT_OK : no_memory(err);
     for (int32_t i = 0; i < ROWS_MAX; i++) token[i] = (int32_t)((int64_t)i * 7919 % r->vocab);
-    if (!status) {
+    if (!st) {
         bt_random_floats(2, (ROWS_MAX + 1) * hidden, x);
         bt_random_weights(BT_FORMAT_Q8_0, 3, (size_t)r->vocab * hidden, 0.02f, table);
     }
     *s =
         (small_case){.x = x, .w = x + ROWS_MAX * hidden, .y = y, .cols = r->hidden, .token = token};
     s->table = (bt_weight){BT_FORMAT_Q8_0, r->vocab, r->hidden, table};
-    for (int32_t rows = 1; !status && rows <= ROWS_MAX; rows *= ROWS_MAX) {
+    for (int32_t rows = 1; !st && rows <= ROWS_MAX; rows *= ROWS_MAX) {
         s->rows = rows;
         bt_ops_row norm = {.kernel = "norm", .rows = rows, .format = "F32"};
         bt_ops_row embed = {.kernel = "embed", .rows = rows, .format = "Q8_0"};
@@ -434,7 +434,7 @@ static bt_status rows_of(cpu *c, small_case *s, bt_err *err)
     bt_free(x);
     bt_free(y);
     bt_free(table);
-    return status;
+    return st;
 }
 
 static bt_status samples(cpu *c, small_case *s, bt_err *err)
@@ -452,10 +452,10 @@ static bt_status samples(cpu *c, small_case *s, bt_err *err)
     size_t stride = bt_sample_scratch_bytes(VOCAB);
     float *x = bt_malloc(LOGITS * sizeof *x);
     char *scratch = bt_aligned_alloc(64, stride * (size_t)c->threads);
-    bt_status status = x && scratch ? BT_OK : no_memory(err);
-    if (!status) bt_random_floats(6, LOGITS, x);
-    for (int32_t i = 0; !status && i < LOGITS; i++) x[i] *= 12 * x[i] * x[i];
-    for (int32_t i = 0; !status && i < 6; i++) {
+    bt_status st = x && scratch ? BT_OK : no_memory(err);
+    if (!st) bt_random_floats(6, LOGITS, x);
+    for (int32_t i = 0; !st && i < LOGITS; i++) x[i] *= 12 * x[i] * x[i];
+    for (int32_t i = 0; !st && i < 6; i++) {
         *s = (small_case){.x = x, .rows = i < 3 ? 1 : ROWS, .cols = VOCAB, .req = &req[i % 3]};
         s->scratch = scratch;
         s->scratch_stride = stride;
@@ -466,7 +466,7 @@ static bt_status samples(cpu *c, small_case *s, bt_err *err)
     }
     bt_free(x);
     bt_free(scratch);
-    return status;
+    return st;
 }
 
 bt_status bt_ops_run_cpu(const bt_ops_ask *ask, bt_ops_sink sink, void *ud, int32_t *skipped,
@@ -477,13 +477,13 @@ bt_status bt_ops_run_cpu(const bt_ops_ask *ask, bt_ops_sink sink, void *ud, int3
     snprintf(c.ops.limits.device, sizeof c.ops.limits.device, "CPU %s %d threads",
              bt_isa_name(bt_isa_get()), c.threads);
     small_case *small = bt_malloc(sizeof *small);
-    bt_status status = small ? bt_pool_new(c.threads, &c.pool, err) : no_memory(err);
-    if (!status) status = ceilings(&c, err);
-    if (!status) status = rows_of(&c, small, err);
-    if (!status) status = linear(&c, err);
-    if (!status) status = attentions(&c, err);
-    if (!status) status = samples(&c, small, err);
+    bt_status st = small ? bt_pool_new(c.threads, &c.pool, err) : no_memory(err);
+    if (!st) st = ceilings(&c, err);
+    if (!st) st = rows_of(&c, small, err);
+    if (!st) st = linear(&c, err);
+    if (!st) st = attentions(&c, err);
+    if (!st) st = samples(&c, small, err);
     bt_pool_free(c.pool);
     bt_free(small);
-    return status ? status : bt__ops_end(&c.ops, skipped, err);
+    return st ? st : bt__ops_end(&c.ops, skipped, err);
 }

@@ -70,12 +70,12 @@ bt_status bt_measure_open(const bt_engine_options *opt, const bt_shape_model *sh
 {
     bt_measure *m = bt_calloc(1, sizeof *m);
     if (!m) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
-    bt_status status = shape ? bt_engine_open_weights(&shape->recipe, &shape->weights, shape->vocab,
-                                                      opt, on_event, m, &m->engine, err)
-                             : bt_engine_open(opt, on_event, m, &m->engine, err);
-    if (status) {
+    bt_status st = shape ? bt_engine_open_weights(&shape->recipe, &shape->weights, shape->vocab,
+                                                  opt, on_event, m, &m->engine, err)
+                         : bt_engine_open(opt, on_event, m, &m->engine, err);
+    if (st) {
         bt_free(m);
-        return status;
+        return st;
     }
     m->info.threads = opt->threads > 0 ? opt->threads : bt_cpu_count();
     m->info.step_tokens = m->engine->plan.rows_max;
@@ -123,18 +123,18 @@ static bt_status run(bt_measure *m, int32_t n, int32_t n_prompt, int32_t n_gen, 
     int32_t *ids = bt_malloc((size_t)n_prompt * sizeof *ids);
     if (!ids) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
     uint64_t first_id = m->next_id + 1;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     m->first = m->ended = 0;
     m->first_ns = m->last_ns = 0;
     m->wanted = n;
     int64_t start = bt_now_ns();
-    for (int32_t i = 0; i < n && !status; i++) status = submit(m, ids, n_prompt, n_gen, err);
-    while (!status && m->ended < n) status = bt_engine_step(m->engine, err);
+    for (int32_t i = 0; i < n && !st; i++) st = submit(m, ids, n_prompt, n_gen, err);
+    while (!st && m->ended < n) st = bt_engine_step(m->engine, err);
     for (uint64_t id = first_id; id <= m->next_id; id++) bt_engine_release(m->engine, id);
     *prompt_ns = m->first_ns - start;
     *gen_ns = m->last_ns - m->first_ns;
     bt_free(ids);
-    return status;
+    return st;
 }
 
 double bt_measure_speed(const bt_measure_model_row *r, int32_t i)
@@ -162,14 +162,14 @@ bt_status bt_measure_model(bt_measure *m, int32_t n_prompt, int32_t n_gen, int32
     int32_t prompt = n_prompt ? n_prompt : 1;
     r->n_prompt = n_prompt;
     r->n_gen = n_prompt ? 0 : n_gen;
-    bt_status status = run(m, 1, prompt, BT_MIN(r->n_gen, 8), &prompt_ns, &gen_ns, err);
-    for (r->n = 0; r->n < BT_MIN(repeat, BT_MEASURE_RUNS_MAX) && !status; r->n++) {
+    bt_status st = run(m, 1, prompt, BT_MIN(r->n_gen, 8), &prompt_ns, &gen_ns, err);
+    for (r->n = 0; r->n < BT_MIN(repeat, BT_MEASURE_RUNS_MAX) && !st; r->n++) {
         uint64_t before = m->busy_us;
-        status = run(m, 1, prompt, r->n_gen, &prompt_ns, &gen_ns, err);
+        st = run(m, 1, prompt, r->n_gen, &prompt_ns, &gen_ns, err);
         r->sample_ns[r->n] = BT_MAX(n_prompt ? prompt_ns : gen_ns, 1);
         r->busy_us = m->busy_us - before;
     }
-    if (status) return status;
+    if (st) return st;
     mean_of(r, false, &r->avg_ns, &r->stddev_ns);
     mean_of(r, true, &r->avg_ts, &r->stddev_ts);
     return BT_OK;
@@ -179,16 +179,16 @@ bt_status bt_measure_batch(bt_measure *m, int32_t pp, int32_t tg, int32_t pl, in
                            bt_measure_batch_row *out, bt_err *err)
 {
     int64_t prompt_ns = 0, gen_ns = 0, best_prompt = INT64_MAX, best_gen = INT64_MAX;
-    bt_status status = BT_OK;
-    for (int32_t i = 0; i < repeat && !status; i++) {
-        status = run(m, pl, pp, tg, &prompt_ns, &gen_ns, err);
+    bt_status st = BT_OK;
+    for (int32_t i = 0; i < repeat && !st; i++) {
+        st = run(m, pl, pp, tg, &prompt_ns, &gen_ns, err);
         best_prompt = BT_MIN(best_prompt, prompt_ns);
         best_gen = BT_MIN(best_gen, gen_ns);
     }
-    if (!status)
+    if (!st)
         *out =
             (bt_measure_batch_row){pp, tg, pl, (double)best_prompt / 1e9, (double)best_gen / 1e9};
-    return status;
+    return st;
 }
 
 bt_status bt_measure_residency_run(bt_measure *m, int32_t repeat, bt_measure_residency *out,
@@ -196,15 +196,15 @@ bt_status bt_measure_residency_run(bt_measure *m, int32_t repeat, bt_measure_res
 {
     *out = (bt_measure_residency){.park_s = INFINITY, .wake_s = INFINITY};
     for (int32_t i = 0; i <= repeat; i++) {
-        bt_status status = bt_engine_park(m->engine, err);
-        if (status) return status;
+        bt_status st = bt_engine_park(m->engine, err);
+        if (st) return st;
         double seconds = (double)m->moved.took_ns / 1e9;
         if (i == 0)
             out->first_park_s = seconds;
         else
             out->park_s = fmin(out->park_s, seconds);
-        status = bt_engine_wake(m->engine, err);
-        if (status) return status;
+        st = bt_engine_wake(m->engine, err);
+        if (st) return st;
         out->wake_s = fmin(out->wake_s, (double)m->moved.took_ns / 1e9);
         out->bytes = m->moved.bytes;
         out->from_host = m->moved.from_host;

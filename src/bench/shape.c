@@ -162,16 +162,16 @@ static bt_status layer_weights(bt_shape_model *m, const mixture *mix, int32_t i,
                {&l->w_gate, f, r->ffn, r->hidden},
                {&l->w_up, f, r->ffn, r->hidden},
                {&l->w_down, more, r->hidden, r->ffn}};
-    bt_status status = BT_OK;
-    for (size_t j = 0; !status && j < BT_COUNT(row); j++)
-        status = matrix(m, row[j].format, row[j].rows, row[j].cols, 0, row[j].w, err);
+    bt_status st = BT_OK;
+    for (size_t j = 0; !st && j < BT_COUNT(row); j++)
+        st = matrix(m, row[j].format, row[j].rows, row[j].cols, 0, row[j].w, err);
     const float *at = m->floats;
     l->attn_norm = l->ffn_norm = at;
     if (r->qkv_bias) {
         l->bq = at + r->hidden;
         l->bk = l->bv = l->bq + q;
     }
-    return status;
+    return st;
 }
 
 /* Norm weights near one, then biases of Q and of K and V, the same for all layers. */
@@ -195,13 +195,13 @@ static bt_status make_weights(bt_shape_model *m, const mixture *mix, bt_err *err
     bt_weights *w = &m->weights;
     w->layers = bt_calloc((size_t)r->n_layers, sizeof *w->layers);
     if (!w->layers) return no_memory(err);
-    bt_status status = make_floats(m, err);
-    for (int32_t i = 0; !status && i < r->n_layers; i++) status = layer_weights(m, mix, i, err);
-    if (status) return status;
+    bt_status st = make_floats(m, err);
+    for (int32_t i = 0; !st && i < r->n_layers; i++) st = layer_weights(m, mix, i, err);
+    if (st) return st;
     /* One row more than the embedding has: a head of its own begins a row later, so that both are
      * other addresses of one block. */
-    status = matrix(m, mix->ends, r->vocab, r->hidden, 1, &w->embed, err);
-    if (status) return status;
+    st = matrix(m, mix->ends, r->vocab, r->hidden, 1, &w->embed, err);
+    if (st) return st;
     w->head = w->embed;
     if (r->tied_head) return BT_OK;
     size_t row = bt_format_bytes(w->embed.format, (size_t)r->hidden);
@@ -233,10 +233,10 @@ static bt_status make_vocab(bt_shape_model *m, bt_err *err)
     s->unk = s->bos = -1;
     s->eos_token = m->recipe.vocab - 1;
     bt_spec_add_eos(s, s->eos_token);
-    bt_status status = ok ? bt_vocab_build(s, &m->vocab, err) : bt_spec_no_memory(s, err);
+    bt_status st = ok ? bt_vocab_build(s, &m->vocab, err) : bt_spec_no_memory(s, err);
     bt_spec_release(s);
     bt_free(s);
-    return status;
+    return st;
 }
 
 /* ---- all of it */
@@ -245,10 +245,10 @@ static bt_status unknown(const char *what, const char *name, void (*names)(bt_bu
 {
     bt_buf known = BT_BUF_INIT;
     names(&known);
-    bt_status status = bt_err_set(err, BT_EINVAL, 0, "unknown %s '%.32s'; known are %s", what, name,
-                                  known.data ? known.data : "");
+    bt_status st = bt_err_set(err, BT_EINVAL, 0, "unknown %s '%.32s'; known are %s", what, name,
+                              known.data ? known.data : "");
     bt_buf_release(&known);
-    return status;
+    return st;
 }
 
 bt_status bt_quant_formats(const char *quant, int32_t out[static 3], int32_t *n, bt_err *err)
@@ -275,13 +275,13 @@ bt_status bt_shape_model_new(const char *shape, const char *quant, int32_t layer
     if (layers > 0 && layers < s->layers) m->recipe.n_layers = layers;
     snprintf(m->name, sizeof m->name, "%s %s", s->name, mix->name);
     snprintf(m->recipe.name, sizeof m->recipe.name, "%s", m->name);
-    bt_status status = make_weights(m, mix, err);
-    if (!status) status = make_vocab(m, err);
-    if (status)
+    bt_status st = make_weights(m, mix, err);
+    if (!st) st = make_vocab(m, err);
+    if (st)
         bt_shape_model_free(m);
     else
         *out = m;
-    return status;
+    return st;
 }
 
 void bt_shape_model_free(bt_shape_model *m)

@@ -111,12 +111,12 @@ static bt_status bench_model(bench *b, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0,
                           "--n-prompt and --n-gen take numbers separated by commas");
     bt_measure_model_row *r = bt_must(bt_calloc(1, sizeof *r));
-    bt_status status = BT_OK;
-    for (int i = 0; i < n_pp + n_tg && !status; i++) {
+    bt_status st = BT_OK;
+    for (int i = 0; i < n_pp + n_tg && !st; i++) {
         int32_t p = i < n_pp ? pp[i] : 0, n = i < n_pp ? 0 : tg[i - n_pp];
         if (p + n == 0) continue;
-        status = bt_measure_model(b->m, p, n, (int32_t)b->o->repeat, r, err);
-        if (status) break;
+        st = bt_measure_model(b->m, p, n, (int32_t)b->o->repeat, r, err);
+        if (st) break;
         bt_buf text = BT_BUF_INIT;
         bt_jw w = bt_jw_on(&text);
         if (b->style >= JSON)
@@ -126,7 +126,7 @@ static bt_status bench_model(bench *b, bt_err *err)
         print_text(b, &text);
     }
     bt_free(r);
-    return status;
+    return st;
 }
 
 /* ---- batch */
@@ -152,12 +152,12 @@ static bt_status bench_batch(bench *b, bt_err *err)
         return bt_err_set(err, BT_EINVAL, 0,
                           "--n-prompt, --n-gen and --streams take numbers separated by commas");
     if (b->style == JSON) b->style = JSONL; // as llama-batched-bench: one object a line
-    bt_status status = BT_OK;
-    for (int i = 0; i < n_pp * n_tg * n_pl && !status; i++) {
+    bt_status st = BT_OK;
+    for (int i = 0; i < n_pp * n_tg * n_pl && !st; i++) {
         bt_measure_batch_row r;
-        status = bt_measure_batch(b->m, pp[i / (n_tg * n_pl)], tg[i / n_pl % n_tg], pl[i % n_pl],
-                                  (int32_t)b->o->repeat, &r, err);
-        if (status) break;
+        st = bt_measure_batch(b->m, pp[i / (n_tg * n_pl)], tg[i / n_pl % n_tg], pl[i % n_pl],
+                              (int32_t)b->o->repeat, &r, err);
+        if (st) break;
         bt_buf text = BT_BUF_INIT;
         if (b->style >= JSON)
             batch_json(&r, &text);
@@ -165,7 +165,7 @@ static bt_status bench_batch(bench *b, bt_err *err)
             bt_measure_batch_print(b->m, &r, plain(b), b->rows == 0, &text);
         print_text(b, &text);
     }
-    return status;
+    return st;
 }
 
 /* ---- residency */
@@ -174,8 +174,8 @@ static bt_status bench_residency(bench *b, bt_err *err)
 {
     bt_measure_residency r;
     bt_buf text = BT_BUF_INIT;
-    bt_status status = bt_measure_residency_run(b->m, (int32_t)b->o->repeat, &r, err);
-    if (status) return status;
+    bt_status st = bt_measure_residency_run(b->m, (int32_t)b->o->repeat, &r, err);
+    if (st) return st;
     if (b->style >= JSON) {
         const bt_measure_info *i = bt_measure_about(b->m);
         bt_jw w = bt_jw_on(&text);
@@ -280,10 +280,10 @@ static bt_status bench_ops(bench *b, bt_err *err)
                       .quick = b->o->quick,
                       .seconds = (double)b->o->seconds,
                       .threads = (int32_t)b->o->threads};
-    bt_status status = ops_anywhere(b, &ask, &skipped, err);
+    bt_status st = ops_anywhere(b, &ask, &skipped, err);
     if (skipped)
         fprintf(stderr, "baton: %d cases were left out: no time or no memory for them\n", skipped);
-    return status;
+    return st;
 }
 
 /* ---- the command */
@@ -291,13 +291,13 @@ static bt_status bench_ops(bench *b, bt_err *err)
 static bt_status open_engine(bench *b, bool batch, bt_err *err)
 {
     bt_engine_options eo;
-    bt_status status = bt_options_engine(b->o, &eo, err);
-    if (status) return status;
+    bt_status st = bt_options_engine(b->o, &eo, err);
+    if (st) return st;
     if (eo.slots == 0) eo.slots = batch ? 64 : 1;
     if (!b->o->model)
-        status = bt_shape_model_new(b->o->shape, b->o->quant ? b->o->quant : "q4_k_m",
-                                    (int32_t)b->o->shape_layers, &b->shape, err);
-    return status ? status : bt_measure_open(&eo, b->shape, &b->m, err);
+        st = bt_shape_model_new(b->o->shape, b->o->quant ? b->o->quant : "q4_k_m",
+                                (int32_t)b->o->shape_layers, &b->shape, err);
+    return st ? st : bt_measure_open(&eo, b->shape, &b->m, err);
 }
 
 int bt_cmd_bench(const bt_options *o, int argc, char **argv)
@@ -315,21 +315,21 @@ int bt_cmd_bench(const bt_options *o, int argc, char **argv)
     const char *what = argc == 1 ? argv[0] : "";
     bench b = {.o = o};
     bt_err err = {0};
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     int kind = 0;
     bt_log_set_level(BT_LOG_WARN);
     while (b.style < JSONL && strcmp(o->output, styles[b.style]) != 0) b.style++;
     while (kind < KINDS && strcmp(what, kinds[kind].name) != 0) kind++;
     if (kind == KINDS)
-        status = bt_err_set(&err, BT_EINVAL, 0,
-                            "say what to measure: `baton bench model`, `baton bench batch`, "
-                            "`baton bench ops` or `baton bench residency`");
-    if (!status && strcmp(o->output, styles[b.style]) != 0)
-        status = bt_err_set(&err, BT_EINVAL, 0, "--output must be md, csv, json or jsonl");
-    if (!status && kinds[kind].engine) status = open_engine(&b, strcmp(what, "batch") == 0, &err);
-    if (!status) status = kinds[kind].run(&b, &err);
+        st = bt_err_set(&err, BT_EINVAL, 0,
+                        "say what to measure: `baton bench model`, `baton bench batch`, "
+                        "`baton bench ops` or `baton bench residency`");
+    if (!st && strcmp(o->output, styles[b.style]) != 0)
+        st = bt_err_set(&err, BT_EINVAL, 0, "--output must be md, csv, json or jsonl");
+    if (!st && kinds[kind].engine) st = open_engine(&b, strcmp(what, "batch") == 0, &err);
+    if (!st) st = kinds[kind].run(&b, &err);
     if (b.style == JSON && b.rows) printf("\n]\n");
     bt_measure_close(b.m);
     bt_shape_model_free(b.shape);
-    return status ? bt_cli_fail(&err) : 0;
+    return st ? bt_cli_fail(&err) : 0;
 }

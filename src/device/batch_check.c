@@ -42,9 +42,9 @@ bt_status bt__batch_check(const bt_recipe *recipe, const bt_device_plan *p, cons
                           b->n_rows, b->n_seqs, b->n_out, p->rows_max, p->seqs_max, p->out_max);
     int32_t row = 0;
     for (int32_t i = 0; i < b->n_seqs; i++) {
-        bt_status rc = check_sequence(p, b, i, row, err);
-        if (rc == BT_OK) rc = check_rows(recipe, b, i, n_previous, err);
-        if (rc != BT_OK) return rc;
+        bt_status st = check_sequence(p, b, i, row, err);
+        if (st == BT_OK) st = check_rows(recipe, b, i, n_previous, err);
+        if (st != BT_OK) return st;
         row += b->seqs[i].n_rows;
     }
     bool ok = row == b->n_rows;

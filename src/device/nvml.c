@@ -48,8 +48,8 @@ bt_status bt_nvml_memory_read(const char *id, bt_nvml_memory *out, bt_err *err)
 {
     void *device = NULL;
     nvml_memory m = {0};
-    bt_status rc = nvml_ready(err);
-    if (rc) return rc;
+    bt_status st = nvml_ready(err);
+    if (st) return st;
     bool uuid = strncmp(id, "GPU-", 4) == 0 || strncmp(id, "MIG-", 4) == 0;
     int code = uuid ? nvml.by_uuid(id, &device) : nvml.by_pci(id, &device);
     if (code == 0) code = nvml.memory(device, &m);
@@ -62,8 +62,8 @@ bt_status bt_nvml_memory_read(const char *id, bt_nvml_memory *out, bt_err *err)
 
 bt_status bt_nvml_driver(char *dst, uint32_t n, bt_err *err)
 {
-    bt_status rc = nvml_ready(err);
-    if (rc) return rc;
+    bt_status st = nvml_ready(err);
+    if (st) return st;
     int code = nvml.driver(dst, n);
     return code == 0 ? BT_OK
                      : bt_err_set(err, BT_EDEVICE, code, "the driver does not tell its version: %s",

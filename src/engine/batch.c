@@ -8,13 +8,13 @@
 #include "engine/engine_internal.h"
 #include "base/assert.h"
 
-typedef enum seat_phase { PHASE_NONE, PHASE_PREFILL, PHASE_DECODE } seat_phase;
+typedef enum slot_phase { PHASE_NONE, PHASE_PREFILL, PHASE_DECODE } slot_phase;
 
-static seat_phase seat_phase_of(const bt_engine *e, const bt_seat *s)
+static slot_phase slot_phase_of(const bt_engine *e, const bt_slot *s)
 {
-    if (s->state != BT_SEAT_RUNNING) return PHASE_NONE;
+    if (s->state != BT_SLOT_RUNNING) return PHASE_NONE;
     const bt_live_request *r = &e->request[s->request];
-    if (bt_request_paused(r)) return PHASE_NONE;
+    if (bt__request_paused(r)) return PHASE_NONE;
     return s->kv_len < r->n_prompt ? PHASE_PREFILL : PHASE_DECODE;
 }
 
@@ -29,7 +29,7 @@ static void sample_plain(bt_sample_req *q, const bt_engine *e, const bt_live_req
 
 /* How the token after this sequence's last row is drawn. ahead: tokens that will be there by then
  * and are not yet. */
-static void sample_next(bt_sample_req *q, const bt_engine *e, const bt_seat *s, int32_t ahead)
+static void sample_next(bt_sample_req *q, const bt_engine *e, const bt_slot *s, int32_t ahead)
 {
     const bt_live_request *r = &e->request[s->request];
     const bt_gen_params *p = &r->params;
@@ -42,7 +42,7 @@ static void sample_next(bt_sample_req *q, const bt_engine *e, const bt_seat *s, 
     q->counter = (uint64_t)(s->n_tokens + ahead);
     q->bias = p->bias;
     q->n_bias = p->n_bias;
-    if (bt_seat_penalized(s)) {
+    if (bt__slot_penalized(s)) {
         q->repeat_penalty = p->repeat_penalty;
         q->freq_penalty = p->freq_penalty;
         q->presence_penalty = p->presence_penalty;
@@ -70,12 +70,12 @@ static void batch_row(bt_step *st, int32_t token, int32_t pos)
     b->n_rows++;
 }
 
-static bt_step_part *part_begin(const bt_engine *e, bt_step *st, int32_t seat, int32_t from,
+static bt_step_part *part_begin(const bt_engine *e, bt_step *st, int32_t slot, int32_t from,
                                 int32_t rows)
 {
-    const bt_seat *s = &e->seat[seat];
+    const bt_slot *s = &e->slot[slot];
     bt_step_part *part = &st->part[st->batch.n_seqs];
-    *part = (bt_step_part){.seat = seat,
+    *part = (bt_step_part){.slot = slot,
                            .epoch = s->epoch,
                            .from = from,
                            .rows = rows,
@@ -87,17 +87,17 @@ static bt_step_part *part_begin(const bt_engine *e, bt_step *st, int32_t seat, i
 
 static void part_end(const bt_engine *e, bt_step *st, const bt_step_part *part)
 {
-    const bt_seat *s = &e->seat[part->seat];
+    const bt_slot *s = &e->slot[part->slot];
     st->seq[st->batch.n_seqs++] =
         (bt_batch_seq){s->page, part->first_row, part->rows, part->from + part->rows};
 }
 
 /* Adds the next n tokens of a sequence. */
-static void batch_add(bt_engine *e, bt_step *st, int32_t seat, int32_t n)
+static void batch_add(bt_engine *e, bt_step *st, int32_t slot, int32_t n)
 {
-    const bt_seat *s = &e->seat[seat];
+    const bt_slot *s = &e->slot[slot];
     const bt_live_request *r = &e->request[s->request];
-    bt_step_part *part = part_begin(e, st, seat, s->kv_len, n);
+    bt_step_part *part = part_begin(e, st, slot, s->kv_len, n);
     for (int32_t i = 0; i < n; i++) {
         int32_t at = s->kv_len + i, row = st->batch.n_rows;
         batch_row(st, s->token[at], at);
@@ -118,21 +118,21 @@ static void build_decodes(bt_engine *e, bt_step *st, int32_t limit, bt_cost_work
 {
     int32_t start = e->next_decode;
     for (int32_t i = 0; i < e->slots; i++) {
-        int32_t seat = (start + i) % e->slots;
-        if (seat_phase_of(e, &e->seat[seat]) != PHASE_DECODE) continue;
+        int32_t slot = (start + i) % e->slots;
+        if (slot_phase_of(e, &e->slot[slot]) != PHASE_DECODE) continue;
         if (st->batch.n_rows >= limit) {
-            e->next_decode = seat;
+            e->next_decode = slot;
             return;
         }
         work->decode_rows++;
-        work->kv_reads += e->seat[seat].kv_len + 1;
+        work->kv_reads += e->slot[slot].kv_len + 1;
         work->n_seqs++;
-        batch_add(e, st, seat, 1);
+        batch_add(e, st, slot, 1);
     }
 }
 
 /* Rows for one prompt when `left` prompts, it included, share what remains of the step. */
-static int32_t chunk_rows(const bt_engine *e, const bt_step *st, const bt_seat *s, int32_t left,
+static int32_t chunk_rows(const bt_engine *e, const bt_step *st, const bt_slot *s, int32_t left,
                           double us, bool first)
 {
     const bt_live_request *r = &e->request[s->request];
@@ -155,18 +155,18 @@ static void build_prefills(bt_engine *e, bt_step *st, int32_t n_prefill, bt_cost
     int32_t start = e->next_prefill, left = n_prefill, unserved = -1, served = -1;
     double us = e->step_us - bt_cost_predict(&e->cost, work);
     for (int32_t i = 0; i < e->slots && left > 0; i++) {
-        int32_t seat = (start + i) % e->slots;
-        bt_seat *s = &e->seat[seat];
-        if (seat_phase_of(e, s) != PHASE_PREFILL) continue;
-        bt_seat_reuse(e, s);
+        int32_t slot = (start + i) % e->slots;
+        bt_slot *s = &e->slot[slot];
+        if (slot_phase_of(e, s) != PHASE_PREFILL) continue;
+        bt__slot_reuse(e, s);
         int32_t n = chunk_rows(e, st, s, left--, us, served < 0);
         if (n <= 0) {
-            if (unserved < 0) unserved = seat;
+            if (unserved < 0) unserved = slot;
             continue;
         }
-        if (served < 0) served = seat;
+        if (served < 0) served = slot;
         us -= e->cost.prefill_row * n + e->cost.kv_read * (double)bt_cost_reads(s->kv_len, n);
-        batch_add(e, st, seat, n);
+        batch_add(e, st, slot, n);
     }
     if (unserved >= 0)
         e->next_prefill = unserved;
@@ -183,13 +183,13 @@ static void step_clear(bt_step *st)
                            .out_row = st->out_row};
 }
 
-void bt_batch_build(bt_engine *e, bt_step *st)
+void bt__batch_build(bt_engine *e, bt_step *st)
 {
     int32_t n_prefill = 0;
     bt_cost_work work = {0};
     step_clear(st);
     for (int32_t i = 0; i < e->slots; i++)
-        n_prefill += seat_phase_of(e, &e->seat[i]) == PHASE_PREFILL;
+        n_prefill += slot_phase_of(e, &e->slot[i]) == PHASE_PREFILL;
     /* One row is kept for prompts, or decodes could hold them off for ever where the budget is
      * tiny; with a budget of a single row they take turns. */
     int32_t limit = e->plan.rows_max;
@@ -207,25 +207,25 @@ static bool can_follow(const bt_engine *e, const bt_step *before)
     for (int32_t i = 0; i < before->batch.n_seqs; i++) {
         const bt_step_part *p = &before->part[i];
         if (p->prefill || p->n_out != 1) return false;
-        if (!bt_step_part_lives(e, p)) continue;
-        const bt_seat *s = &e->seat[p->seat];
-        if (bt_seat_penalized(s) || bt_request_paused(&e->request[s->request])) return false;
+        if (!bt__step_part_lives(e, p)) continue;
+        const bt_slot *s = &e->slot[p->slot];
+        if (bt__slot_penalized(s) || bt__request_paused(&e->request[s->request])) return false;
         living++;
     }
-    for (int32_t i = 0; i < e->slots; i++) waiting += seat_phase_of(e, &e->seat[i]) != PHASE_NONE;
+    for (int32_t i = 0; i < e->slots; i++) waiting += slot_phase_of(e, &e->slot[i]) != PHASE_NONE;
     return living > 0 && waiting == living;
 }
 
-bool bt_batch_follow(bt_engine *e, bt_step *st, const bt_step *before)
+bool bt__batch_follow(bt_engine *e, bt_step *st, const bt_step *before)
 {
     if (!can_follow(e, before)) return false;
     step_clear(st);
     for (int32_t i = 0; i < before->batch.n_seqs; i++) {
         const bt_step_part *p = &before->part[i];
-        const bt_seat *s = &e->seat[p->seat];
+        const bt_slot *s = &e->slot[p->slot];
         const bt_live_request *r = &e->request[s->request];
-        if (!bt_step_part_lives(e, p) || s->n_generated + 1 >= r->max_tokens) continue;
-        bt_step_part *part = part_begin(e, st, p->seat, s->kv_len + 1, 1);
+        if (!bt__step_part_lives(e, p) || s->n_generated + 1 >= r->max_tokens) continue;
+        bt_step_part *part = part_begin(e, st, p->slot, s->kv_len + 1, 1);
         sample_next(&st->sample[st->batch.n_out], e, s, 1);
         batch_row(st, -(p->first_out + 1), part->from);
         batch_out(e, st, part, part->first_row);

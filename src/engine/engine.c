@@ -14,21 +14,21 @@ static bt_status no_memory(bt_err *err)
     return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the engine's tables");
 }
 
-static bt_status alloc_seats(bt_engine *e, bt_err *err)
+static bt_status alloc_slots(bt_engine *e, bt_err *err)
 {
     const bt_device_plan *p = &e->plan;
     int32_t pages = (p->ctx + p->page_tokens - 1) / p->page_tokens;
-    e->seat = bt_calloc((size_t)e->slots, sizeof *e->seat);
+    e->slot = bt_calloc((size_t)e->slots, sizeof *e->slot);
     e->request = bt_calloc((size_t)e->slots, sizeof *e->request);
-    if (!e->seat || !e->request) return no_memory(err);
+    if (!e->slot || !e->request) return no_memory(err);
     for (int32_t i = 0; i < e->slots; i++) {
-        bt_seat *s = &e->seat[i];
+        bt_slot *s = &e->slot[i];
         s->token = bt_calloc((size_t)p->ctx, sizeof *s->token);
         s->page = bt_calloc((size_t)pages, sizeof *s->page);
         e->request[i].own_bias = bt_calloc(BT_BIAS_MAX, sizeof(bt_logit_bias));
         if (!s->token || !s->page || !e->request[i].own_bias) return no_memory(err);
-        bt_status status = bt_window_init(&s->window, BT_MIN(p->ctx, e->vocab_limit), err);
-        if (status) return status;
+        bt_status st = bt_window_init(&s->window, BT_MIN(p->ctx, e->vocab_limit), err);
+        if (st) return st;
     }
     return BT_OK;
 }
@@ -63,12 +63,11 @@ static void free_step(bt_step *st)
 
 static bt_status alloc_steps(bt_engine *e, bt_err *err)
 {
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     e->share = bt_calloc((size_t)e->slots, sizeof *e->share);
     if (!e->share) return no_memory(err);
-    for (int32_t i = 0; !status && i < BT_ENGINE_STEPS; i++)
-        status = alloc_step(e, &e->step[i], err);
-    return status;
+    for (int32_t i = 0; !st && i < BT_ENGINE_STEPS; i++) st = alloc_step(e, &e->step[i], err);
+    return st;
 }
 
 /* ---- open ---- */
@@ -89,7 +88,7 @@ static void emit_ready(bt_engine *e, const bt_engine_parts *parts)
     ev.u.ready.weights_bytes = weights;
     ev.u.ready.kv_bytes = kv;
     ev.u.ready.scratch_bytes = scratch;
-    ev.u.ready.boot = e->books.boot;
+    ev.u.ready.boot = e->meter.boot;
     ev.u.ready.device = e->backend->label ? e->backend->label(e->dev) : e->backend->name;
     ev.u.ready.device_id = e->backend->driver_id ? e->backend->driver_id(e->dev) : "";
     ev.u.ready.name = parts->name ? parts->name : "";
@@ -114,8 +113,8 @@ static bt_status check_plan(const bt_engine_parts *parts, bt_err *err)
 static bt_status engine_open_inner(bt_engine *e, const bt_engine_parts *parts,
                                    const bt_engine_options *opt, bt_err *err)
 {
-    bt_status status = check_plan(parts, err);
-    if (status) return status;
+    bt_status st = check_plan(parts, err);
+    if (st) return st;
     e->backend = parts->backend;
     e->recipe = parts->recipe;
     e->vocab = parts->vocab;
@@ -125,19 +124,19 @@ static bt_status engine_open_inner(bt_engine *e, const bt_engine_parts *parts,
     e->step_us = 1000.0 * (opt->step_ms > 0 ? opt->step_ms : BT_ENGINE_STEP_MS_DEFAULT);
     e->share_prefix = opt->share_prefix;
     e->auto_release = !opt->usage_path;
-    status = bt_kv_init(&e->kv, e->plan.n_pages, e->plan.page_tokens, err);
-    if (!status) status = alloc_seats(e, err);
-    if (!status) status = alloc_steps(e, err);
-    if (!status) status = bt_books_open(&e->books, opt->usage_path, err);
-    if (status) return status;
-    status = e->backend->open(e->recipe, parts->weights, &e->plan, bt_emit_load, e, &e->dev, err);
-    if (status) return status;
+    st = bt_kv_init(&e->kv, e->plan.n_pages, e->plan.page_tokens, err);
+    if (!st) st = alloc_slots(e, err);
+    if (!st) st = alloc_steps(e, err);
+    if (!st) st = bt_meter_open(&e->meter, opt->usage_path, err);
+    if (st) return st;
+    st = e->backend->open(e->recipe, parts->weights, &e->plan, bt__emit_load, e, &e->dev, err);
+    if (st) return st;
     uint64_t weights = 0, kv = 0, scratch = 0;
     e->backend->bytes(e->recipe, parts->weights, &e->plan, &weights, &kv, &scratch);
-    bt_engine_cost_name(e, opt->cost_dir, parts->name, weights);
-    status = bt_engine_warm_up(e, weights, err);
-    if (!status) emit_ready(e, parts);
-    return status;
+    bt__engine_cost_name(e, opt->cost_dir, parts->name, weights);
+    st = bt__engine_warm_up(e, weights, err);
+    if (!st) emit_ready(e, parts);
+    return st;
 }
 
 bt_status bt_engine_open_parts(const bt_engine_parts *parts, const bt_engine_options *opt,
@@ -147,32 +146,32 @@ bt_status bt_engine_open_parts(const bt_engine_parts *parts, const bt_engine_opt
     if (!e) return no_memory(err);
     e->sink = sink;
     e->ud = ud;
-    bt_status status = engine_open_inner(e, parts, opt, err);
-    if (status)
+    bt_status st = engine_open_inner(e, parts, opt, err);
+    if (st)
         bt_engine_close(e);
     else
         *out = e;
-    return status;
+    return st;
 }
 
 void bt_engine_close(bt_engine *e)
 {
     if (!e) return;
-    bt_engine_cost_keep(e);
+    bt__engine_cost_keep(e);
     if (e->dev) e->backend->close(e->dev);
-    for (int32_t i = 0; e->seat && i < e->slots; i++) {
-        bt_decoder_close(e->seat[i].decoder);
-        bt_window_release(&e->seat[i].window);
-        bt_free(e->seat[i].token);
-        bt_free(e->seat[i].page);
+    for (int32_t i = 0; e->slot && i < e->slots; i++) {
+        bt_decoder_close(e->slot[i].decoder);
+        bt_window_release(&e->slot[i].window);
+        bt_free(e->slot[i].token);
+        bt_free(e->slot[i].page);
         if (e->request) bt_free(e->request[i].own_bias);
     }
-    bt_free(e->seat);
+    bt_free(e->slot);
     bt_free(e->request);
     for (int32_t i = 0; i < BT_ENGINE_STEPS; i++) free_step(&e->step[i]);
     bt_free(e->share);
     bt_kv_release(&e->kv);
-    bt_books_close(&e->books);
+    bt_meter_close(&e->meter);
     bt_vocab_close(e->own_vocab);
     bt_model_close(e->own_model);
     bt_free(e);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine_internal.h - what the engine's files share: seats, requests, the batch under construction.
+/* engine_internal.h - what the engine's files share: slots, requests, the batch under construction.
  *
- *   request.c  submit, cancel, budget: validation, seats, KV pages, the ends of sequences
+ *   request.c  submit, cancel, budget: validation, slots, KV pages, the ends of sequences
  *   batch.c    which rows the next step computes
  *   step.c     one step: forward pass, books, tokens to text, leases
- *   residency.c  park and wake
+ *   park.c     park and wake
  *   event.c    facts to engine.h's events
  *   engine.c   tables, open from parts, close;  open.c  from a path;  warmup.c  first measurements
  *
- * SEATS    free --submit--> running (sequence 0) or waiting (its siblings, until sequence 0 has the
+ * SLOTS    free --submit--> running (sequence 0) or waiting (its siblings, until sequence 0 has the
  *          prompt in KV; they then share its full pages and compute the last ones themselves)
  *          --> free. A running sequence whose kv_len < n_prompt is prefilling, else decoding.
  * PAGES    of prompt + max_tokens are taken at submit, so no step can fail for lack of one.
  * Everything is allocated at open; submit alone may allocate (decoders). Thread: engine. */
 #pragma once
 #include "baton/engine.h"
-#include "engine/books.h"
+#include "engine/meter.h"
 #include "engine/cost.h"
 #include "engine/kv.h"
 #include "engine/window.h"
@@ -32,10 +32,10 @@ enum {
     BT_ENGINE_STEPS = 2,      // in flight at once, where the device can
 };
 
-typedef enum bt_seat_state { BT_SEAT_FREE, BT_SEAT_WAITING, BT_SEAT_RUNNING } bt_seat_state;
+typedef enum bt_slot_state { BT_SLOT_FREE, BT_SLOT_WAITING, BT_SLOT_RUNNING } bt_slot_state;
 
-typedef struct bt_seat {
-    bt_seat_state state;
+typedef struct bt_slot {
+    bt_slot_state state;
     int32_t request;  // index into engine.request
     int32_t seq;      // index in its request
     int32_t *token;   // owned, [ctx]: prompt, then what was generated
@@ -50,13 +50,13 @@ typedef struct bt_seat {
     int32_t window_tokens; // of the repetition penalty; 0 = it is off
     bool counts_drawn;     // there are frequency or presence penalties
     bt_decoder *decoder;   // owned
-    uint64_t epoch;        // of whoever sits here: grows with every occupation of any seat
-} bt_seat;
+    uint64_t epoch;        // of whoever sits here: grows with every occupation of any slot
+} bt_slot;
 
-/* A sequence's part of a step. The sequence may be gone by the time the step ends: then the seat's
+/* A sequence's part of a step. The sequence may be gone by the time the step ends: then the slot's
  * epoch is another, and what the step computed for it is dropped. */
 typedef struct bt_step_part {
-    int32_t seat;
+    int32_t slot;
     uint64_t epoch;
     int32_t from; // tokens in KV before the step
     int32_t rows, first_row, first_out, n_out;
@@ -81,7 +81,7 @@ typedef struct bt_live_request {
     bt_logit_bias *own_bias; // owned, [BT_BIAS_MAX]
     int32_t n_prompt, max_tokens;
     int32_t n_seq, n_live;
-    int32_t seat[BT_SEQS_PER_REQUEST_MAX]; // -1 once that sequence has ended
+    int32_t slot[BT_SEQS_PER_REQUEST_MAX]; // -1 once that sequence has ended
     int32_t cached_tokens, completion_tokens;
     bt_finish worst;
     bt_status status; // what was at fault, if it is known; goes out with the end
@@ -104,13 +104,13 @@ struct bt_engine {
     void *ud;
 
     bt_kv kv;
-    bt_books books;
+    bt_meter meter;
     bt_cost cost;
     char cost_path[512]; // where it is kept; "" = nowhere
     uint64_t cost_key;
-    bt_seat *seat;                     // owned, [slots]
+    bt_slot *slot;                     // owned, [slots]
     bt_live_request *request;          // owned, [slots]
-    int32_t next_decode, next_prefill; // round-robin over seats
+    int32_t next_decode, next_prefill; // round-robin over slots
     uint64_t n_steps, next_epoch;
     bool parked;
     uint64_t n_not_finite; // sequences ended by logits that are not finite
@@ -123,10 +123,10 @@ struct bt_engine {
 };
 
 /* Whether the sequence is still there that a part of a step computes for. */
-static inline bool bt_step_part_lives(const bt_engine *e, const bt_step_part *p)
+static inline bool bt__step_part_lives(const bt_engine *e, const bt_step_part *p)
 {
-    const bt_seat *s = &e->seat[p->seat];
-    return s->state == BT_SEAT_RUNNING && s->epoch == p->epoch;
+    const bt_slot *s = &e->slot[p->slot];
+    return s->state == BT_SLOT_RUNNING && s->epoch == p->epoch;
 }
 
 /* The parts of an engine, for tests and tools that bring their own backend. All is borrowed. */
@@ -148,47 +148,47 @@ bt_status bt_engine_open_weights(const bt_recipe *recipe, const bt_weights *weig
 
 
 /* batch.c: fills st; n_rows 0 if nothing can run. */
-void bt_batch_build(bt_engine *e, bt_step *st);
+void bt__batch_build(bt_engine *e, bt_step *st);
 /* The step after one that is still under way: each sequence's next row takes the token that row is
  * about to draw, on the device. False where that cannot be known before it ends: prompts to read,
  * penalties that look at the token, more sequences to serve. */
-bool bt_batch_follow(bt_engine *e, bt_step *st, const bt_step *before);
+bool bt__batch_follow(bt_engine *e, bt_step *st, const bt_step *before);
 
 /* step.c: ends what is under way, with its events. */
-bt_status bt_engine_settle(bt_engine *e, bt_err *err);
+bt_status bt__engine_settle(bt_engine *e, bt_err *err);
 
 /* warmup.c: the first measurements; the house pays. */
-bt_status bt_engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err);
+bt_status bt__engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err);
 /* Where the costs of this device, model and plan are kept, and keeping them. */
-void bt_engine_cost_name(bt_engine *e, const char *dir, const char *model, uint64_t weights_bytes);
-void bt_engine_cost_keep(bt_engine *e);
+void bt__engine_cost_name(bt_engine *e, const char *dir, const char *model, uint64_t weights_bytes);
+void bt__engine_cost_keep(bt_engine *e);
 
 /* request.c */
-bool bt_request_paused(const bt_live_request *r);
-void bt_request_end(bt_engine *e, bt_live_request *r, bt_finish why);
-void bt_seat_end(bt_engine *e, bt_seat *s, bt_finish why, bool flush_text);
+bool bt__request_paused(const bt_live_request *r);
+void bt__request_end(bt_engine *e, bt_live_request *r, bt_finish why);
+void bt__slot_end(bt_engine *e, bt_slot *s, bt_finish why, bool flush_text);
 /* Publishes pages that became full and takes over equal ones. */
-void bt_seat_publish(bt_engine *e, bt_seat *s);
+void bt__slot_publish(bt_engine *e, bt_slot *s);
 /* Skips pages of the prompt that the cache has by now; only at a page border. */
-void bt_seat_reuse(bt_engine *e, bt_seat *s);
+void bt__slot_reuse(bt_engine *e, bt_slot *s);
 /* Sequence 0 has the prompt in KV: its siblings start. */
-void bt_request_share_prompt(bt_engine *e, bt_live_request *r);
-void bt_seat_push(bt_engine *e, bt_seat *s, int32_t token);
+void bt__request_share_prompt(bt_engine *e, bt_live_request *r);
+void bt__slot_push(bt_engine *e, bt_slot *s, int32_t token);
 
 /* event.c */
-void bt_emit_load(void *engine, uint64_t done, uint64_t total); // a bt_load_progress
-void bt_emit_residency(const bt_engine *e, int32_t level, const bt_residency *r);
-void bt_emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done);
-void bt_emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_seat *s,
-                    const bt_token_out *token, int32_t n_tokens, const char *text, size_t n_text,
-                    bt_finish finish);
-void bt_emit_end(bt_engine *e, const bt_live_request *r);
-void bt_emit_step(bt_engine *e, uint64_t step_us);
+void bt__emit_load(void *engine, uint64_t done, uint64_t total); // a bt_load_progress
+void bt__emit_residency(const bt_engine *e, int32_t level, const bt_residency *r);
+void bt__emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done);
+void bt__emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_slot *s,
+                     const bt_token_out *token, int32_t n_tokens, const char *text, size_t n_text,
+                     bt_finish finish);
+void bt__emit_end(bt_engine *e, const bt_live_request *r);
+void bt__emit_step(bt_engine *e, uint64_t step_us);
 /* Whether how its next token is drawn depends on the tokens before it. */
-static inline bool bt_seat_penalized(const bt_seat *s)
+static inline bool bt__slot_penalized(const bt_slot *s)
 {
     return s->window_tokens > 0 || s->counts_drawn;
 }
 /* One token as events tell it; o NULL: no logprob. */
-void bt_token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o,
-                       bt_token_out *dst);
+void bt__token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o,
+                        bt_token_out *dst);

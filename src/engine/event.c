@@ -14,7 +14,8 @@ const char *bt_finish_name(bt_finish f)
     return f >= 0 && f < BT_FINISH_COUNT ? name[f] : "none";
 }
 
-void bt_token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o, bt_token_out *dst)
+void bt__token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o,
+                        bt_token_out *dst)
 {
     size_t n = 0;
     const char *bytes = bt_vocab_bytes(e->vocab, token, &n);
@@ -27,7 +28,7 @@ void bt_token_describe(const bt_engine *e, int32_t token, const bt_sample_out *o
                           .n_bytes = bytes ? (int32_t)n : 0};
 }
 
-void bt_emit_load(void *engine, uint64_t done, uint64_t total)
+void bt__emit_load(void *engine, uint64_t done, uint64_t total)
 {
     const bt_engine *e = engine;
     bt_engine_event ev = {.type = BT_EE_LOAD};
@@ -36,7 +37,7 @@ void bt_emit_load(void *engine, uint64_t done, uint64_t total)
     e->sink(e->ud, &ev);
 }
 
-void bt_emit_residency(const bt_engine *e, int32_t level, const bt_residency *r)
+void bt__emit_residency(const bt_engine *e, int32_t level, const bt_residency *r)
 {
     bt_engine_event ev = {.type = BT_EE_RESIDENCY};
     ev.u.residency.level = level;
@@ -47,7 +48,7 @@ void bt_emit_residency(const bt_engine *e, int32_t level, const bt_residency *r)
     e->sink(e->ud, &ev);
 }
 
-void bt_emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done)
+void bt__emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done)
 {
     bt_engine_event ev = {.type = BT_EE_PREFILL, .request = r->id};
     ev.u.prefill.done = done;
@@ -55,9 +56,9 @@ void bt_emit_prefill(bt_engine *e, const bt_live_request *r, int32_t done)
     e->sink(e->ud, &ev);
 }
 
-void bt_emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_seat *s,
-                    const bt_token_out *token, int32_t n_tokens, const char *text, size_t n_text,
-                    bt_finish finish)
+void bt__emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_slot *s,
+                     const bt_token_out *token, int32_t n_tokens, const char *text, size_t n_text,
+                     bt_finish finish)
 {
     bt_engine_event ev = {.type = type, .request = e->request[s->request].id, .seq = s->seq};
     ev.u.tokens.token = token;
@@ -68,7 +69,7 @@ void bt_emit_tokens(bt_engine *e, bt_engine_event_type type, const bt_seat *s,
     e->sink(e->ud, &ev);
 }
 
-void bt_emit_end(bt_engine *e, const bt_live_request *r)
+void bt__emit_end(bt_engine *e, const bt_live_request *r)
 {
     int64_t now = bt_now_ns();
     int64_t first = r->first_token_ns ? r->first_token_ns : now;
@@ -84,11 +85,11 @@ void bt_emit_end(bt_engine *e, const bt_live_request *r)
     e->sink(e->ud, &ev);
 }
 
-void bt_emit_step(bt_engine *e, uint64_t step_us)
+void bt__emit_step(bt_engine *e, uint64_t step_us)
 {
     bt_engine_event ev = {.type = BT_EE_STEP};
-    ev.u.step.busy_us = e->books.bank.busy_us;
-    ev.u.step.house_us = e->books.bank.house_us;
+    ev.u.step.busy_us = e->meter.bank.busy_us;
+    ev.u.step.house_us = e->meter.bank.house_us;
     ev.u.step.step_us = step_us;
     ev.u.step.n_rows = e->n_rows;
     ev.u.step.n_seqs = e->n_seqs;

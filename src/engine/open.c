@@ -24,9 +24,9 @@ typedef struct place {
 static bt_status place_cpu(place *out, bt_err *err)
 {
     bt_memory memory;
-    bt_status status = bt_memory_read("", &memory, err);
+    bt_status st = bt_memory_read("", &memory, err);
     *out = (place){.backend = &bt_backend_cpu, .free_bytes = memory.free_bytes};
-    return status;
+    return st;
 }
 
 #ifdef BATON_CUDA
@@ -102,9 +102,9 @@ static bt_status make_plan(const bt_recipe *recipe, const bt_weights *weights,
                        .ordinal = p->ordinal,
                        .deterministic = opt->deterministic,
                        .keep_host = true};
-    bt_status status = p->backend->can(recipe, weights, &least, err);
-    if (!status) status = bt_plan_make(&ask, out, err);
-    return status;
+    bt_status st = p->backend->can(recipe, weights, &least, err);
+    if (!st) st = bt_plan_make(&ask, out, err);
+    return st;
 }
 
 static bt_status open_at(const place *p, const bt_recipe *recipe, const bt_weights *weights,
@@ -117,8 +117,8 @@ static bt_status open_at(const place *p, const bt_recipe *recipe, const bt_weigh
                              .vocab = vocab,
                              .name = recipe->name};
     bt_plan plan;
-    bt_status status = make_plan(recipe, weights, opt, p, &plan, err);
-    if (status) return status;
+    bt_status st = make_plan(recipe, weights, opt, p, &plan, err);
+    if (st) return st;
     parts.plan = plan.device;
     return bt_engine_open_parts(&parts, opt, sink, ud, out, err);
 }
@@ -128,8 +128,8 @@ bt_status bt_engine_open_weights(const bt_recipe *recipe, const bt_weights *weig
                                  bt_engine_sink sink, void *ud, bt_engine **out, bt_err *err)
 {
     place p = {0};
-    bt_status status = choose_place(opt->device, &p, err);
-    return status ? status : open_at(&p, recipe, weights, vocab, opt, sink, ud, out, err);
+    bt_status st = choose_place(opt->device, &p, err);
+    return st ? st : open_at(&p, recipe, weights, vocab, opt, sink, ud, out, err);
 }
 
 typedef struct listener {
@@ -152,11 +152,11 @@ static bt_status find_parts(const bt_engine_options *opt, int32_t *quant, place 
                             bt_model **model, bt_vocab **vocab, bt_err *err)
 {
     if (!opt->model_path) return bt_err_set(err, BT_EINVAL, 0, "no model was named; use --model");
-    bt_status status = bt_requant_parse(opt->quant, quant, err);
-    if (!status) status = choose_place(opt->device, p, err);
-    if (!status) status = bt_model_open(opt->model_path, model, err);
-    if (!status) status = bt_vocab_open((*model)->gguf, vocab, err);
-    return status;
+    bt_status st = bt_requant_parse(opt->quant, quant, err);
+    if (!st) st = choose_place(opt->device, p, err);
+    if (!st) st = bt_model_open(opt->model_path, model, err);
+    if (!st) st = bt_vocab_open((*model)->gguf, vocab, err);
+    return st;
 }
 
 bt_status bt_engine_check(const bt_engine_options *opt, bt_engine_fit *out, bt_err *err)
@@ -169,19 +169,19 @@ bt_status bt_engine_check(const bt_engine_options *opt, bt_engine_fit *out, bt_e
     bt_plan plan;
     place p = {0};
     int32_t quant = -1;
-    bt_status status = find_parts(opt, &quant, &p, &model, &vocab, err);
-    if (!status) weights = &model->weights;
-    if (!status && quant >= 0) {
+    bt_status st = find_parts(opt, &quant, &p, &model, &vocab, err);
+    if (!st) weights = &model->weights;
+    if (!st && quant >= 0) {
         layers = bt_malloc((size_t)model->recipe.n_layers * sizeof *layers);
-        if (!layers) status = bt_err_set(err, BT_ENOMEM, 0, "out of memory to check the model");
+        if (!layers) st = bt_err_set(err, BT_ENOMEM, 0, "out of memory to check the model");
     }
     if (layers) {
         uint64_t bytes = bt_requant_preview(&model->recipe, weights, quant, layers, &converted);
         weights = &converted;
         if (p.backend == &bt_backend_cpu) p.free_bytes -= BT_MIN(bytes, p.free_bytes);
     }
-    if (!status) status = make_plan(&model->recipe, weights, opt, &p, &plan, err);
-    if (!status) {
+    if (!st) st = make_plan(&model->recipe, weights, opt, &p, &plan, err);
+    if (!st) {
         const bt_device_plan *d = &plan.device;
         *out = (bt_engine_fit){.weights_bytes = plan.weights_bytes,
                                .kv_bytes = plan.kv_bytes,
@@ -197,7 +197,7 @@ bt_status bt_engine_check(const bt_engine_options *opt, bt_engine_fit *out, bt_e
     bt_free(layers);
     bt_vocab_close(vocab);
     bt_model_close(model);
-    return status;
+    return st;
 }
 
 bt_status bt_engine_open(const bt_engine_options *opt, bt_engine_sink sink, void *ud,
@@ -209,19 +209,17 @@ bt_status bt_engine_open(const bt_engine_options *opt, bt_engine_sink sink, void
     int32_t quant = -1;
     listener l = {sink, ud};
     int threads = opt->threads > 0 ? opt->threads : bt_cpu_count();
-    bt_status status = find_parts(opt, &quant, &p, &model, &vocab, err);
-    if (!status && quant >= 0)
-        status = bt_model_requant(model, quant, threads, on_requant, &l, err);
-    if (!status && quant >= 0) /* what the converted weights took of the host is no longer free */
-        status = choose_place(opt->device, &p, err);
-    if (!status)
-        status = open_at(&p, &model->recipe, &model->weights, vocab, opt, sink, ud, out, err);
-    if (status) goto done;
+    bt_status st = find_parts(opt, &quant, &p, &model, &vocab, err);
+    if (!st && quant >= 0) st = bt_model_requant(model, quant, threads, on_requant, &l, err);
+    if (!st && quant >= 0) /* what the converted weights took of the host is no longer free */
+        st = choose_place(opt->device, &p, err);
+    if (!st) st = open_at(&p, &model->recipe, &model->weights, vocab, opt, sink, ud, out, err);
+    if (st) goto done;
     (*out)->own_model = model;
     (*out)->own_vocab = vocab;
     return BT_OK;
 done:
     bt_vocab_close(vocab);
     bt_model_close(model);
-    return status;
+    return st;
 }

@@ -34,8 +34,8 @@ static void process_flush(engine_process *p)
 {
     bt_err err = {0};
     if (p->lost || p->out.len == 0) return;
-    bt_status status = bt_frame_flush(&p->out, p->fd, bt_now_ns() + WRITE_NS, &err);
-    if (!status) return;
+    bt_status st = bt_frame_flush(&p->out, p->fd, bt_now_ns() + WRITE_NS, &err);
+    if (!st) return;
     p->lost = true;
     bt_log(BT_LOG_WARN, "engine.front_lost", "reason=\"%s\"", err.msg);
 }
@@ -87,10 +87,10 @@ static bt_status process_submit(engine_process *p, bt_rd *rd, bt_err *err)
 {
     bt_engine_request req;
     bt_err refusal = {0};
-    bt_status status = bt_wire_get_submit(rd, &p->arena, &req, err);
-    if (!status && bt_engine_submit(p->engine, &req, &refusal)) process_refuse(p, req.id, &refusal);
+    bt_status st = bt_wire_get_submit(rd, &p->arena, &req, err);
+    if (!st && bt_engine_submit(p->engine, &req, &refusal)) process_refuse(p, req.id, &refusal);
     bt_arena_release(&p->arena);
-    return status;
+    return st;
 }
 
 /* Front asks again where that makes sense: what cannot be done now is logged. A device that failed
@@ -98,9 +98,9 @@ static bt_status process_submit(engine_process *p, bt_rd *rd, bt_err *err)
 static bt_status process_residency(engine_process *p, bool park, bt_err *err)
 {
     bt_err why = {0};
-    bt_status status = park ? bt_engine_park(p->engine, &why) : bt_engine_wake(p->engine, &why);
-    if (status == BT_EDEVICE) return bt_err_set(err, status, why.sys, "%s", why.msg);
-    if (status)
+    bt_status st = park ? bt_engine_park(p->engine, &why) : bt_engine_wake(p->engine, &why);
+    if (st == BT_EDEVICE) return bt_err_set(err, st, why.sys, "%s", why.msg);
+    if (st)
         bt_log(BT_LOG_WARN, park ? "engine.not_parked" : "engine.not_awake", "reason=\"%s\"",
                why.msg);
     return BT_OK;
@@ -110,8 +110,8 @@ static bt_status process_command(engine_process *p, bt_frame *frame, bt_err *err
 {
     bt_wire_command c;
     if (frame->type == BT_WIRE_SUBMIT) return process_submit(p, &frame->rd, err);
-    bt_status status = bt_wire_get_command(frame->type, &frame->rd, &c, err);
-    if (status) return status;
+    bt_status st = bt_wire_get_command(frame->type, &frame->rd, &c, err);
+    if (st) return st;
     switch (frame->type) {
     case BT_WIRE_CANCEL: bt_engine_cancel(p->engine, c.request, c.generation, c.why); break;
     case BT_WIRE_BUDGET:
@@ -133,14 +133,14 @@ static bt_status process_drain(engine_process *p, bt_err *err)
         int got;
         while (!p->stop && (got = bt_frame_reader_next(&p->in, &frame, err)) != 0) {
             if (got < 0) return (bt_status)got;
-            bt_status status = process_command(p, &frame, err);
-            if (status) return status;
+            bt_status st = process_command(p, &frame, err);
+            if (st) return st;
         }
         if (p->stop) return BT_OK;
-        bt_status status = bt_frame_reader_fill(&p->in, p->fd, err);
-        if (status == BT_ETIMEOUT) return BT_OK;
-        if (status == BT_ECLOSED) p->lost = true;
-        if (status) return status == BT_ECLOSED ? BT_OK : status;
+        bt_status st = bt_frame_reader_fill(&p->in, p->fd, err);
+        if (st == BT_ETIMEOUT) return BT_OK;
+        if (st == BT_ECLOSED) p->lost = true;
+        if (st) return st == BT_ECLOSED ? BT_OK : st;
     }
 }
 
@@ -155,9 +155,9 @@ static bt_status process_options(engine_process *p, bt_engine_options *opt, bt_e
         if (got > 0 && frame.type != BT_WIRE_OPTIONS)
             return bt_err_set(err, BT_EIO, frame.type, "the first frame must be the options");
         if (got > 0) return bt_wire_get_options(&frame.rd, &p->arena, opt, err);
-        bt_status status = bt_frame_reader_fill(&p->in, p->fd, err);
-        if (status == BT_OK) continue;
-        if (status != BT_ETIMEOUT) return status;
+        bt_status st = bt_frame_reader_fill(&p->in, p->fd, err);
+        if (st == BT_OK) continue;
+        if (st != BT_ETIMEOUT) return st;
         if (bt_now_ns() >= deadline)
             return bt_err_set(err, BT_ETIMEOUT, 0, "no options came within 10 seconds");
         process_wait(p, deadline);
@@ -208,15 +208,15 @@ int bt_engine_main_with(int fd, const bt_engine_options *opt, bt_engine_opener o
         return code;
     }
     bt_arena_init(&p.arena, ARENA_BYTES_MAX);
-    bt_status status = bt_buf_reserve(&p.out, OUT_BYTES)
-                           ? BT_OK
-                           : bt_err_set(&err, BT_ENOMEM, 0, "out of memory for the event buffer");
-    if (!status && !opt) {
-        status = process_options(&p, &sent, &err);
+    bt_status st = bt_buf_reserve(&p.out, OUT_BYTES)
+                       ? BT_OK
+                       : bt_err_set(&err, BT_ENOMEM, 0, "out of memory for the event buffer");
+    if (!st && !opt) {
+        st = process_options(&p, &sent, &err);
         opt = &sent;
     }
-    if (!status) status = opener(opt, process_sink, &p, &p.engine, &err);
-    if (status)
+    if (!st) st = opener(opt, process_sink, &p, &p.engine, &err);
+    if (st)
         process_fatal(&p, &err);
     else {
         bt_arena_release(&p.arena);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* request.c - requests and their seats: how they come in, and each way they go. */
+/* request.c - requests and their slots: how they come in, and each way they go. */
 #include "engine/engine_internal.h"
 #include "base/assert.h"
 #include "base/clock.h"
@@ -70,7 +70,7 @@ static bt_status check_request(const bt_engine *e, const bt_engine_request *req,
 {
     const bt_gen_params *p = &req->params;
     if (req->id == 0) return bt_err_set(err, BT_EINVAL, 0, "request id 0 is not allowed");
-    if (bt_books_has(&e->books, req->id))
+    if (bt_meter_has(&e->meter, req->id))
         return bt_err_set(err, BT_EINVAL, 0, "request id %llu is in use",
                           (unsigned long long)req->id);
     if (req->n_seq < 1 || req->n_seq > BT_MIN(BT_SEQS_PER_REQUEST_MAX, e->slots))
@@ -83,8 +83,8 @@ static bt_status check_request(const bt_engine *e, const bt_engine_request *req,
         return bt_err_set(err, BT_ECONTEXT, 0,
                           "the prompt has %d tokens; the context holds %d with the answer",
                           req->n_tokens, e->plan.ctx);
-    bt_status status = check_sampling(p, err);
-    return status ? status : check_lists(e, req, err);
+    bt_status st = check_sampling(p, err);
+    return st ? st : check_lists(e, req, err);
 }
 
 /* ---- submit ---- */
@@ -102,19 +102,19 @@ static int32_t pages_shareable(const bt_engine *e, int32_t n_prompt)
     return (n_prompt - 1) / e->plan.page_tokens;
 }
 
-static uint64_t chain_parent(const bt_engine *e, const bt_seat *s)
+static uint64_t chain_parent(const bt_engine *e, const bt_slot *s)
 {
     return s->n_chain > 0 ? e->kv.page[s->page[s->n_chain - 1]].serial : 0;
 }
 
 /* Whether the chain can still grow at its end: its last page may have been forgotten since. */
-static bool chain_sound(const bt_engine *e, const bt_seat *s)
+static bool chain_sound(const bt_engine *e, const bt_slot *s)
 {
     return s->chain_open && (s->n_chain == 0 || chain_parent(e, s) != 0);
 }
 
 /* Holds the cached pages that the prompt starts with. */
-static void seat_find_prefix(bt_engine *e, bt_seat *s, const bt_live_request *r)
+static void slot_find_prefix(bt_engine *e, bt_slot *s, const bt_live_request *r)
 {
     int32_t pt = e->plan.page_tokens;
     while (s->n_pages < pages_shareable(e, r->n_prompt)) {
@@ -127,7 +127,7 @@ static void seat_find_prefix(bt_engine *e, bt_seat *s, const bt_live_request *r)
     }
 }
 
-static void seat_drop_pages(bt_engine *e, bt_seat *s)
+static void slot_drop_pages(bt_engine *e, bt_slot *s)
 {
     while (s->n_pages > 0) bt_kv_unref(&e->kv, s->page[--s->n_pages]);
 }
@@ -135,7 +135,7 @@ static void seat_drop_pages(bt_engine *e, bt_seat *s)
 /* Takes the pages of all sequences, or none. */
 static bt_status request_take_pages(bt_engine *e, bt_live_request *r, bt_err *err)
 {
-    bt_seat *first = &e->seat[r->seat[0]];
+    bt_slot *first = &e->slot[r->slot[0]];
     int32_t each = pages_of(e, r->n_prompt, r->max_tokens);
     int32_t shared = pages_shareable(e, r->n_prompt);
     int64_t all = each + (int64_t)(r->n_seq - 1) * (each - shared);
@@ -145,16 +145,16 @@ static bt_status request_take_pages(bt_engine *e, bt_live_request *r, bt_err *er
             "prompt and answer need %lld KV pages of %d tokens; there are %d; ask for "
             "less or start with a larger --ctx",
             (long long)all, e->plan.page_tokens, e->plan.n_pages);
-    if (r->params.cache_prompt && !r->params.prompt_logprobs) seat_find_prefix(e, first, r);
+    if (r->params.cache_prompt && !r->params.prompt_logprobs) slot_find_prefix(e, first, r);
     r->cached_tokens = first->kv_len;
     if (all - first->n_pages > bt_kv_available(&e->kv)) {
-        seat_drop_pages(e, first);
+        slot_drop_pages(e, first);
         return bt_err_set(err, BT_EBUSY, 0, "%lld KV pages are needed and %d are free",
                           (long long)all, bt_kv_available(&e->kv));
     }
     while (first->n_pages < each) first->page[first->n_pages++] = bt_kv_take(&e->kv);
     for (int32_t i = 1; i < r->n_seq; i++) {
-        bt_seat *s = &e->seat[r->seat[i]];
+        bt_slot *s = &e->slot[r->slot[i]];
         for (; s->n_pages < shared; s->n_pages++) {
             s->page[s->n_pages] = first->page[s->n_pages];
             bt_kv_ref(&e->kv, s->page[s->n_pages]);
@@ -171,13 +171,13 @@ static int32_t window_of(const bt_engine *e, const bt_gen_params *p)
     return p->repeat_last_n < 0 ? e->plan.ctx : BT_MIN(p->repeat_last_n, e->plan.ctx);
 }
 
-static bt_status seat_start(bt_engine *e, int32_t seat, int32_t request, int32_t seq,
+static bt_status slot_start(bt_engine *e, int32_t slot, int32_t request, int32_t seq,
                             const bt_engine_request *req, bt_err *err)
 {
-    bt_seat *s = &e->seat[seat];
-    bt_status status = bt_decoder_open(e->vocab, req->params.stop, req->params.n_stop, true, false,
-                                       &s->decoder, err);
-    if (status) return status;
+    bt_slot *s = &e->slot[slot];
+    bt_status st = bt_decoder_open(e->vocab, req->params.stop, req->params.n_stop, true, false,
+                                   &s->decoder, err);
+    if (st) return st;
     s->request = request;
     s->seq = seq;
     s->kv_len = s->n_pages = s->n_chain = s->n_generated = 0;
@@ -190,16 +190,16 @@ static bt_status seat_start(bt_engine *e, int32_t seat, int32_t request, int32_t
     s->counts_drawn = req->params.freq_penalty != 0 || req->params.presence_penalty != 0;
     for (int32_t i = BT_MAX(0, s->n_tokens - s->window_tokens); i < s->n_tokens; i++)
         bt_window_add(&s->window, s->token[i], 1, 0);
-    s->state = seq == 0 ? BT_SEAT_RUNNING : BT_SEAT_WAITING;
+    s->state = seq == 0 ? BT_SLOT_RUNNING : BT_SLOT_WAITING;
     return BT_OK;
 }
 
-static void seat_free(bt_engine *e, bt_seat *s)
+static void slot_free(bt_engine *e, bt_slot *s)
 {
-    seat_drop_pages(e, s);
+    slot_drop_pages(e, s);
     bt_decoder_close(s->decoder);
     s->decoder = NULL;
-    s->state = BT_SEAT_FREE;
+    s->state = BT_SLOT_FREE;
 }
 
 static int32_t request_free_index(const bt_engine *e)
@@ -209,30 +209,30 @@ static int32_t request_free_index(const bt_engine *e)
     return -1;
 }
 
-static bt_status request_seat_all(bt_engine *e, int32_t index, const bt_engine_request *req,
-                                  bt_err *err)
+static bt_status request_slots_take(bt_engine *e, int32_t index, const bt_engine_request *req,
+                                    bt_err *err)
 {
     bt_live_request *r = &e->request[index];
     int32_t n = 0;
     for (int32_t i = 0; i < e->slots && n < req->n_seq; i++)
-        if (e->seat[i].state == BT_SEAT_FREE) r->seat[n++] = i;
+        if (e->slot[i].state == BT_SLOT_FREE) r->slot[n++] = i;
     if (n < req->n_seq)
         return bt_err_set(err, BT_EBUSY, 0, "%d slots are needed and %d are free", req->n_seq, n);
     for (int32_t i = 0; i < n; i++) {
-        bt_status status = seat_start(e, r->seat[i], index, i, req, err);
-        if (!status) continue;
-        while (i-- > 0) seat_free(e, &e->seat[r->seat[i]]);
-        return status;
+        bt_status st = slot_start(e, r->slot[i], index, i, req, err);
+        if (!st) continue;
+        while (i-- > 0) slot_free(e, &e->slot[r->slot[i]]);
+        return st;
     }
     return BT_OK;
 }
 
 bt_status bt_engine_submit(bt_engine *e, const bt_engine_request *req, bt_err *err)
 {
-    bt_status status = check_request(e, req, err);
-    if (status) return status;
+    bt_status st = check_request(e, req, err);
+    if (st) return st;
     int32_t index = request_free_index(e);
-    if (index < 0 || bt_books_full(&e->books))
+    if (index < 0 || bt_meter_full(&e->meter))
         return bt_err_set(err, BT_EBUSY, 0, "the engine has no room for another request");
     bt_live_request *r = &e->request[index];
     r->salt = e->share_prefix ? 0 : req->salt;
@@ -252,26 +252,26 @@ bt_status bt_engine_submit(bt_engine *e, const bt_engine_request *req, bt_err *e
     r->params.bias = r->own_bias;
     r->params.stop = NULL;
     if (r->params.prompt_logprobs && r->params.n_logprobs < 0) r->params.n_logprobs = 0;
-    status = request_seat_all(e, index, req, err);
-    if (status) return status;
-    status = request_take_pages(e, r, err);
-    if (status) {
-        for (int32_t i = 0; i < r->n_seq; i++) seat_free(e, &e->seat[r->seat[i]]);
-        return status;
+    st = request_slots_take(e, index, req, err);
+    if (st) return st;
+    st = request_take_pages(e, r, err);
+    if (st) {
+        for (int32_t i = 0; i < r->n_seq; i++) slot_free(e, &e->slot[r->slot[i]]);
+        return st;
     }
     r->id = req->id;
-    bt_books_add(&e->books, r->id);
+    bt_meter_add(&e->meter, r->id);
     return BT_OK;
 }
 
 /* ---- while it runs ---- */
 
-bool bt_request_paused(const bt_live_request *r)
+bool bt__request_paused(const bt_live_request *r)
 {
     return !r->lease.budget_final && (int64_t)r->used_us >= r->lease.budget_us;
 }
 
-void bt_seat_reuse(bt_engine *e, bt_seat *s)
+void bt__slot_reuse(bt_engine *e, bt_slot *s)
 {
     bt_live_request *r = &e->request[s->request];
     int32_t pt = e->plan.page_tokens;
@@ -288,7 +288,7 @@ void bt_seat_reuse(bt_engine *e, bt_seat *s)
     }
 }
 
-void bt_seat_publish(bt_engine *e, bt_seat *s)
+void bt__slot_publish(bt_engine *e, bt_slot *s)
 {
     const bt_live_request *r = &e->request[s->request];
     int32_t pt = e->plan.page_tokens;
@@ -312,14 +312,14 @@ void bt_seat_publish(bt_engine *e, bt_seat *s)
     }
 }
 
-void bt_request_share_prompt(bt_engine *e, bt_live_request *r)
+void bt__request_share_prompt(bt_engine *e, bt_live_request *r)
 {
-    const bt_seat *first = &e->seat[r->seat[0]];
+    const bt_slot *first = &e->slot[r->slot[0]];
     int32_t shared = pages_shareable(e, r->n_prompt);
     for (int32_t i = 1; i < r->n_seq; i++) {
-        if (r->seat[i] < 0) continue;
-        bt_seat *s = &e->seat[r->seat[i]];
-        if (s->state != BT_SEAT_WAITING) continue;
+        if (r->slot[i] < 0) continue;
+        bt_slot *s = &e->slot[r->slot[i]];
+        if (s->state != BT_SLOT_WAITING) continue;
         /* Sequence 0 may have changed over to equal pages of the cache since submit. */
         for (int32_t k = 0; k < shared; k++) {
             bt_kv_ref(&e->kv, first->page[k]);
@@ -329,47 +329,47 @@ void bt_request_share_prompt(bt_engine *e, bt_live_request *r)
         s->n_chain = BT_MIN(first->n_chain, shared);
         s->chain_open = first->chain_open;
         s->kv_len = shared * e->plan.page_tokens;
-        s->state = BT_SEAT_RUNNING;
+        s->state = BT_SLOT_RUNNING;
     }
 }
 
-void bt_seat_push(bt_engine *e, bt_seat *s, int32_t token)
+void bt__slot_push(bt_engine *e, bt_slot *s, int32_t token)
 {
     BT_ASSERT(s->n_tokens < e->plan.ctx);
     s->token[s->n_tokens++] = token;
     if (s->window_tokens > 0 && s->n_tokens > s->window_tokens)
         bt_window_add(&s->window, s->token[s->n_tokens - 1 - s->window_tokens], -1, 0);
-    if (bt_seat_penalized(s))
+    if (bt__slot_penalized(s))
         bt_window_add(&s->window, token, s->window_tokens > 0, s->counts_drawn);
     s->n_generated++;
 }
 
 /* ---- ends ---- */
 
-void bt_seat_end(bt_engine *e, bt_seat *s, bt_finish why, bool flush_text)
+void bt__slot_end(bt_engine *e, bt_slot *s, bt_finish why, bool flush_text)
 {
     bt_live_request *r = &e->request[s->request];
     const char *text = "";
     size_t n = 0;
     if (flush_text) bt_decoder_finish(s->decoder, &text, &n);
-    bt_emit_tokens(e, BT_EE_SEQ_END, s, NULL, 0, text, n, why);
+    bt__emit_tokens(e, BT_EE_SEQ_END, s, NULL, 0, text, n, why);
     if (why == BT_FINISH_DEVICE_FAULT)
         for (int32_t i = 0; i < s->n_pages; i++) bt_kv_forget(&e->kv, s->page[i]);
-    seat_free(e, s);
-    r->seat[s->seq] = -1;
+    slot_free(e, s);
+    r->slot[s->seq] = -1;
     /* The enum ascends from a natural end to the worst one. */
     r->worst = BT_MAX(r->worst, why);
     if (--r->n_live > 0) return;
-    bt_emit_end(e, r);
-    bt_books_end(&e->books, r->id);
-    if (e->auto_release) bt_books_release(&e->books, r->id);
+    bt__emit_end(e, r);
+    bt_meter_end(&e->meter, r->id);
+    if (e->auto_release) bt_meter_release(&e->meter, r->id);
     r->id = 0;
 }
 
-void bt_request_end(bt_engine *e, bt_live_request *r, bt_finish why)
+void bt__request_end(bt_engine *e, bt_live_request *r, bt_finish why)
 {
     for (int32_t i = 0; r->id && i < r->n_seq; i++)
-        if (r->seat[i] >= 0) bt_seat_end(e, &e->seat[r->seat[i]], why, true);
+        if (r->slot[i] >= 0) bt__slot_end(e, &e->slot[r->slot[i]], why, true);
 }
 
 static bt_live_request *request_find(bt_engine *e, uint64_t id, uint32_t generation)
@@ -384,9 +384,9 @@ void bt_engine_cancel(bt_engine *e, uint64_t request, uint32_t generation, bt_fi
 {
     bt_live_request *r = request_find(e, request, generation);
     if (!r) return;
-    bt_request_end(e, r, why);
+    bt__request_end(e, r, why);
     e->n_rows = e->n_seqs = e->n_share = 0;
-    bt_emit_step(e, 0);
+    bt__emit_step(e, 0);
 }
 
 void bt_engine_budget(bt_engine *e, uint64_t request, uint32_t generation, int64_t budget_us,
@@ -400,5 +400,5 @@ void bt_engine_budget(bt_engine *e, uint64_t request, uint32_t generation, int64
 
 void bt_engine_release(bt_engine *e, uint64_t request)
 {
-    if (bt_books_release(&e->books, request)) bt_books_publish(&e->books);
+    if (bt_meter_release(&e->meter, request)) bt_meter_publish(&e->meter);
 }

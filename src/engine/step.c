@@ -29,7 +29,7 @@ static int32_t expire_leases(bt_engine *e)
         else if (r->lease.budget_final && (int64_t)r->used_us >= r->lease.budget_us)
             why = BT_FINISH_QUOTA_EXHAUSTED;
         if (!why) continue;
-        bt_request_end(e, r, why);
+        bt__request_end(e, r, why);
         n++;
     }
     return n;
@@ -50,7 +50,7 @@ bool bt_engine_has_work(const bt_engine *e)
     if (e->faulted) return false;
     if (e->n_flight > 0) return true;
     for (int32_t i = 0; i < e->slots; i++)
-        if (e->request[i].id && !bt_request_paused(&e->request[i])) return true;
+        if (e->request[i].id && !bt__request_paused(&e->request[i])) return true;
     int64_t deadline = bt_engine_next_deadline(e);
     return deadline != INT64_MAX && bt_now_ns() >= deadline;
 }
@@ -80,7 +80,7 @@ static void step_account(bt_engine *e, const bt_step *st, uint64_t busy_us)
         bt_cost_work w = part_work(p);
         double cost =
             bt_cost_predict(&e->cost, &w) - e->cost.fixed + e->cost.fixed / st->batch.n_seqs;
-        int32_t k = 0, who = bt_step_part_lives(e, p) ? e->seat[p->seat].request : -1;
+        int32_t k = 0, who = bt__step_part_lives(e, p) ? e->slot[p->slot].request : -1;
         while (k < n && owner[k] != who) k++;
         if (k == n) owner[n++] = who;
         weight[k] += cost;
@@ -93,60 +93,60 @@ static void step_account(bt_engine *e, const bt_step *st, uint64_t busy_us)
     e->n_share = 0;
     for (int32_t k = 0; k < n; k++) {
         if (owner[k] < 0) {
-            bt_books_charge_house(&e->books, part[k]);
+            bt_meter_charge_house(&e->meter, part[k]);
             continue;
         }
         bt_live_request *r = &e->request[owner[k]];
-        r->used_us = bt_books_charge(&e->books, r->id, part[k]);
+        r->used_us = bt_meter_charge(&e->meter, r->id, part[k]);
         e->share[e->n_share++] = (bt_step_share){r->id, r->used_us};
     }
     e->n_rows = st->batch.n_rows;
     e->n_seqs = st->batch.n_seqs;
     bt_cost_learn(&e->cost, &all, busy_us);
-    bt_books_publish(&e->books);
+    bt_meter_publish(&e->meter);
 }
 
 /* ---- results ---- */
 
 /* Logprobs of the prompt's tokens that this step's rows foretold; token 0 has none. */
-static void emit_prompt_logprobs(bt_engine *e, const bt_seat *s, const bt_sample_out *out,
+static void emit_prompt_logprobs(bt_engine *e, const bt_slot *s, const bt_sample_out *out,
                                  int32_t from, int32_t to)
 {
     bt_token_out piece[BT_ENGINE_PIECE];
     int32_t n = 0;
-    if (from == 0) bt_token_describe(e, s->token[0], NULL, &piece[n++]);
+    if (from == 0) bt__token_describe(e, s->token[0], NULL, &piece[n++]);
     for (int32_t at = from + 1; at <= to; at++) {
-        bt_token_describe(e, s->token[at], out++, &piece[n++]);
+        bt__token_describe(e, s->token[at], out++, &piece[n++]);
         if (n < BT_ENGINE_PIECE && at < to) continue;
-        bt_emit_tokens(e, BT_EE_PROMPT_LOGPROBS, s, piece, n, "", 0, BT_FINISH_NONE);
+        bt__emit_tokens(e, BT_EE_PROMPT_LOGPROBS, s, piece, n, "", 0, BT_FINISH_NONE);
         n = 0;
     }
-    if (n > 0) bt_emit_tokens(e, BT_EE_PROMPT_LOGPROBS, s, piece, n, "", 0, BT_FINISH_NONE);
+    if (n > 0) bt__emit_tokens(e, BT_EE_PROMPT_LOGPROBS, s, piece, n, "", 0, BT_FINISH_NONE);
 }
 
 /* A sequence has drawn a token: text, and its natural ends in their order. */
-static void seat_take_token(bt_engine *e, bt_seat *s, const bt_sample_out *o)
+static void slot_take_token(bt_engine *e, bt_slot *s, const bt_sample_out *o)
 {
     bt_live_request *r = &e->request[s->request];
     if (!r->first_token_ns) r->first_token_ns = bt_now_ns();
     bool full = s->n_generated + 1 >= r->max_tokens;
     r->completion_tokens++;
     if (bt_vocab_is_eos(e->vocab, o->token)) {
-        bt_seat_end(e, s, BT_FINISH_EOS, true);
+        bt__slot_end(e, s, BT_FINISH_EOS, true);
         return;
     }
     const char *text = "";
     size_t n = 0;
     bt_token_out token;
     bool stopped = bt_decoder_put(s->decoder, o->token, &text, &n);
-    bt_token_describe(e, o->token, r->params.n_logprobs >= 0 ? o : NULL, &token);
-    bt_emit_tokens(e, BT_EE_TOKENS, s, &token, 1, text, n, BT_FINISH_NONE);
+    bt__token_describe(e, o->token, r->params.n_logprobs >= 0 ? o : NULL, &token);
+    bt__emit_tokens(e, BT_EE_TOKENS, s, &token, 1, text, n, BT_FINISH_NONE);
     if (stopped) {
-        bt_seat_end(e, s, BT_FINISH_STOP, false);
+        bt__slot_end(e, s, BT_FINISH_STOP, false);
         return;
     }
-    bt_seat_push(e, s, o->token);
-    if (full) bt_seat_end(e, s, BT_FINISH_LENGTH, true);
+    bt__slot_push(e, s, o->token);
+    if (full) bt__slot_end(e, s, BT_FINISH_LENGTH, true);
 }
 
 static bool any_bad(const bt_sample_out *out, int32_t n)
@@ -174,7 +174,7 @@ static void tell_not_finite(bt_engine *e, bt_live_request *r)
 
 static void part_advance(bt_engine *e, const bt_step_part *p, const bt_sample_out *out)
 {
-    bt_seat *s = &e->seat[p->seat];
+    bt_slot *s = &e->slot[p->slot];
     bt_live_request *r = &e->request[s->request];
     bool first = s->seq == 0;
     BT_ASSERT(s->kv_len == p->from);
@@ -182,33 +182,33 @@ static void part_advance(bt_engine *e, const bt_step_part *p, const bt_sample_ou
         tell_not_finite(e, r);
         /* A prompt that breaks the numbers breaks them for every sequence that shares its pages. */
         if (p->prefill && first)
-            bt_request_end(e, r, BT_FINISH_DEVICE_FAULT);
+            bt__request_end(e, r, BT_FINISH_DEVICE_FAULT);
         else
-            bt_seat_end(e, s, BT_FINISH_DEVICE_FAULT, true);
+            bt__slot_end(e, s, BT_FINISH_DEVICE_FAULT, true);
         return;
     }
     s->kv_len += p->rows;
-    bt_seat_publish(e, s);
+    bt__slot_publish(e, s);
     if (p->prefill && first) {
-        bt_emit_prefill(e, r, s->kv_len);
+        bt__emit_prefill(e, r, s->kv_len);
         if (r->params.prompt_logprobs)
             emit_prompt_logprobs(e, s, out, p->from, BT_MIN(s->kv_len, r->n_prompt - 1));
-        if (s->kv_len == r->n_prompt) bt_request_share_prompt(e, r);
+        if (s->kv_len == r->n_prompt) bt__request_share_prompt(e, r);
     }
     if (s->kv_len < s->n_tokens) return;
     if (r->max_tokens == 0)
-        bt_seat_end(e, s, BT_FINISH_LENGTH, true);
+        bt__slot_end(e, s, BT_FINISH_LENGTH, true);
     else
-        seat_take_token(e, s, &out[p->n_out - 1]);
+        slot_take_token(e, s, &out[p->n_out - 1]);
 }
 
 /* ---- steps ---- */
 
-static bt_status fault(bt_engine *e, bt_status status)
+static bt_status fault(bt_engine *e, bt_status st)
 {
     e->faulted = true;
     e->n_flight = 0;
-    return status;
+    return st;
 }
 
 /* Puts the step after the last one under way on its way too. */
@@ -235,10 +235,10 @@ static bt_status step_finish(bt_engine *e, bt_err *err)
     for (int32_t i = 0; i < st->batch.n_seqs; i++) {
         const bt_step_part *p = &st->part[i];
         /* An earlier step, a cancel or a sibling in this batch may have taken it away. */
-        if (bt_step_part_lives(e, p)) part_advance(e, p, st->out + p->first_out);
+        if (bt__step_part_lives(e, p)) part_advance(e, p, st->out + p->first_out);
     }
     expire_leases(e);
-    bt_emit_step(e, busy_us);
+    bt__emit_step(e, busy_us);
     return BT_OK;
 }
 
@@ -247,18 +247,18 @@ static bt_status step_finish(bt_engine *e, bt_err *err)
 static bt_status wake_for_work(bt_engine *e, bt_err *err)
 {
     int64_t begin = bt_now_ns();
-    bt_status status = bt_engine_wake(e, err);
+    bt_status st = bt_engine_wake(e, err);
     int64_t took = bt_now_ns() - begin;
-    bool busy = status == BT_ENOMEM || status == BT_EBUSY;
+    bool busy = st == BT_ENOMEM || st == BT_EBUSY;
     for (int32_t i = 0; i < e->slots; i++) {
         bt_live_request *r = &e->request[i];
-        if (r->id && busy) bt_request_end(e, r, BT_FINISH_DEVICE_FAULT);
-        if (r->id && !status && r->lease.deadline_ns) r->lease.deadline_ns += took;
+        if (r->id && busy) bt__request_end(e, r, BT_FINISH_DEVICE_FAULT);
+        if (r->id && !st && r->lease.deadline_ns) r->lease.deadline_ns += took;
     }
-    if (!busy) return status ? fault(e, status) : BT_OK;
+    if (!busy) return st ? fault(e, st) : BT_OK;
     bt_log(BT_LOG_WARN, "engine.not_awake", "reason=\"%s\"", err ? err->msg : "");
     e->n_rows = e->n_seqs = e->n_share = 0;
-    bt_emit_step(e, 0);
+    bt__emit_step(e, 0);
     return BT_OK;
 }
 
@@ -269,30 +269,30 @@ bt_status bt_engine_step(bt_engine *e, bt_err *err)
                           "the device failed earlier; the engine must be restarted");
     int32_t ended = expire_leases(e);
     bt_step *next = &e->step[e->first_step];
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     if (e->n_flight == 0) {
-        bt_batch_build(e, next);
+        bt__batch_build(e, next);
         if (next->batch.n_rows == 0) {
             e->n_rows = e->n_seqs = e->n_share = 0;
-            if (ended > 0) bt_emit_step(e, 0);
+            if (ended > 0) bt__emit_step(e, 0);
             return BT_OK;
         }
         if (e->parked) {
-            status = wake_for_work(e, err);
-            if (status || e->parked) return status;
+            st = wake_for_work(e, err);
+            if (st || e->parked) return st;
         }
-        status = step_launch(e, next, err);
+        st = step_launch(e, next, err);
     }
     /* The host tells of this step, and prepares what comes, while the device works on the next. */
     bt_step *second = &e->step[(e->first_step + 1) % BT_ENGINE_STEPS];
-    if (!status && e->n_flight == 1 && bt_batch_follow(e, second, next))
-        status = step_launch(e, second, err);
-    return status ? status : step_finish(e, err);
+    if (!st && e->n_flight == 1 && bt__batch_follow(e, second, next))
+        st = step_launch(e, second, err);
+    return st ? st : step_finish(e, err);
 }
 
-bt_status bt_engine_settle(bt_engine *e, bt_err *err)
+bt_status bt__engine_settle(bt_engine *e, bt_err *err)
 {
-    bt_status status = BT_OK;
-    while (!status && e->n_flight > 0) status = step_finish(e, err);
-    return status;
+    bt_status st = BT_OK;
+    while (!st && e->n_flight > 0) st = step_finish(e, err);
+    return st;
 }

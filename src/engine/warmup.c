@@ -24,7 +24,7 @@
 enum { ROUNDS = 4 };
 #define KEPT_HOLDS 0.3 // how far a kept model may be off
 
-void bt_engine_cost_name(bt_engine *e, const char *dir, const char *model, uint64_t weights_bytes)
+void bt__engine_cost_name(bt_engine *e, const char *dir, const char *model, uint64_t weights_bytes)
 {
     char text[512];
     const bt_device_plan *p = &e->plan;
@@ -37,7 +37,7 @@ void bt_engine_cost_name(bt_engine *e, const char *dir, const char *model, uint6
     if (n >= (int)sizeof e->cost_path) e->cost_path[0] = 0;
 }
 
-void bt_engine_cost_keep(bt_engine *e)
+void bt__engine_cost_keep(bt_engine *e)
 {
     if (!e->cost_path[0] || e->faulted || e->cost.n_seen == 0) return;
     if (!bt_cost_save(e->cost_path, e->cost_key, &e->cost))
@@ -64,7 +64,7 @@ static bt_status warm_up_step(bt_engine *e, const int32_t *pages, int32_t n, dou
     bt_status status =
         bt_forward(e->backend, e->dev, e->recipe, &batch, &sample, st->out, &busy_us, err);
     if (status) return status;
-    bt_books_charge_house(&e->books, busy_us);
+    bt_meter_charge_house(&e->meter, busy_us);
     *best_us = fmin(*best_us, (double)busy_us);
     return BT_OK;
 }
@@ -92,33 +92,33 @@ static bt_status try_kept(bt_engine *e, const int32_t *pages, int32_t n, bool *h
     double took_us = INFINITY, one_us = INFINITY;
     *holds = false;
     if (!e->cost_path[0] || !bt_cost_load(e->cost_path, e->cost_key, &e->cost)) return BT_OK;
-    bt_status status = warm_up_step(e, pages, 1, &one_us, err);
-    if (!status) status = warm_up_step(e, pages, n, &took_us, err);
-    if (!status) status = warm_up_step(e, pages, n, &took_us, err);
-    *holds = !status && fabs(error_of(e, n, took_us)) <= KEPT_HOLDS;
+    bt_status st = warm_up_step(e, pages, 1, &one_us, err);
+    if (!st) st = warm_up_step(e, pages, n, &took_us, err);
+    if (!st) st = warm_up_step(e, pages, n, &took_us, err);
+    *holds = !st && fabs(error_of(e, n, took_us)) <= KEPT_HOLDS;
     if (*holds) tell(e, n, took_us, true);
-    return status;
+    return st;
 }
 
 static bt_status measure(bt_engine *e, const int32_t *pages, int32_t few, int32_t more, bt_err *err)
 {
     double one_us = INFINITY, few_us = INFINITY, more_us = INFINITY, check_us = INFINITY;
     int64_t until = bt_now_ns() + (int64_t)(e->backend->warm_up_us * 500);
-    bt_status status = BT_OK;
-    for (int32_t i = 0; !status && i < ROUNDS && (i == 0 || bt_now_ns() < until); i++) {
-        status = warm_up_step(e, pages, 1, &one_us, err);
-        if (!status) status = warm_up_step(e, pages, few, &few_us, err);
-        if (!status) status = warm_up_step(e, pages, more, &more_us, err);
-        if (!status) status = warm_up_step(e, pages, (few + more) / 2, &check_us, err);
+    bt_status st = BT_OK;
+    for (int32_t i = 0; !st && i < ROUNDS && (i == 0 || bt_now_ns() < until); i++) {
+        st = warm_up_step(e, pages, 1, &one_us, err);
+        if (!st) st = warm_up_step(e, pages, few, &few_us, err);
+        if (!st) st = warm_up_step(e, pages, more, &more_us, err);
+        if (!st) st = warm_up_step(e, pages, (few + more) / 2, &check_us, err);
     }
-    if (status) return status;
+    if (st) return st;
     bt_cost_fit(&e->cost, one_us, few, few_us, more, more_us);
     tell(e, (few + more) / 2, check_us, false);
     if (e->cost_path[0]) bt_cost_save(e->cost_path, e->cost_key, &e->cost);
     return BT_OK;
 }
 
-bt_status bt_engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err)
+bt_status bt__engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err)
 {
     double guess = (double)weights_bytes / e->backend->bytes_per_us;
     int32_t tokens = e->plan.page_tokens;
@@ -133,10 +133,10 @@ bt_status bt_engine_warm_up(bt_engine *e, uint64_t weights_bytes, bt_err *err)
     if (!pages) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the engine's tables");
     for (int32_t i = 0; i < n_pages; i++) pages[i] = bt_kv_take(&e->kv);
     bool holds = false;
-    bt_status status = try_kept(e, pages, (more / 4 + more) / 2, &holds, err);
-    if (!status && !holds) status = measure(e, pages, more / 4, more, err);
+    bt_status st = try_kept(e, pages, (more / 4 + more) / 2, &holds, err);
+    if (!st && !holds) st = measure(e, pages, more / 4, more, err);
     for (int32_t i = 0; i < n_pages; i++) bt_kv_unref(&e->kv, pages[i]);
     bt_free(pages);
-    bt_books_publish(&e->books);
-    return status;
+    bt_meter_publish(&e->meter);
+    return st;
 }

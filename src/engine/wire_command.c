@@ -99,9 +99,9 @@ bt_status bt_wire_get_options(bt_rd *r, bt_arena *arena, bt_engine_options *out,
     o.kv_format = (bt_kv_format)get_range(r, BT_KV_F16, BT_KV_FP8);
     o.deterministic = get_bool(r);
     o.share_prefix = get_bool(r);
-    bt_status status = wire_end(r, "options", err);
-    if (!status) *out = o;
-    return status;
+    bt_status st = wire_end(r, "options", err);
+    if (!st) *out = o;
+    return st;
 }
 
 static void put_params(bt_buf *b, const bt_gen_params *p)
@@ -215,9 +215,9 @@ bt_status bt_wire_get_submit(bt_rd *r, bt_arena *arena, bt_engine_request *out, 
     memcpy(copy, tokens, bytes);
     q.tokens = copy;
     q.n_tokens = (int32_t)(bytes / sizeof *q.tokens);
-    bt_status status = wire_end(r, "submit", err);
-    if (!status) *out = q;
-    return status;
+    bt_status st = wire_end(r, "submit", err);
+    if (!st) *out = q;
+    return st;
 }
 
 void bt_wire_put_cancel(bt_buf *b, uint64_t request, uint32_t generation, bt_finish why)
@@ -273,7 +273,7 @@ bt_status bt_wire_get_command(uint16_t type, bt_rd *r, bt_wire_command *out, bt_
     case BT_WIRE_WAKE: break;
     default: return bt_err_set(err, BT_EIO, type, "the peer sent a frame of unknown type %d", type);
     }
-    bt_status status = wire_end(r, "command", err);
-    if (!status) *out = c;
-    return status;
+    bt_status st = wire_end(r, "command", err);
+    if (!st) *out = c;
+    return st;
 }

@@ -199,8 +199,8 @@ static bt_status read_kvs(bt_gguf *g, size_t n, uint64_t seed, bt_err *err)
     if (!g->kv || !bt__names_init(&g->kv_names, g->kv, sizeof *g->kv, n, seed))
         return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the keys of %s", g->label);
     for (size_t i = 0; i < n; i++) {
-        bt_status s = read_kv(g, &g->kv[i], err);
-        if (s) return s;
+        bt_status st = read_kv(g, &g->kv[i], err);
+        if (st) return st;
         if (!bt__names_add(&g->kv_names, i))
             return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is there twice", g->label,
                               bt_str_shown(g->kv[i].key).s);
@@ -268,8 +268,8 @@ static bt_status read_tensor(bt_gguf *g, bt_gguf_tensor *t, uint64_t *offset, bt
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s: the tensor name '%s' is empty, too long or holds control characters",
                           g->label, bt_str_shown(t->name).s);
-    bt_status s = read_shape(g, t, err);
-    if (s) return s;
+    bt_status st = read_shape(g, t, err);
+    if (st) return st;
     if (!read_u64(g, offset)) return cut_short(g, "a tensor's description", err);
     if (*offset % g->alignment)
         return bt_err_set(
@@ -304,7 +304,7 @@ static int by_place(const void *a, const void *b)
 
 static bt_status check_overlap(const bt_gguf *g, bt_err *err)
 {
-    bt_status s = BT_OK;
+    bt_status st = BT_OK;
     const bt_gguf_tensor **order = bt_malloc((g->n_tensors + 1) * sizeof(bt_gguf_tensor *));
     if (!order) return bt_err_set(err, BT_ENOMEM, 0, "out of memory to check %s", g->label);
     bool sorted = true;
@@ -313,30 +313,30 @@ static bt_status check_overlap(const bt_gguf *g, bt_err *err)
         if (i && order[i]->data < order[i - 1]->data) sorted = false;
     }
     if (!sorted) qsort(order, g->n_tensors, sizeof(bt_gguf_tensor *), by_place);
-    for (size_t i = 1; i < g->n_tensors && !s; i++)
+    for (size_t i = 1; i < g->n_tensors && !st; i++)
         if ((const uint8_t *)order[i]->data <
             (const uint8_t *)order[i - 1]->data + order[i - 1]->bytes)
-            s = bt_err_set(err, BT_EFORMAT, 0, "%s: tensors '%s' and '%s' overlap", g->label,
-                           bt_str_shown(order[i - 1]->name).s, bt_str_shown(order[i]->name).s);
+            st = bt_err_set(err, BT_EFORMAT, 0, "%s: tensors '%s' and '%s' overlap", g->label,
+                            bt_str_shown(order[i - 1]->name).s, bt_str_shown(order[i]->name).s);
     bt_free(order);
-    return s;
+    return st;
 }
 
 static bt_status read_tensors(bt_gguf *g, size_t n, uint64_t seed, bt_err *err)
 {
-    bt_status s = BT_OK;
+    bt_status st = BT_OK;
     uint64_t *offset = bt_calloc(n + !n, sizeof *offset);
     g->tensor = bt_calloc(n + !n, sizeof *g->tensor);
     if (!offset || !g->tensor ||
         !bt__names_init(&g->tensor_names, g->tensor, sizeof *g->tensor, n, seed)) {
-        s = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tensors of %s", g->label);
+        st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tensors of %s", g->label);
         goto done;
     }
     for (size_t i = 0; i < n; i++) {
-        if ((s = read_tensor(g, &g->tensor[i], &offset[i], err))) goto done;
+        if ((st = read_tensor(g, &g->tensor[i], &offset[i], err))) goto done;
         if (!bt__names_add(&g->tensor_names, i)) {
-            s = bt_err_set(err, BT_EFORMAT, 0, "%s: tensor '%s' is there twice", g->label,
-                           bt_str_shown(g->tensor[i].name).s);
+            st = bt_err_set(err, BT_EFORMAT, 0, "%s: tensor '%s' is there twice", g->label,
+                            bt_str_shown(g->tensor[i].name).s);
             goto done;
         }
         g->n_tensors = i + 1;
@@ -344,15 +344,15 @@ static bt_status read_tensors(bt_gguf *g, size_t n, uint64_t seed, bt_err *err)
     if (n == 0) goto done; // a vocabulary alone: there is no data section
     size_t pad = (g->alignment - g->at % g->alignment) % g->alignment;
     if (pad > left(g)) {
-        s = cut_short(g, "its header", err);
+        st = cut_short(g, "its header", err);
         goto done;
     }
     g->data_start = g->at + pad;
-    s = place_tensors(g, offset, err);
-    if (!s) s = check_overlap(g, err);
+    st = place_tensors(g, offset, err);
+    if (!st) st = check_overlap(g, err);
 done:
     bt_free(offset);
-    return s;
+    return st;
 }
 
 /* Opening -------------------------------------------------------------------------------------- */
@@ -360,13 +360,13 @@ done:
 static bt_status parse(bt_gguf *g, bt_err *err)
 {
     uint64_t n_tensors = 0, n_kv = 0;
-    bt_status s = read_header(g, &n_tensors, &n_kv, err);
-    if (s) return s;
+    bt_status st = read_header(g, &n_tensors, &n_kv, err);
+    if (st) return st;
     /* Names could be chosen to collide: the seed differs between runs. */
     uint64_t seed = bt_hash_u64((uint64_t)bt_now_ns() ^ (uint64_t)(uintptr_t)g);
-    if ((s = read_kvs(g, (size_t)n_kv, seed, err))) return s;
+    if ((st = read_kvs(g, (size_t)n_kv, seed, err))) return st;
     int64_t alignment = 32;
-    if ((s = bt_gguf_int(g, "general.alignment", 1, ALIGNMENT_MAX, &alignment, err))) return s;
+    if ((st = bt_gguf_int(g, "general.alignment", 1, ALIGNMENT_MAX, &alignment, err))) return st;
     if (alignment & (alignment - 1))
         return bt_err_set(err, BT_EFORMAT, 0, "%s: general.alignment is %lld, not a power of two",
                           g->label, (long long)alignment);
@@ -392,27 +392,27 @@ static bt_gguf *handle_new(const char *path, bt_err *err)
 
 static bt_status map_file(bt_gguf *g, bt_err *err)
 {
-    bt_status s = BT_OK;
+    bt_status status = BT_OK;
     struct stat st;
     /* O_NONBLOCK: a FIFO must not hold us here. */
     int fd = open(g->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) != 0) {
-        s = bt_not_gguf_path(g->path, g->label, errno, err);
+        status = bt_not_gguf_path(g->path, g->label, errno, err);
         goto done;
     }
     if (S_ISDIR(st.st_mode)) {
-        s = bt_not_gguf_folder(g->path, g->label, err);
+        status = bt_not_gguf_folder(g->path, g->label, err);
         goto done;
     }
     if (!S_ISREG(st.st_mode)) {
-        s = bt_err_set(err, BT_EFORMAT, 0, "%s is not a regular file", g->label);
+        status = bt_err_set(err, BT_EFORMAT, 0, "%s is not a regular file", g->label);
         goto done;
     }
     if (st.st_size == 0) goto done; // the parser says so; mmap cannot
     void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) {
-        s = bt_err_set(err, BT_EIO, errno, "cannot map %s (%lld bytes): %s", g->label,
-                       (long long)st.st_size, strerror(errno));
+        status = bt_err_set(err, BT_EIO, errno, "cannot map %s (%lld bytes): %s", g->label,
+                            (long long)st.st_size, strerror(errno));
         goto done;
     }
     g->base = p;
@@ -422,7 +422,7 @@ static bt_status map_file(bt_gguf *g, bt_err *err)
     madvise(p, g->bytes, MADV_SEQUENTIAL);
 done:
     if (fd >= 0) close(fd);
-    return s;
+    return status;
 }
 
 /* One file, whole or a part. */
@@ -430,13 +430,13 @@ static bt_status open_file(const char *path, bt_gguf **out, bt_err *err)
 {
     bt_gguf *g = handle_new(path, err);
     if (!g) return BT_ENOMEM;
-    bt_status s = map_file(g, err);
-    if (!s) s = parse(g, err);
-    if (s)
+    bt_status st = map_file(g, err);
+    if (!st) st = parse(g, err);
+    if (st)
         bt_gguf_close(g);
     else
         *out = g;
-    return s;
+    return st;
 }
 
 /* Which part of how many; 0 of 1 for a whole model. */
@@ -444,9 +444,9 @@ static bt_status read_split(const bt_gguf *g, int64_t *no, int64_t *count, bt_er
 {
     *no = 0;
     *count = 1;
-    bt_status s = bt_gguf_int(g, "split.no", 0, PARTS_MAX, no, err);
-    if (!s) s = bt_gguf_int(g, "split.count", 0, PARTS_MAX, count, err);
-    return s;
+    bt_status st = bt_gguf_int(g, "split.no", 0, PARTS_MAX, no, err);
+    if (!st) st = bt_gguf_int(g, "split.count", 0, PARTS_MAX, count, err);
+    return st;
 }
 
 /* The path of another part, "...-00002-of-00003.gguf"; false if this one is not called so. */
@@ -468,21 +468,21 @@ static bt_status add_part(bt_gguf *g, const char *path, int64_t i, int64_t count
     bt_err why = {0};
     bt_gguf *part = NULL;
     int64_t no = 0, parts = 0;
-    bt_status s = open_file(path, &part, &why);
-    if (s == BT_ENOTFOUND)
-        return bt_err_set(err, s, why.sys,
+    bt_status st = open_file(path, &part, &why);
+    if (st == BT_ENOTFOUND)
+        return bt_err_set(err, st, why.sys,
                           "part %d of %d is missing beside %s; all parts have to lie in one folder",
                           (int)i + 1, (int)count, g->label);
-    if (!s) s = read_split(part, &no, &parts, &why);
-    if (!s && (no != i || parts != count))
-        s = bt_err_set(&why, BT_EFORMAT, 0, "%s is not part %d of %d, as its name says",
-                       part->label, (int)i + 1, (int)count);
+    if (!st) st = read_split(part, &no, &parts, &why);
+    if (!st && (no != i || parts != count))
+        st = bt_err_set(&why, BT_EFORMAT, 0, "%s is not part %d of %d, as its name says",
+                        part->label, (int)i + 1, (int)count);
     bt_gguf_tensor *all =
-        s ? NULL : bt_realloc(g->tensor, (g->n_tensors + part->n_tensors + 1) * sizeof *all);
-    if (!s && !all) s = bt_err_set(&why, BT_ENOMEM, 0, "out of memory to join %s", g->label);
-    if (s) {
+        st ? NULL : bt_realloc(g->tensor, (g->n_tensors + part->n_tensors + 1) * sizeof *all);
+    if (!st && !all) st = bt_err_set(&why, BT_ENOMEM, 0, "out of memory to join %s", g->label);
+    if (st) {
         bt_gguf_close(part);
-        return bt_err_set(err, s, why.sys, "%s", why.msg);
+        return bt_err_set(err, st, why.sys, "%s", why.msg);
     }
     g->tensor = all;
     if (part->n_tensors) memcpy(all + g->n_tensors, part->tensor, part->n_tensors * sizeof *all);
@@ -502,8 +502,8 @@ static bt_status index_parts(bt_gguf *g, bt_err *err)
         if (!bt__names_add(&g->tensor_names, i))
             return bt_err_set(err, BT_EFORMAT, 0, "%s: tensor '%s' is in two of its parts",
                               g->label, bt_str_shown(g->tensor[i].name).s);
-    bt_status s = bt_gguf_int(g, "split.tensors.count", 0, TENSORS_MAX, &n, err);
-    if (s || n == (int64_t)g->n_tensors) return s;
+    bt_status st = bt_gguf_int(g, "split.tensors.count", 0, TENSORS_MAX, &n, err);
+    if (st || n == (int64_t)g->n_tensors) return st;
     return bt_err_set(err, BT_EFORMAT, 0, "the parts of %s hold %zu of its %lld tensors", g->label,
                       g->n_tensors, (long long)n);
 }
@@ -513,8 +513,8 @@ static bt_status join_parts(bt_gguf *g, bt_err *err)
 {
     char path[4096];
     int64_t no, count;
-    bt_status s = read_split(g, &no, &count, err);
-    if (s || count < 2) return s;
+    bt_status st = read_split(g, &no, &count, err);
+    if (st || count < 2) return st;
     bool named = part_path(g, no, count, 0, path, sizeof path);
     const char *slash = strrchr(path, '/');
     if (no > 0 && named)
@@ -529,23 +529,23 @@ static bt_status join_parts(bt_gguf *g, bt_err *err)
                           g->label, (int)no + 1, (int)count, (int)count);
     g->part = bt_calloc((size_t)count, sizeof(bt_gguf *));
     if (!g->part) return bt_err_set(err, BT_ENOMEM, 0, "out of memory to join %s", g->label);
-    for (int64_t i = 1; !s && i < count; i++) {
+    for (int64_t i = 1; !st && i < count; i++) {
         part_path(g, 0, count, i, path, sizeof path);
-        s = add_part(g, path, i, count, err);
+        st = add_part(g, path, i, count, err);
     }
-    return s ? s : index_parts(g, err);
+    return st ? st : index_parts(g, err);
 }
 
 bt_status bt_gguf_open(const char *path, bt_gguf **out, bt_err *err)
 {
     bt_gguf *g = NULL;
-    bt_status s = open_file(path, &g, err);
-    if (!s) s = join_parts(g, err);
-    if (s)
+    bt_status st = open_file(path, &g, err);
+    if (!st) st = join_parts(g, err);
+    if (st)
         bt_gguf_close(g);
     else
         *out = g;
-    return s;
+    return st;
 }
 
 bt_status bt_gguf_open_memory(const void *data, size_t bytes, const char *name, bt_gguf **out,
@@ -555,12 +555,12 @@ bt_status bt_gguf_open_memory(const void *data, size_t bytes, const char *name, 
     if (!g) return BT_ENOMEM;
     g->base = data;
     g->bytes = bytes;
-    bt_status s = parse(g, err);
-    if (s)
+    bt_status st = parse(g, err);
+    if (st)
         bt_gguf_close(g);
     else
         *out = g;
-    return s;
+    return st;
 }
 
 void bt_gguf_close(bt_gguf *g)

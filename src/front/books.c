@@ -298,7 +298,7 @@ static void tell_end(bt_front *f, const bt_book *b, int64_t charged_us,
 {
     bt_stream *s = b->stream;
     bool posted = b->type == BT_BOOK_POST;
-    bt_status status = b->status ? b->status : BT_ECANCELLED;
+    bt_status st = b->status ? b->status : BT_ECANCELLED;
     pthread_mutex_lock(&s->mu);
     if (b->finish == BT_FINISH_DEVICE_FAULT)
         s->broke = s->broke ? s->broke : BT_EDEVICE;
@@ -309,11 +309,11 @@ static void tell_end(bt_front *f, const bt_book *b, int64_t charged_us,
     if (b->finish != BT_FINISH_NONE)
         bt__count(&f->count.finished[b->finish], 1);
     else
-        bt__count_refused(&f->count, status);
+        bt__count_refused(&f->count, st);
     if (accepted)
         bt__stream_done(s, b->finish, posted ? b->amount_us : 0, charged_us, balance);
     else
-        bt__stream_refused(s, status, bt_status_get(status)->text, 0, NULL);
+        bt__stream_refused(s, st, bt_status_get(st)->text, 0, NULL);
 }
 
 static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)

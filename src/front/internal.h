@@ -44,9 +44,9 @@ typedef struct bt_front_counters {
 } bt_front_counters;
 void bt__count_ttft(bt_front_counters *c, int64_t ns);
 /* A request that ended before it was accepted: refused, unless its client had left. */
-static inline void bt__count_refused(bt_front_counters *c, bt_status status)
+static inline void bt__count_refused(bt_front_counters *c, bt_status st)
 {
-    bool left = status == BT_ECANCELLED;
+    bool left = st == BT_ECANCELLED;
     bt__count(&c->finished[left ? BT_FINISH_CANCELLED : BT_FINISH_REFUSED], 1);
 }
 
@@ -239,7 +239,7 @@ void bt__residency_ready(bt_front *f, const bt_engine_event *ev); // Thread: lin
 void bt__residency_told(bt_front *f, const bt_engine_event *ev);  // Thread: link
 void bt__residency_idle(bt_front *f);   // parks after the idle time. Thread: link, each second
 void bt__residency_needed(bt_front *f); // a request was accepted: nobody sleeps now
-void bt__residency_admits_no_more(bt_front *f); // Thread: sched, after ENGINE_PARKED
+void bt__residency_admits_no_more(bt_front *f); // Thread: sched, after ENGINE_ASLEEP
 void bt__residency_settled(bt_front *f);        // Thread: sched, after each round
 bool bt__residency_stopping(bt_front *f);       // the engine was asked to end, for sleep
 void bt__residency_sleep(bt_front *f);          // until it is woken. Thread: link

@@ -499,7 +499,7 @@ static void engine_down(bt_front *f)
         bt__front_event(f, &used);
     }
     bt_free(bank);
-    bt_sched_event down = {.type = BT_EV_ENGINE_DOWN, .amount_us = (int64_t)boot};
+    bt_sched_event down = {.type = BT_EV_ENGINE_DOWN, .u.engine_down.boot = boot};
     bt__front_event(f, &down);
     int64_t deadline = bt_now_ns() + settle_ns;
     pthread_mutex_lock(&l->down_mu);

@@ -116,17 +116,17 @@ static void busy_text(const bt_stream *s, const bt_sched_action *a, char *text, 
     }
 }
 
-static void refusal_text(const bt_stream *s, const bt_sched_action *a, bt_status status, char *text,
+static void refusal_text(const bt_stream *s, const bt_sched_action *a, bt_status st, char *text,
                          size_t cap)
 {
-    switch (status) {
+    switch (st) {
     case BT_EQUOTA: bt__quota_sentence(&s->identity, &s->balance, text, cap); break;
     case BT_EBUSY: busy_text(s, a, text, cap); break;
     case BT_ECLOSED: snprintf(text, cap, "the server is shutting down"); break;
     case BT_ESTORAGE:
         snprintf(text, cap, "the quota ledger cannot be written just now; try again in a moment");
         break;
-    default: snprintf(text, cap, "%s", bt_status_get(status)->text);
+    default: snprintf(text, cap, "%s", bt_status_get(st)->text);
     }
 }
 
@@ -136,12 +136,12 @@ static void act_refuse(bt_front *f, const bt_sched_action *a)
     if (!s) return;
     char text[200];
     bool ledger_said = a->status == BT_EQUOTA && s->hold_status != BT_OK;
-    bt_status status = ledger_said ? s->hold_status : a->status;
-    if (!bt__parts_refused(f, s, status)) {
-        refusal_text(s, a, status, text, sizeof text);
-        bt__count_refused(&f->count, status);
-        bt__stream_refused(s, status, text, a->retry_ns / 1000000,
-                           status == BT_EQUOTA ? &s->balance : NULL);
+    bt_status st = ledger_said ? s->hold_status : a->status;
+    if (!bt__parts_refused(f, s, st)) {
+        refusal_text(s, a, st, text, sizeof text);
+        bt__count_refused(&f->count, st);
+        bt__stream_refused(s, st, text, a->retry_ns / 1000000,
+                           st == BT_EQUOTA ? &s->balance : NULL);
         bt__front_forget(f, s);
     }
     bt_stream_unref(s);
@@ -213,7 +213,7 @@ static void loop_positions(bt_front *f, moved_list *l)
  * holds is settled. */
 static void loop_engine_down(bt_front *f, const bt_sched_event *ev)
 {
-    bt_book book = {.type = BT_BOOK_SETTLE, .boot = (uint64_t)ev->amount_us};
+    bt_book book = {.type = BT_BOOK_SETTLE, .boot = ev->u.engine_down.boot};
     bt__front_book(f, &book);
 }
 
@@ -237,7 +237,7 @@ void *bt__sched_main(void *front)
         for (int i = 0; i < n; i++)
             if (events[i].type == BT_EV_ENGINE_DOWN)
                 loop_engine_down(f, &events[i]);
-            else if (events[i].type == BT_EV_ENGINE_PARKED)
+            else if (events[i].type == BT_EV_ENGINE_ASLEEP)
                 bt__residency_admits_no_more(f);
         bt__residency_settled(f);
         if (bt_now_ns() >= next_positions_ns) {

@@ -107,7 +107,7 @@ void bt__parts_posted(bt_front *f, bt_stream *s)
     go_on(f, p);
 }
 
-bt_finish bt__parts_over(bt_stream *s, bt_status why)
+bt_finish bt__parts_over(bt_stream *s, bt_status st)
 {
     bt_parts *p = s->parts;
     p->waiting = false;
@@ -116,9 +116,9 @@ bt_finish bt__parts_over(bt_stream *s, bt_status why)
         return BT_FINISH_NONE;
     }
     if (p->over == BT_FINISH_NONE)
-        p->over = why == BT_EQUOTA       ? BT_FINISH_QUOTA_EXHAUSTED
-                  : why == BT_ECANCELLED ? BT_FINISH_CANCELLED
-                                         : BT_FINISH_LEASE_EXPIRED;
+        p->over = st == BT_EQUOTA       ? BT_FINISH_QUOTA_EXHAUSTED
+                  : st == BT_ECANCELLED ? BT_FINISH_CANCELLED
+                                        : BT_FINISH_LEASE_EXPIRED;
     return p->over;
 }
 
@@ -127,19 +127,19 @@ void bt__parts_voided(bt_front *f, bt_stream *s)
     go_on(f, s->parts);
 }
 
-bool bt__parts_refused(bt_front *f, bt_stream *s, bt_status why)
+bool bt__parts_refused(bt_front *f, bt_stream *s, bt_status st)
 {
     bt_parts *p = s->parts;
-    if (why == BT_EQUOTA && (p->running > 0 || p->posts != p->asked)) {
+    if (st == BT_EQUOTA && (p->running > 0 || p->posts != p->asked)) {
         p->waiting = false;
         p->stalled = p->running > 0; // else the last sister's post and this answer have crossed
         p->next--;                   // it is the one submitted last
         go_on(f, p);
         return true;
     }
-    bt_finish over = bt__parts_over(s, why);
+    bt_finish over = bt__parts_over(s, st);
     if (over == BT_FINISH_NONE) return false;
-    end(f, s, over, why == BT_EQUOTA ? &s->balance : NULL);
+    end(f, s, over, st == BT_EQUOTA ? &s->balance : NULL);
     go_on(f, p);
     return true;
 }

@@ -8,7 +8,7 @@
  *            while the link thread starts an engine for them.
  *
  * Going to sleep is in three steps, so that no request is lost on the way: the scheduler is told
- * to admit nothing (ENGINE_PARKED); when nothing runs any more, the scheduler's thread asks the
+ * to admit nothing (ENGINE_ASLEEP); when nothing runs any more, the scheduler's thread asks the
  * engine to end; when it has ended, the link thread sleeps instead of starting another. Then the
  * driver is asked whether the memory has come back.
  * Thread: any, unless said otherwise. */
@@ -79,7 +79,7 @@ bt_status bt_front_engine_park(bt_front *f, int32_t level, bt_err *err)
     int awake = BT_SLEEP_NO;
     if (atomic_compare_exchange_strong(&f->sleep, &awake, BT_SLEEP_ASKED)) {
         atomic_store(&f->wake_wanted, false);
-        bt__front_event_simple(f, BT_EV_ENGINE_PARKED, 0);
+        bt__front_event_simple(f, BT_EV_ENGINE_ASLEEP, 0);
     }
     return BT_OK;
 }

@@ -179,11 +179,11 @@ static void put_last(bt_stream *s, const bt_stream_event *last, const char *mess
     if (wake) bt__front_wake(s->front, s);
 }
 
-void bt__stream_refused(bt_stream *s, bt_status status, const char *message, int64_t retry_after_ms,
+void bt__stream_refused(bt_stream *s, bt_status st, const char *message, int64_t retry_after_ms,
                         const bt_ledger_balance *balance)
 {
     bt_stream_event last = {.type = BT_SE_REFUSED,
-                            .status = status,
+                            .status = st,
                             .field = s->field,
                             .retry_after_ms = retry_after_ms,
                             .balance = balance ? *balance : balance_unknown};

@@ -97,7 +97,7 @@ bool bt__stream_copy_params(bt_parts *p, const bt_gen_params *params); // false:
 void bt__stream_ref(bt_stream *s);
 
 /* Producers. Thread: any. */
-void bt__stream_refused(bt_stream *s, bt_status status, const char *message, int64_t retry_after_ms,
+void bt__stream_refused(bt_stream *s, bt_status st, const char *message, int64_t retry_after_ms,
                         const bt_ledger_balance *balance);
 void bt__stream_accepted(bt_stream *s, const bt_ledger_balance *balance);
 void bt__stream_queue(bt_stream *s, int32_t position, int64_t eta_ms);

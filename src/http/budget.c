@@ -72,11 +72,11 @@ bt_status bt__budget_grow(bt_budget *b, bt_share *s, bt_class cls, size_t was, s
 {
     bool was_large = was > SMALL_BODY_BYTES, large = now > SMALL_BODY_BYTES;
     size_t more = was_large == large ? now - was : now;
-    bt_status rc = large
+    bt_status st = large
                        ? take(&b->large, b->large_max, &s->large, cls, more, b->body_max + 1, err)
                        : take(&b->small, b->small_max, &s->small, cls, more, SMALL_BODY_BYTES, err);
-    if (rc == BT_OK && was_large != large) bt__budget_give_back(b, s, was);
-    return rc;
+    if (st == BT_OK && was_large != large) bt__budget_give_back(b, s, was);
+    return st;
 }
 
 void bt__budget_give_back(bt_budget *b, bt_share *s, size_t bytes)

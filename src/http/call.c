@@ -56,15 +56,15 @@ void bt__call_json(bt_call *c, int status)
     bt_api_error_write(c->dialect, &err, false, &c->reply);
 }
 
-void bt__call_fail(bt_call *c, bt_status status, const char *message, const char *param,
+void bt__call_fail(bt_call *c, bt_status st, const char *message, const char *param,
                    const char *code)
 {
-    const bt_status_info *info = bt_status_get(status);
+    const bt_status_info *info = bt_status_get(st);
     bt_buf_clear(&c->reply);
-    bt_api_error err = {.status = status, .message = message, .param = param, .code = code};
+    bt_api_error err = {.status = st, .message = message, .param = param, .code = code};
     bt_api_error_write(c->dialect, &err, false, &c->reply);
-    if (status == BT_EAUTH) bt__call_header(c, "WWW-Authenticate", "Bearer realm=\"baton\"");
-    if (info->retry) bt__call_header(c, "Retry-After", "%d", status == BT_ENOTREADY ? 2 : 1);
+    if (st == BT_EAUTH) bt__call_header(c, "WWW-Authenticate", "Bearer realm=\"baton\"");
+    if (info->retry) bt__call_header(c, "Retry-After", "%d", st == BT_ENOTREADY ? 2 : 1);
     bt__call_json(c, info->http);
 }
 
@@ -266,26 +266,26 @@ static bt_status identity(bt_call *c, bt_err *err)
     bt_buf hops = BT_BUF_INIT;
     /* A client may send this header itself and a proxy add a second one: the last hop counts. */
     MHD_get_connection_values(c->conn->mhd, MHD_HEADER_KIND, add_hops, &hops);
-    bt_status rc = BT_OK;
-    if (hops.failed) rc = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
-    if (rc == BT_OK)
-        rc = bt_account_identify(bt_front_accounts(c->conn->server->front),
+    bt_status st = BT_OK;
+    if (hops.failed) st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
+    if (st == BT_OK)
+        st = bt_account_identify(bt_front_accounts(c->conn->server->front),
                                  head_value(c, "Authorization"), head_value(c, "X-Api-Key"),
                                  c->conn->peer, hops.data, &c->who, err);
     bt_buf_release(&hops);
-    return rc;
+    return st;
 }
 
 static bt_status identify(bt_call *c)
 {
     bt_err err = {0};
-    bt_status rc = identity(c, &err);
-    if (rc == BT_OK && c->route->need == BT_NEED_OWNER && !c->who.owner)
-        rc = bt_err_set(&err, BT_EFORBIDDEN, 0,
+    bt_status st = identity(c, &err);
+    if (st == BT_OK && c->route->need == BT_NEED_OWNER && !c->who.owner)
+        st = bt_err_set(&err, BT_EFORBIDDEN, 0,
                         "only the owner may do that; send the owner's token");
-    if (rc == BT_OK) rc = take_place(c, &err);
-    if (rc != BT_OK) bt__call_error(c, &err);
-    return rc;
+    if (st == BT_OK) st = take_place(c, &err);
+    if (st != BT_OK) bt__call_error(c, &err);
+    return st;
 }
 
 /* Whose quota is used up is told so before anything is read or worked on. */
@@ -456,10 +456,10 @@ static bool hold_body(bt_call *c, size_t held)
         bt__call_fail(c, BT_ENOMEM, NULL, NULL, NULL);
         return false;
     }
-    bt_status rc =
+    bt_status st =
         bt__budget_grow(&s->budget, c->share, c->who.tier->cls, c->body_held, held, &err);
-    if (rc != BT_OK) {
-        bt__call_fail(c, rc, err.msg, NULL, "too_many_bodies");
+    if (st != BT_OK) {
+        bt__call_fail(c, st, err.msg, NULL, "too_many_bodies");
         return false;
     }
     atomic_fetch_add(&s->count.body_bytes, (long long)(held - c->body_held));
@@ -576,16 +576,16 @@ static void text_done(bt_work *w, bt_status st)
 static bt_status lend(bt_call *c, bt_err *err)
 {
     bt_server *s = c->conn->server;
-    bt_status rc;
+    bt_status st;
     c->stage = BT_STAGE_WORK;
     if (c->route->where == BT_ON_HELPER) {
-        rc = bt_inbox_push(&s->work, &c);
-        if (rc) return bt_err_set(err, BT_EBUSY, 0, "the server is busy; try again in a moment");
+        st = bt_inbox_push(&s->work, &c);
+        if (st) return bt_err_set(err, BT_EBUSY, 0, "the server is busy; try again in a moment");
     } else {
         c->work =
             (bt_work){.who = &c->who, .bytes = c->body.len, .run = run_text, .done = text_done};
-        rc = bt_work_start(s->front, &c->work, err);
-        if (rc) return rc;
+        st = bt_work_start(s->front, &c->work, err);
+        if (st) return st;
         if (!bt__conn_watch(c->conn))
             bt_log(BT_LOG_WARN, "http.watch", "id=%s hang-ups of this client go unnoticed", c->id);
     }

@@ -155,17 +155,17 @@ static bt_conn *spare(const bt_server *s, const bt_conn *newcomer, bool same_add
     return best;
 }
 
-void bt__conn_refuse(bt_conn *conn, bt_status status, const char *code, const char *message)
+void bt__conn_refuse(bt_conn *conn, bt_status st, const char *code, const char *message)
 {
     bt_buf json = BT_BUF_INIT, all = BT_BUF_INIT;
-    int http = bt_status_get(status)->http;
-    bt_api_error err = {.status = status, .message = message, .code = code};
+    int http = bt_status_get(st)->http;
+    bt_api_error err = {.status = st, .message = message, .code = code};
     bt_api_error_write(bt__route_dialect(bt__route_path(conn->framing.target)), &err, false, &json);
     bt_buf_addf(&all,
                 "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
                 "%sConnection: close\r\n\r\n",
                 http, MHD_get_reason_phrase_for((unsigned)http), json.len,
-                bt_status_get(status)->retry ? "Retry-After: 1\r\n" : "");
+                bt_status_get(st)->retry ? "Retry-After: 1\r\n" : "");
     bt_buf_add(&all, json.data, json.len);
     if (!json.failed && !all.failed)
         (void)!send(conn->fd, all.data, all.len, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -53,12 +53,12 @@ static bt_status park(bt_call *c, const bt_front_state *st, bt_err *err)
     cJSON *root = NULL;
     int64_t level = st->can_park ? 1 : 2;
     if (c->body.len > 0) {
-        bt_status rc = bt_json_parse(c->body.data, c->body.len, &root, err);
-        if (rc == BT_OK && !cJSON_IsObject(root))
-            rc = bt_err_set(err, BT_EINVAL, 0, "the request body must be a JSON object");
-        if (rc == BT_OK) rc = bt_json_get_int(root, "level", 1, 2, &level, err);
+        bt_status status = bt_json_parse(c->body.data, c->body.len, &root, err);
+        if (status == BT_OK && !cJSON_IsObject(root))
+            status = bt_err_set(err, BT_EINVAL, 0, "the request body must be a JSON object");
+        if (status == BT_OK) status = bt_json_get_int(root, "level", 1, 2, &level, err);
         cJSON_Delete(root);
-        if (rc) return rc;
+        if (status) return status;
     }
     return bt_front_engine_park(c->conn->server->front, (int32_t)level, err);
 }
@@ -71,17 +71,18 @@ void bt__engines_change(bt_call *c)
     bt_front_state_get(front, &st);
     const char *verb = strrchr(c->tail, '/');
     size_t n = verb ? (size_t)(verb - c->tail) : strlen(c->tail);
-    bt_status rc = BT_OK;
+    bt_status status = BT_OK;
     if (n != strlen(st.model) || strncmp(c->tail, st.model, n) != 0)
-        rc = bt_err_set(&err, BT_ENOTFOUND, 0, "there is no engine \"%.*s\"; there is \"%.100s\"",
-                        (int)(n < 100 ? n : 100), c->tail, st.model);
+        status =
+            bt_err_set(&err, BT_ENOTFOUND, 0, "there is no engine \"%.*s\"; there is \"%.100s\"",
+                       (int)(n < 100 ? n : 100), c->tail, st.model);
     else if (verb && strcmp(verb, "/park") == 0)
-        rc = park(c, &st, &err);
+        status = park(c, &st, &err);
     else if (verb && strcmp(verb, "/wake") == 0)
-        rc = bt_front_engine_wake(front, &err);
+        status = bt_front_engine_wake(front, &err);
     else
-        rc = bt_err_set(&err, BT_ENOTFOUND, 0, "an engine can be asked to /park or to /wake");
-    if (rc) {
+        status = bt_err_set(&err, BT_ENOTFOUND, 0, "an engine can be asked to /park or to /wake");
+    if (status) {
         bt__call_error(c, &err);
         return;
     }

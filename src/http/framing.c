@@ -6,9 +6,9 @@
 #include <string.h>
 #include <strings.h>
 
-static void refuse(bt_framing *f, bt_status status, const char *why)
+static void refuse(bt_framing *f, bt_status st, const char *why)
 {
-    f->status = status;
+    f->status = st;
     f->why = why;
 }
 

@@ -21,8 +21,8 @@ void bt__generate_parse(bt_call *c)
 {
     bt_err e;
     const char *body = c->body.data ? c->body.data : "";
-    bt_status rc = bt_api_parse(c->dialect, body, c->body.len, &c->req, &e);
-    if (rc != BT_OK)
+    bt_status st = bt_api_parse(c->dialect, body, c->body.len, &c->req, &e);
+    if (st != BT_OK)
         bt__call_error(c, &e);
     else
         c->parsed = true;
@@ -50,8 +50,8 @@ static bt_status open_answer(bt_call *c, const bt_front_state *state, bt_err *er
                           .model = state->model,
                           .fingerprint = "baton-" BATON_VERSION,
                           .created_s = bt_wall_us() / 1000000};
-    bt_status rc = bt_answer_open(&c->req, &ctx, &c->answer, err);
-    if (rc != BT_OK) return rc;
+    bt_status st = bt_answer_open(&c->req, &ctx, &c->answer, err);
+    if (st != BT_OK) return st;
     c->leg = bt_calloc((size_t)c->req.n_parts, sizeof *c->leg);
     if (!c->leg) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the answer");
     return BT_OK;
@@ -68,17 +68,17 @@ static bt_status submit(bt_call *c, bt_err *err)
         req->identity = c->who;
         if (req->lease_seconds <= 0) req->lease_seconds = c->lease_header_s;
     }
-    bt_status rc = bt_front_submit(s->front, c->req.part, n, stream, err);
-    if (rc != BT_OK) return rc;
+    bt_status st = bt_front_submit(s->front, c->req.part, n, stream, err);
+    if (st != BT_OK) return st;
     c->n_legs = n;
     for (int32_t i = 0; i < n; i++) {
         uint64_t id = bt_stream_id(stream[i]);
         c->leg[i] = (bt_leg){.call = c, .part = i, .stream = stream[i]};
-        if (!bt_map_put(&s->legs, id, (uint64_t)(uintptr_t)&c->leg[i])) rc = BT_ENOMEM;
+        if (!bt_map_put(&s->legs, id, (uint64_t)(uintptr_t)&c->leg[i])) st = BT_ENOMEM;
         bt_answer_part(c->answer, i, id, bt_stream_account(stream[i]), bt_stream_tier(stream[i]));
     }
     bt_api_id(bt_stream_id(stream[0]), c->id);
-    return rc ? bt_err_set(err, rc, 0, "out of memory for the answer") : BT_OK;
+    return st ? bt_err_set(err, st, 0, "out of memory for the answer") : BT_OK;
 }
 
 void bt__generate_start(bt_call *c)
@@ -88,10 +88,10 @@ void bt__generate_start(bt_call *c)
     bt_front_state_get(c->conn->server->front, &state);
     if (!state.model) state.model = "";
     if (!model_known(c, &state)) return;
-    bt_status rc = open_answer(c, &state, &err);
-    if (rc == BT_OK) rc = submit(c, &err);
+    bt_status st = open_answer(c, &state, &err);
+    if (st == BT_OK) st = submit(c, &err);
     bt_api_request_release(&c->req); // front and the answer have copied what they need
-    if (rc != BT_OK) {
+    if (st != BT_OK) {
         bt__generate_cancel(c);
         bt__call_error(c, &err);
         return;
@@ -197,20 +197,20 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *dst, size_t max)
 
 static enum MHD_Result respond_whole(bt_call *c)
 {
-    bt_status status = bt_answer_status(c->answer);
+    bt_status st = bt_answer_status(c->answer);
     const bt_ledger_balance *balance = bt_answer_balance(c->answer);
     int64_t retry_ms = bt_answer_retry_after_ms(c->answer);
     c->reply = c->out;
     c->out = (bt_buf)BT_BUF_INIT;
-    if (status == BT_EQUOTA) {
+    if (st == BT_EQUOTA) {
         bt__call_quota_refused(c, balance, retry_ms);
     } else {
         bt__call_quota_headers(c, balance);
-        if (status != BT_OK && bt_status_get(status)->retry && retry_ms <= 0) retry_ms = 1000;
-        if (status != BT_OK && retry_ms > 0)
+        if (st != BT_OK && bt_status_get(st)->retry && retry_ms <= 0) retry_ms = 1000;
+        if (st != BT_OK && retry_ms > 0)
             bt__call_header(c, "Retry-After", "%" PRId64, bt_retry_s(retry_ms));
     }
-    bt__call_json(c, bt_status_get(status)->http);
+    bt__call_json(c, bt_status_get(st)->http);
     return bt__call_send(c);
 }
 

@@ -178,7 +178,7 @@ struct bt_server {
 };
 
 /* call.c */
-void bt__call_fail(bt_call *c, bt_status status, const char *message, const char *param,
+void bt__call_fail(bt_call *c, bt_status st, const char *message, const char *param,
                    const char *code);
 void bt__call_error(bt_call *c, const bt_err *err);
 void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
@@ -242,7 +242,7 @@ bool bt__conn_loopback(const struct sockaddr *a);      // an address of this mac
 void bt__conn_late(bt_conn *conn);                     // its deadline has passed
 int32_t bt__conn_limit(const bt_server *s, bool near); // connections of one address
 /* In the words of HTTP, on the socket itself: MHD has no request to answer. */
-void bt__conn_refuse(bt_conn *conn, bt_status status, const char *code, const char *message);
+void bt__conn_refuse(bt_conn *conn, bt_status st, const char *code, const char *message);
 void bt__conns_cut(bt_server *s); // shuts down what gave way. Not inside MHD_run()
 
 /* server.c */

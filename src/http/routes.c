@@ -20,14 +20,14 @@ static bool body_object(bt_call *c, cJSON **root)
 {
     bt_err err = {0};
     *root = NULL;
-    bt_status rc = bt_json_parse(c->body.data ? c->body.data : "", c->body.len, root, &err);
-    if (rc == BT_OK && !cJSON_IsObject(*root)) {
+    bt_status st = bt_json_parse(c->body.data ? c->body.data : "", c->body.len, root, &err);
+    if (st == BT_OK && !cJSON_IsObject(*root)) {
         cJSON_Delete(*root);
         *root = NULL;
-        rc = bt_err_set(&err, BT_EINVAL, 0, "the request body must be a JSON object");
+        st = bt_err_set(&err, BT_EINVAL, 0, "the request body must be a JSON object");
     }
-    if (rc != BT_OK) bt__call_error(c, &err);
-    return rc == BT_OK;
+    if (st != BT_OK) bt__call_error(c, &err);
+    return st == BT_OK;
 }
 
 /* ---- health, models, version, page */
@@ -204,9 +204,9 @@ static void metrics(bt_call *c)
 static void text_route(bt_call *c, bt_llama_route route)
 {
     bt_err e;
-    bt_status rc = bt_llama_answer(route, c->text, c->body.data ? c->body.data : "", c->body.len,
+    bt_status st = bt_llama_answer(route, c->text, c->body.data ? c->body.data : "", c->body.len,
                                    &c->reply, &e);
-    if (rc == BT_OK)
+    if (st == BT_OK)
         bt__call_json(c, 200);
     else
         bt__call_error(c, &e);
@@ -368,27 +368,27 @@ static void account_change(bt_call *c)
 {
     cJSON *root;
     bt_err err = {0};
-    bt_status rc = BT_OK;
+    bt_status st = BT_OK;
     int64_t limit_us = -1;
     bool reset = false;
     if (!body_object(c, &root)) return;
     bool has_limit = cJSON_HasObjectItem(root, "limit_us");
-    if ((rc = bt_json_get_int(root, "limit_us", 0, INT64_MAX / 8, &limit_us, &err)) ||
-        (rc = bt_json_get_bool(root, "reset", &reset, &err)))
+    if ((st = bt_json_get_int(root, "limit_us", 0, INT64_MAX / 8, &limit_us, &err)) ||
+        (st = bt_json_get_bool(root, "reset", &reset, &err)))
         goto done;
     if (!has_limit && !reset) {
-        rc = bt_err_set(&err, BT_EINVAL, 0, "nothing to change: send 'limit_us', 'reset' or both");
+        st = bt_err_set(&err, BT_EINVAL, 0, "nothing to change: send 'limit_us', 'reset' or both");
         goto done;
     }
-    if (has_limit && (rc = bt_front_quota_set(front_of(c), c->tail, limit_us, &err))) goto done;
-    if (reset && (rc = bt_front_quota_reset(front_of(c), c->tail, &err))) goto done;
+    if (has_limit && (st = bt_front_quota_set(front_of(c), c->tail, limit_us, &err))) goto done;
+    if (reset && (st = bt_front_quota_reset(front_of(c), c->tail, &err))) goto done;
     account_list l = {bt_jw_on(&c->reply), c->tail, 0};
-    rc = bt_front_quota_list(front_of(c), list_account, &l, &err);
-    if (rc == BT_OK && l.count == 0)
-        rc = bt_err_set(&err, BT_ENOTFOUND, 0, "there is no account \"%.100s\"", c->tail);
-    if (rc == BT_OK) bt__call_json(c, 200);
+    st = bt_front_quota_list(front_of(c), list_account, &l, &err);
+    if (st == BT_OK && l.count == 0)
+        st = bt_err_set(&err, BT_ENOTFOUND, 0, "there is no account \"%.100s\"", c->tail);
+    if (st == BT_OK) bt__call_json(c, 200);
 done:
-    if (rc != BT_OK) bt__call_error(c, &err);
+    if (st != BT_OK) bt__call_error(c, &err);
     cJSON_Delete(root);
 }
 

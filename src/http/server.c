@@ -360,30 +360,30 @@ bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_serve
     defaults(&s->opt);
     pthread_mutex_init(&s->mu, NULL);
     signal(SIGPIPE, SIG_IGN); // a write to a closed socket is an error code, not the end
-    bt_status rc = bt_inbox_init(&s->work, sizeof(bt_call *), WORK_MAX, err);
-    if (rc != BT_OK) {
+    bt_status st = bt_inbox_init(&s->work, sizeof(bt_call *), WORK_MAX, err);
+    if (st != BT_OK) {
         pthread_mutex_destroy(&s->mu);
         bt_free(s);
-        return rc;
+        return st;
     }
-    rc = fit_files(&s->opt, err);
+    st = fit_files(&s->opt, err);
     int32_t max = s->opt.connections_max;
-    if (bt__linger_open(&s->linger, spare((rlim_t)max)) != 0 && rc == BT_OK)
-        rc = bt_err_set(err, BT_EIO, errno, "cannot make an epoll: %s", strerror(errno));
+    if (bt__linger_open(&s->linger, spare((rlim_t)max)) != 0 && st == BT_OK)
+        st = bt_err_set(err, BT_EIO, errno, "cannot make an epoll: %s", strerror(errno));
     bt__budget_open(&s->budget, s->opt.body_bytes_max, s->opt.bodies_bytes_max);
     bt_random(&s->seed, sizeof s->seed);
-    if (rc == BT_OK) rc = bt_proxies_parse("auto", true, &s->near, err);
+    if (st == BT_OK) st = bt_proxies_parse("auto", true, &s->near, err);
     bt_log(BT_LOG_INFO, "http.limits",
            "connections=%d of_an_address=%d of_a_private_one=%d body_bytes=%zu bodies_bytes=%zu "
            "body_bytes_s=%d",
            max, bt__conn_limit(s, false), bt__conn_limit(s, true), s->opt.body_bytes_max,
            s->opt.bodies_bytes_max, s->opt.body_rate);
-    if (rc == BT_OK) rc = bt__origins_parse(s->opt.cors_origins, &s->origins, err);
-    if (rc == BT_OK) rc = listen_on(s, err);
-    if (rc == BT_OK) rc = start(s, err);
-    if (rc != BT_OK) {
+    if (st == BT_OK) st = bt__origins_parse(s->opt.cors_origins, &s->origins, err);
+    if (st == BT_OK) st = listen_on(s, err);
+    if (st == BT_OK) st = start(s, err);
+    if (st != BT_OK) {
         bt_server_close(s, 0);
-        return rc;
+        return st;
     }
     *out = s;
     return BT_OK;

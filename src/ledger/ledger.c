@@ -18,8 +18,8 @@ bt_status bt_ledger_begin(bt_ledger *l, bt_err *err)
 {
     ledger_store *s = l->store;
     BT_ASSERT(!s->batch);
-    bt_status status = s->op->begin(s, err);
-    if (status != BT_OK) return status;
+    bt_status st = s->op->begin(s, err);
+    if (st != BT_OK) return st;
     s->batch = true;
     s->broken.code = BT_OK;
     return BT_OK;
@@ -37,15 +37,15 @@ bt_status bt_ledger_commit(bt_ledger *l, bt_err *err)
 {
     ledger_store *s = l->store;
     BT_ASSERT(s->batch);
-    bt_status status = s->broken.code;
-    if (status != BT_OK) {
+    bt_status st = s->broken.code;
+    if (st != BT_OK) {
         if (err) *err = s->broken;
         bt_ledger_rollback(l);
-        return status;
+        return st;
     }
-    status = s->op->commit(s, err);
+    st = s->op->commit(s, err);
     s->batch = false;
-    return status;
+    return st;
 }
 
 bt_status bt_ledger_sync(bt_ledger *l, bt_err *err)
@@ -68,12 +68,12 @@ bt_status bt__ledger_enter(bt_ledger *l, bool *own, bt_err *err)
     return l->store->broken.code;
 }
 
-bt_status bt__ledger_leave(bt_ledger *l, bool own, bt_status status, bt_err *err)
+bt_status bt__ledger_leave(bt_ledger *l, bool own, bt_status st, bt_err *err)
 {
-    if (!own) return status;
-    if (status == BT_OK) return bt_ledger_commit(l, err);
+    if (!own) return st;
+    if (st == BT_OK) return bt_ledger_commit(l, err);
     bt_ledger_rollback(l);
-    return status;
+    return st;
 }
 
 bt_status bt__ledger_time(bt_ledger *l, int64_t wall_us, bt_err *err)
@@ -88,7 +88,7 @@ bt_status bt__ledger_time(bt_ledger *l, int64_t wall_us, bt_err *err)
 
 bt_status bt_ledger_open(const char *dir, bt_ledger **out, bt_err *err)
 {
-    bt_status status = BT_ENOMEM;
+    bt_status st = BT_ENOMEM;
     bt_ledger *l = bt_calloc(1, sizeof *l);
     if (l) {
         l->lock_fd = l->path_fd = -1;
@@ -97,13 +97,13 @@ bt_status bt_ledger_open(const char *dir, bt_ledger **out, bt_err *err)
     }
     if (!l || !l->dir)
         bt_err_set(err, BT_ENOMEM, 0, "out of memory while opening the ledger");
-    else if ((status = bt__ledger_lock(l, err)) == BT_OK)
-        status = bt__store_sqlite.open(l->dir, &l->store, err);
-    if (status == BT_OK)
+    else if ((st = bt__ledger_lock(l, err)) == BT_OK)
+        st = bt__store_sqlite.open(l->dir, &l->store, err);
+    if (st == BT_OK)
         *out = l;
     else
         bt_ledger_close(l);
-    return status;
+    return st;
 }
 
 void bt_ledger_close(bt_ledger *l)
@@ -137,8 +137,8 @@ bt_status bt__ledger_account(ledger_store *s, const char *name, ledger_account *
 bt_status bt__ledger_account_need(ledger_store *s, const char *name, ledger_account *out,
                                   bt_err *err)
 {
-    bt_status status = bt__ledger_account(s, name, out, err);
-    return status != BT_OK || out->id != 0 ? status : s->op->account_add(s, name, out, err);
+    bt_status st = bt__ledger_account(s, name, out, err);
+    return st != BT_OK || out->id != 0 ? st : s->op->account_add(s, name, out, err);
 }
 
 static bool window_is_open(const ledger_store *s, const ledger_account *a)
@@ -189,29 +189,29 @@ static bt_status hold_make(ledger_store *s, const hold_args *h, int64_t *held_us
     ledger_hold row;
     bool held = false, ended = false;
     int64_t unused;
-    bt_status status;
-    if ((status = bt__ledger_account(s, h->account, &a, err)) != BT_OK) return status;
-    if ((status = s->op->hold_get(s, h->request, &row, &held, err)) != BT_OK) return status;
-    status = s->op->entry_get(s, h->request, &unused, &unused, &ended, err);
-    if (status != BT_OK) return status;
+    bt_status st;
+    if ((st = bt__ledger_account(s, h->account, &a, err)) != BT_OK) return st;
+    if ((st = s->op->hold_get(s, h->request, &row, &held, err)) != BT_OK) return st;
+    st = s->op->entry_get(s, h->request, &unused, &unused, &ended, err);
+    if (st != BT_OK) return st;
     if (held || ended)
         return bt_err_set(err, BT_EINVAL, 0, "request %llu %s", (unsigned long long)h->request,
                           held ? "holds quota already" : "has ended");
     bt__ledger_balance(s, &a, h->limit_us, balance);
     if (balance->remaining_us == 0) return hold_refuse(balance, err);
 
-    if ((status = bt__ledger_account_need(s, h->account, &a, err)) != BT_OK) return status;
-    if (!window_is_open(s, &a) && (status = s->op->window_add(s, &a, err)) != BT_OK) return status;
+    if ((st = bt__ledger_account_need(s, h->account, &a, err)) != BT_OK) return st;
+    if (!window_is_open(s, &a) && (st = s->op->window_add(s, &a, err)) != BT_OK) return st;
     if (a.tier_us != h->limit_us) {
         a.tier_us = h->limit_us;
-        if ((status = s->op->account_set(s, &a, err)) != BT_OK) return status;
+        if ((st = s->op->account_set(s, &a, err)) != BT_OK) return st;
     }
     row = (ledger_hold){.request = h->request,
                         .boot = h->boot,
                         .account = a.id,
                         .window = a.window,
                         .amount_us = BT_MIN(h->want_us, balance->remaining_us)};
-    if ((status = s->op->hold_add(s, &row, err)) != BT_OK) return status;
+    if ((st = s->op->hold_add(s, &row, err)) != BT_OK) return st;
     a.held_us += row.amount_us;
     bt__ledger_balance(s, &a, h->limit_us, balance);
     *held_us = row.amount_us;
@@ -228,16 +228,16 @@ bt_status bt_ledger_hold(bt_ledger *l, uint64_t boot, const char *account, uint6
     int64_t held = 0;
     bool last = false, own;
     bt_ledger_balance b = {0};
-    bt_status status = bt__ledger_time(l, wall_us, err);
-    if (status != BT_OK) return status;
+    bt_status st = bt__ledger_time(l, wall_us, err);
+    if (st != BT_OK) return st;
     if (request == 0 || limit_us < 0 || want_us < 0)
         return bt_err_set(err, BT_EINVAL, 0,
                           "a hold needs a request id, a limit and an amount that are not negative");
-    if ((status = bt__ledger_enter(l, &own, err)) != BT_OK) return status;
-    status = hold_make(l->store, &h, &held, &last, &b, err);
-    status = bt__ledger_leave(l, own, status, err);
-    if ((status == BT_OK || status == BT_EQUOTA) && balance) *balance = b;
-    if (status != BT_OK) return status;
+    if ((st = bt__ledger_enter(l, &own, err)) != BT_OK) return st;
+    st = hold_make(l->store, &h, &held, &last, &b, err);
+    st = bt__ledger_leave(l, own, st, err);
+    if ((st == BT_OK || st == BT_EQUOTA) && balance) *balance = b;
+    if (st != BT_OK) return st;
     *held_us = held;
     *final = last;
     return BT_OK;
@@ -248,8 +248,8 @@ static bt_status hold_raise(ledger_store *s, uint64_t request, int64_t want_tota
 {
     ledger_hold h;
     bool found = false;
-    bt_status status = s->op->hold_get(s, request, &h, &found, err);
-    if (status != BT_OK) return status;
+    bt_status st = s->op->hold_get(s, request, &h, &found, err);
+    if (st != BT_OK) return st;
     if (!found)
         return bt_err_set(err, BT_ENOTFOUND, 0, "request %llu holds no quota",
                           (unsigned long long)request);
@@ -266,13 +266,12 @@ bt_status bt_ledger_top_up(bt_ledger *l, uint64_t request, int64_t want_total_us
 {
     int64_t held = 0;
     bool last = false, own;
-    bt_status status = bt__ledger_time(l, wall_us, err);
-    if (status != BT_OK) return status;
-    if ((status = bt__ledger_enter(l, &own, err)) != BT_OK) return status;
-    status =
-        hold_raise(l->store, request, BT_MIN(want_total_us, LEDGER_AMOUNT_MAX), &held, &last, err);
-    status = bt__ledger_leave(l, own, status, err);
-    if (status != BT_OK) return status;
+    bt_status st = bt__ledger_time(l, wall_us, err);
+    if (st != BT_OK) return st;
+    if ((st = bt__ledger_enter(l, &own, err)) != BT_OK) return st;
+    st = hold_raise(l->store, request, BT_MIN(want_total_us, LEDGER_AMOUNT_MAX), &held, &last, err);
+    st = bt__ledger_leave(l, own, st, err);
+    if (st != BT_OK) return st;
     *held_us = held;
     *final = last;
     return BT_OK;
@@ -283,13 +282,13 @@ bt_status bt__ledger_end(ledger_store *s, ledger_kind kind, uint64_t request, in
 {
     ledger_hold h;
     bool found = false;
-    bt_status status = s->op->hold_get(s, request, &h, &found, err);
-    if (status != BT_OK) return status;
+    bt_status st = s->op->hold_get(s, request, &h, &found, err);
+    if (st != BT_OK) return st;
     if (!found) {
         out->end = END_UNKNOWN;
-        status = s->op->entry_get(s, request, &out->account, &out->device_us, &found, err);
-        if (status == BT_OK && found) out->end = END_BEFORE;
-        return status;
+        st = s->op->entry_get(s, request, &out->account, &out->device_us, &found, err);
+        if (st == BT_OK && found) out->end = END_BEFORE;
+        return st;
     }
     ledger_entry e = {kind, h.account, request, device_us, charged_us, h.window, h.boot};
     *out = (ledger_end){END_NOW, h.account, device_us};
@@ -304,24 +303,24 @@ static bt_status end_request(bt_ledger *l, ledger_kind kind, uint64_t request, i
     ledger_account a;
     bt_ledger_balance b = {0};
     bool own;
-    bt_status status = bt__ledger_time(l, wall_us, err);
-    if (status != BT_OK) return status;
+    bt_status st = bt__ledger_time(l, wall_us, err);
+    if (st != BT_OK) return st;
     if (device_us < 0 || charged_us < 0 || device_us > LEDGER_AMOUNT_MAX ||
         charged_us > LEDGER_AMOUNT_MAX)
         return bt_err_set(err, BT_EINVAL, 0, "%lld us of device time cannot be posted",
                           (long long)device_us);
-    if ((status = bt__ledger_enter(l, &own, err)) != BT_OK) return status;
-    status = bt__ledger_end(l->store, kind, request, device_us, charged_us, &end, err);
-    if (status == BT_OK && end.end == END_UNKNOWN)
-        status = bt_err_set(err, BT_ENOTFOUND, 0, "request %llu never held quota",
-                            (unsigned long long)request);
-    if (status == BT_OK && balance) {
-        status = l->store->op->account_by_id(l->store, end.account, &a, err);
-        if (status == BT_OK) bt__ledger_balance(l->store, &a, a.tier_us, &b);
+    if ((st = bt__ledger_enter(l, &own, err)) != BT_OK) return st;
+    st = bt__ledger_end(l->store, kind, request, device_us, charged_us, &end, err);
+    if (st == BT_OK && end.end == END_UNKNOWN)
+        st = bt_err_set(err, BT_ENOTFOUND, 0, "request %llu never held quota",
+                        (unsigned long long)request);
+    if (st == BT_OK && balance) {
+        st = l->store->op->account_by_id(l->store, end.account, &a, err);
+        if (st == BT_OK) bt__ledger_balance(l->store, &a, a.tier_us, &b);
     }
-    status = bt__ledger_leave(l, own, status, err);
-    if (status == BT_OK && balance) *balance = b;
-    return status;
+    st = bt__ledger_leave(l, own, st, err);
+    if (st == BT_OK && balance) *balance = b;
+    return st;
 }
 
 bt_status bt_ledger_post(bt_ledger *l, uint64_t request, int64_t device_us, int64_t charged_us,
@@ -340,10 +339,10 @@ bt_status bt__ledger_engine(ledger_store *s, uint64_t boot, int64_t busy_us, int
                             bt_err *err)
 {
     int64_t busy = 0, house = 0;
-    bt_status status = s->op->boot_get(s, boot, &busy, &house, err);
-    if (status != BT_OK) return status;
+    bt_status st = s->op->boot_get(s, boot, &busy, &house, err);
+    if (st != BT_OK) return st;
     ledger_entry e = {.kind = KIND_BUSY, .device_us = busy_us - busy, .boot = boot};
-    if (busy_us > busy && (status = s->op->entry_add(s, &e, err)) != BT_OK) return status;
+    if (busy_us > busy && (st = s->op->entry_add(s, &e, err)) != BT_OK) return st;
     e.kind = KIND_HOUSE;
     e.device_us = house_us - house;
     return house_us > house ? s->op->entry_add(s, &e, err) : BT_OK;
@@ -353,23 +352,23 @@ bt_status bt_ledger_engine(bt_ledger *l, uint64_t engine_boot, int64_t busy_us, 
                            int64_t wall_us, bt_err *err)
 {
     bool own;
-    bt_status status = bt__ledger_time(l, wall_us, err);
-    if (status != BT_OK) return status;
+    bt_status st = bt__ledger_time(l, wall_us, err);
+    if (st != BT_OK) return st;
     if (busy_us < 0 || house_us < 0 || busy_us > LEDGER_AMOUNT_MAX || house_us > LEDGER_AMOUNT_MAX)
         return bt_err_set(err, BT_EINVAL, 0, "%lld us of busy time cannot be booked",
                           (long long)busy_us);
-    if ((status = bt__ledger_enter(l, &own, err)) != BT_OK) return status;
-    status = bt__ledger_engine(l->store, engine_boot, busy_us, house_us, err);
-    return bt__ledger_leave(l, own, status, err);
+    if ((st = bt__ledger_enter(l, &own, err)) != BT_OK) return st;
+    st = bt__ledger_engine(l->store, engine_boot, busy_us, house_us, err);
+    return bt__ledger_leave(l, own, st, err);
 }
 
 bt_status bt_ledger_read(bt_ledger *l, const char *account, int64_t limit_us, int64_t wall_us,
                          bt_ledger_balance *out, bt_err *err)
 {
     ledger_account a;
-    bt_status status = bt__ledger_time(l, wall_us, err);
-    if (status == BT_OK) status = bt__ledger_account(l->store, account, &a, err);
-    if (status == BT_OK)
+    bt_status st = bt__ledger_time(l, wall_us, err);
+    if (st == BT_OK) st = bt__ledger_account(l->store, account, &a, err);
+    if (st == BT_OK)
         bt__ledger_balance(l->store, &a, BT_MAX(0, BT_MIN(limit_us, BT_QUOTA_UNLIMITED)), out);
-    return status;
+    return st;
 }

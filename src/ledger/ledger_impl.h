@@ -20,7 +20,7 @@ struct bt_ledger {
 bt_status bt__ledger_time(bt_ledger *l, int64_t wall_us, bt_err *err);
 /* An operation that is its own transaction when no batch is open: enter ... leave(status). */
 bt_status bt__ledger_enter(bt_ledger *l, bool *own, bt_err *err);
-bt_status bt__ledger_leave(bt_ledger *l, bool own, bt_status status, bt_err *err);
+bt_status bt__ledger_leave(bt_ledger *l, bool own, bt_status st, bt_err *err);
 
 /* An account that is not there has id 0. */
 bt_status bt__ledger_account(ledger_store *s, const char *name, ledger_account *out, bt_err *err);

@@ -88,9 +88,9 @@ static bt_status lock_path(bt_ledger *l, bt_err *err)
 
 bt_status bt__ledger_lock(bt_ledger *l, bt_err *err)
 {
-    bt_status status = lock_file(l, err);
-    if (status == BT_OK) status = lock_path(l, err);
-    if (status != BT_OK) return status;
+    bt_status st = lock_file(l, err);
+    if (st == BT_OK) st = lock_path(l, err);
+    if (st != BT_OK) return st;
     char pid[24];
     int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     if (ftruncate(l->lock_fd, 0) != 0 || pwrite(l->lock_fd, pid, (size_t)n, 0) != n)

@@ -38,11 +38,11 @@ static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *b
     for (uint64_t i = 0; i < bank->n; i++) {
         const bt_usage_entry *e = &bank->entry[i];
         ledger_end end = {.end = END_UNKNOWN};
-        bt_status status = BT_OK;
+        bt_status st = BT_OK;
         if (e->request != 0)
-            status = bt__ledger_end(l->store, KIND_POST, e->request, (int64_t)e->used_us,
-                                    settle_charge(l, e->used_us), &end, err);
-        if (status != BT_OK) return status;
+            st = bt__ledger_end(l->store, KIND_POST, e->request, (int64_t)e->used_us,
+                                settle_charge(l, e->used_us), &end, err);
+        if (st != BT_OK) return st;
         if (end.end == END_NOW) {
             ++*posted;
         } else if (end.end == END_UNKNOWN) {
@@ -62,12 +62,12 @@ static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *b
 static bt_status settle_transaction(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank,
                                     int *posted, int *orphans, bt_err *err)
 {
-    bt_status status = bt_ledger_begin(l, err);
-    if (status != BT_OK) return status;
-    status = settle_bank(l, boot, bank, posted, orphans, err);
-    if (status == BT_OK) return bt_ledger_commit(l, err);
+    bt_status st = bt_ledger_begin(l, err);
+    if (st != BT_OK) return st;
+    st = settle_bank(l, boot, bank, posted, orphans, err);
+    if (st == BT_OK) return bt_ledger_commit(l, err);
     bt_ledger_rollback(l);
-    return status;
+    return st;
 }
 
 /* A file that cannot be read tells nothing, but may tell its owner something. */
@@ -87,30 +87,30 @@ static bt_status settle_file(bt_ledger *l, const char *path, int *posted, bt_err
     int count = 0, orphans = 0;
     bt_usage_bank *bank = bt_malloc(sizeof *bank);
     if (!bank) return bt_err_set(err, BT_ENOMEM, 0, "out of memory while reading %s", path);
-    bt_status status = bt_usage_load(path, &boot, bank, &why);
-    if (status == BT_EFORMAT) {
+    bt_status st = bt_usage_load(path, &boot, bank, &why);
+    if (st == BT_EFORMAT) {
         settle_set_aside(path, why.msg);
-        status = BT_OK;
+        st = BT_OK;
         goto done;
     }
-    if (status != BT_OK) {
+    if (st != BT_OK) {
         if (err) *err = why;
         goto done;
     }
-    status = settle_transaction(l, boot, bank, &count, &orphans, err);
+    st = settle_transaction(l, boot, bank, &count, &orphans, err);
     /* The file is the only other copy: it goes when the entries are on the disk. */
-    if (status == BT_OK) status = bt_ledger_sync(l, err);
-    if (status != BT_OK) goto done;
+    if (st == BT_OK) st = bt_ledger_sync(l, err);
+    if (st != BT_OK) goto done;
     *posted += count;
     if (orphans > 0)
         bt_log(BT_LOG_WARN, "usage.no_hold", "file=%s requests=%d: the house carries their time",
                path, orphans);
     if (unlink(path) != 0)
-        status = bt_err_set(err, BT_EIO, errno, "usage file %s cannot be removed: %s", path,
-                            strerror(errno));
+        st = bt_err_set(err, BT_EIO, errno, "usage file %s cannot be removed: %s", path,
+                        strerror(errno));
 done:
     bt_free(bank);
-    return status;
+    return st;
 }
 
 bt_status bt_ledger_settle_engine(bt_ledger *l, const char *usage_path, int64_t wall_us,
@@ -118,8 +118,8 @@ bt_status bt_ledger_settle_engine(bt_ledger *l, const char *usage_path, int64_t 
 {
     int posted = 0;
     BT_ASSERT(!l->store->batch);
-    bt_status status = bt__ledger_time(l, wall_us, err);
-    return status == BT_OK ? settle_file(l, usage_path, &posted, err) : status;
+    bt_status st = bt__ledger_time(l, wall_us, err);
+    return st == BT_OK ? settle_file(l, usage_path, &posted, err) : st;
 }
 
 static bool has_suffix(const char *s, const char *suffix)
@@ -131,34 +131,34 @@ static bool has_suffix(const char *s, const char *suffix)
 static bt_status recover_files(bt_ledger *l, const char *dir, int *posted, bt_err *err)
 {
     char folder[3900], path[4200];
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     if (snprintf(folder, sizeof folder, "%s/usage", dir) >= (int)sizeof folder)
         return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
     DIR *d = opendir(folder);
     if (!d && errno == ENOENT) return BT_OK;
     if (!d) return bt_err_set(err, BT_EIO, errno, "%s cannot be read: %s", folder, strerror(errno));
     struct dirent *e;
-    while (status == BT_OK && (e = readdir(d))) {
+    while (st == BT_OK && (e = readdir(d))) {
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         if (has_suffix(e->d_name, ".use"))
-            status = settle_file(l, path, posted, err);
+            st = settle_file(l, path, posted, err);
         else if (has_suffix(e->d_name, ".tmp"))
             unlink(path);
     }
     closedir(d);
-    return status;
+    return st;
 }
 
 /* Voids some of the holds of the dead; *n = how many. */
 static bt_status recover_void_some(ledger_store *s, uint64_t boot, int *n, bt_err *err)
 {
     uint64_t request[256];
-    bt_status status = s->op->holds_dead(s, boot, request, (int)BT_COUNT(request), n, err);
-    for (int i = 0; i < *n && status == BT_OK; i++) {
+    bt_status st = s->op->holds_dead(s, boot, request, (int)BT_COUNT(request), n, err);
+    for (int i = 0; i < *n && st == BT_OK; i++) {
         ledger_end end;
-        status = bt__ledger_end(s, KIND_VOID, request[i], 0, 0, &end, err);
+        st = bt__ledger_end(s, KIND_VOID, request[i], 0, 0, &end, err);
     }
-    return status;
+    return st;
 }
 
 bt_status bt_ledger_recover(bt_ledger *l, const char *dir, uint64_t boot, int64_t wall_us,
@@ -166,19 +166,19 @@ bt_status bt_ledger_recover(bt_ledger *l, const char *dir, uint64_t boot, int64_
 {
     int posts = 0, voids = 0, n = 0;
     BT_ASSERT(!l->store->batch);
-    bt_status status = bt__ledger_time(l, wall_us, err);
-    if (status == BT_OK) status = recover_files(l, dir, &posts, err);
-    while (status == BT_OK) {
-        if ((status = bt_ledger_begin(l, err)) != BT_OK) break;
-        status = recover_void_some(l->store, boot, &n, err);
-        if (status == BT_OK)
-            status = bt_ledger_commit(l, err);
+    bt_status st = bt__ledger_time(l, wall_us, err);
+    if (st == BT_OK) st = recover_files(l, dir, &posts, err);
+    while (st == BT_OK) {
+        if ((st = bt_ledger_begin(l, err)) != BT_OK) break;
+        st = recover_void_some(l->store, boot, &n, err);
+        if (st == BT_OK)
+            st = bt_ledger_commit(l, err);
         else
             bt_ledger_rollback(l);
         if (n == 0) break;
-        if (status == BT_OK) voids += n;
+        if (st == BT_OK) voids += n;
     }
-    if (status != BT_OK) return status;
+    if (st != BT_OK) return st;
     if (posted) *posted = posts;
     if (voided) *voided = voids;
     return BT_OK;

@@ -73,13 +73,13 @@ bt_status bt__sqlite_exec(sqlite_store *s, const char *sql, bt_err *err)
 bt_status bt__sqlite_int(sqlite_store *s, const char *sql, int64_t *out, bt_err *err)
 {
     sqlite3_stmt *stmt = NULL;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK)
         return bt__sqlite_fail(s, err);
-    int row = bt__sqlite_row(s, stmt, &status, err);
+    int row = bt__sqlite_row(s, stmt, &st, err);
     if (row == 1) *out = sqlite3_column_int64(stmt, 0);
     sqlite3_finalize(stmt);
-    return row == 0 ? bt__sqlite_damaged(s, "a value is missing", err) : status;
+    return row == 0 ? bt__sqlite_damaged(s, "a value is missing", err) : st;
 }
 
 /* A statement, reset, with integers bound to ?1..?n. */
@@ -96,11 +96,11 @@ static sqlite3_stmt *sql_bind(sqlite_store *s, ledger_sql which, const int64_t *
 /* Runs a statement that has no rows. */
 static bt_status sql_do(sqlite_store *s, ledger_sql which, const int64_t *v, int n, bt_err *err)
 {
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     sqlite3_stmt *stmt = sql_bind(s, which, v, n);
-    bt__sqlite_row(s, stmt, &status, err);
+    bt__sqlite_row(s, stmt, &st, err);
     sqlite3_reset(stmt);
-    return status;
+    return st;
 }
 
 /* Reads the first row's first n columns of a statement whose values are bound; *found: there is
@@ -108,11 +108,11 @@ static bt_status sql_do(sqlite_store *s, ledger_sql which, const int64_t *v, int
 static bt_status sql_get(sqlite_store *s, sqlite3_stmt *stmt, int64_t *v, int n, bool *found,
                          bt_err *err)
 {
-    bt_status status = BT_OK;
-    *found = bt__sqlite_row(s, stmt, &status, err) == 1;
+    bt_status st = BT_OK;
+    *found = bt__sqlite_row(s, stmt, &st, err) == 1;
     for (int i = 0; *found && i < n; i++) v[i] = sqlite3_column_int64(stmt, i);
     sqlite3_reset(stmt);
-    return status;
+    return st;
 }
 
 /* ---- transactions */
@@ -146,15 +146,15 @@ static bt_status lite_commit(ledger_store *store, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
     bool count = !s->wal && sqlite3_total_changes64(s->db) != s->changes_before;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     int64_t commits = 0;
-    if (count) status = sql_do(s, SQL_COMMITS_ADD, NULL, 0, err);
-    if (status == BT_OK) status = sql_do(s, SQL_COMMIT, NULL, 0, err);
-    if (status != BT_OK) lite_rollback(store);
-    if (status != BT_OK && count && bt__sqlite_commits(s, &commits, NULL) == BT_OK &&
+    if (count) st = sql_do(s, SQL_COMMITS_ADD, NULL, 0, err);
+    if (st == BT_OK) st = sql_do(s, SQL_COMMIT, NULL, 0, err);
+    if (st != BT_OK) lite_rollback(store);
+    if (st != BT_OK && count && bt__sqlite_commits(s, &commits, NULL) == BT_OK &&
         commits == s->commits + 1)
-        status = BT_OK;
-    if (status != BT_OK) return status;
+        st = BT_OK;
+    if (st != BT_OK) return st;
     s->commits += count;
     s->unsynced = s->wal;
     return BT_OK;
@@ -207,12 +207,12 @@ static void account_take(sqlite3_stmt *stmt, ledger_account *out)
 /* ?1 of the statement is bound. */
 static bt_status account_get(sqlite_store *s, sqlite3_stmt *stmt, ledger_account *out, bt_err *err)
 {
-    bt_status status = BT_OK;
-    int row = bt__sqlite_row(s, stmt, &status, err);
+    bt_status st = BT_OK;
+    int row = bt__sqlite_row(s, stmt, &st, err);
     if (row == 1) account_take(stmt, out);
     if (row == 0) *out = (ledger_account){.override_us = -1};
     sqlite3_reset(stmt);
-    return status;
+    return st;
 }
 
 static sqlite3_stmt *bind_name(sqlite_store *s, ledger_sql which, const char *name)
@@ -240,13 +240,13 @@ static bt_status lite_account_add(ledger_store *store, const char *name, ledger_
                                   bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     sqlite3_stmt *stmt = bind_name(s, SQL_ACCOUNT_ADD, name);
     if (!stmt) return bt__sqlite_fail(s, err);
-    bt__sqlite_row(s, stmt, &status, err);
+    bt__sqlite_row(s, stmt, &st, err);
     sqlite3_reset(stmt);
-    if (status == BT_OK) a->id = sqlite3_last_insert_rowid(s->db);
-    return status;
+    if (st == BT_OK) a->id = sqlite3_last_insert_rowid(s->db);
+    return st;
 }
 
 static bt_status lite_account_set(ledger_store *store, const ledger_account *a, bt_err *err)
@@ -258,8 +258,8 @@ static bt_status lite_account_set(ledger_store *store, const ledger_account *a, 
 static bt_status lite_window_add(ledger_store *store, ledger_account *a, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status = sql_do(s, SQL_WINDOW_ADD, VALUES(a->id, store->now_us), err);
-    if (status != BT_OK) return status;
+    bt_status st = sql_do(s, SQL_WINDOW_ADD, VALUES(a->id, store->now_us), err);
+    if (st != BT_OK) return st;
     a->window = sqlite3_last_insert_rowid(s->db);
     a->start_us = store->now_us;
     a->used_us = a->held_us = 0;
@@ -270,20 +270,20 @@ static bt_status lite_accounts(ledger_store *store, void (*fn)(void *ud, const l
                                void *ud, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     sqlite3_stmt *stmt = sql_bind(s, SQL_ACCOUNTS, NULL, 0);
-    while (bt__sqlite_row(s, stmt, &status, err) == 1) {
+    while (bt__sqlite_row(s, stmt, &st, err) == 1) {
         ledger_account a;
         account_take(stmt, &a);
         a.name = (const char *)sqlite3_column_text(stmt, 7);
         if (!a.name) {
-            status = bt_err_set(err, BT_ENOMEM, 0, "out of memory in the ledger");
+            st = bt_err_set(err, BT_ENOMEM, 0, "out of memory in the ledger");
             break;
         }
         fn(ud, &a);
     }
     sqlite3_reset(stmt);
-    return status;
+    return st;
 }
 
 /* ---- holds and entries */
@@ -294,10 +294,10 @@ static bt_status lite_hold_get(ledger_store *store, uint64_t request, ledger_hol
     sqlite_store *s = (sqlite_store *)store;
     int64_t v[8];
     sqlite3_stmt *stmt = sql_bind(s, SQL_HOLD_GET, VALUES((int64_t)request));
-    bt_status status = sql_get(s, stmt, v, 8, found, err);
+    bt_status st = sql_get(s, stmt, v, 8, found, err);
     if (*found)
         *h = (ledger_hold){request, (uint64_t)v[2], v[0], v[1], v[3], v[4], v[5], v[6], v[7]};
-    return status;
+    return st;
 }
 
 static bt_status window_change(sqlite_store *s, int64_t window, int64_t used_us, int64_t held_us,
@@ -309,30 +309,29 @@ static bt_status window_change(sqlite_store *s, int64_t window, int64_t used_us,
 static bt_status lite_hold_add(ledger_store *store, const ledger_hold *h, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status = sql_do(s, SQL_HOLD_ADD,
-                              VALUES((int64_t)h->request, h->account, h->window, (int64_t)h->boot,
-                                     h->amount_us, store->now_us),
-                              err);
-    return status == BT_OK ? window_change(s, h->window, 0, h->amount_us, err) : status;
+    bt_status st = sql_do(s, SQL_HOLD_ADD,
+                          VALUES((int64_t)h->request, h->account, h->window, (int64_t)h->boot,
+                                 h->amount_us, store->now_us),
+                          err);
+    return st == BT_OK ? window_change(s, h->window, 0, h->amount_us, err) : st;
 }
 
 static bt_status lite_hold_raise(ledger_store *store, const ledger_hold *h, int64_t by_us,
                                  bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status =
-        sql_do(s, SQL_HOLD_SET, VALUES((int64_t)h->request, h->amount_us + by_us), err);
-    return status == BT_OK ? window_change(s, h->window, 0, by_us, err) : status;
+    bt_status st = sql_do(s, SQL_HOLD_SET, VALUES((int64_t)h->request, h->amount_us + by_us), err);
+    return st == BT_OK ? window_change(s, h->window, 0, by_us, err) : st;
 }
 
 /* The entry and its kind's sum. */
 static bt_status entry_append(sqlite_store *s, const ledger_entry *e, bt_err *err)
 {
-    bt_status status = sql_do(s, SQL_ENTRY_ADD,
-                              VALUES(s->base.now_us, e->kind, e->account, (int64_t)e->request,
-                                     e->device_us, e->charged_us, e->window, (int64_t)e->boot),
-                              err);
-    if (status != BT_OK) return status;
+    bt_status st = sql_do(s, SQL_ENTRY_ADD,
+                          VALUES(s->base.now_us, e->kind, e->account, (int64_t)e->request,
+                                 e->device_us, e->charged_us, e->window, (int64_t)e->boot),
+                          err);
+    if (st != BT_OK) return st;
     return sql_do(s, SQL_SUM_ADD, VALUES(e->kind, e->device_us, e->charged_us), err);
 }
 
@@ -340,37 +339,35 @@ static bt_status lite_hold_end(ledger_store *store, const ledger_hold *h, const 
                                bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status = entry_append(s, e, err);
-    if (status == BT_OK) status = sql_do(s, SQL_HOLD_DROP, VALUES((int64_t)h->request), err);
-    return status == BT_OK ? window_change(s, h->window, e->charged_us, -h->amount_us, err)
-                           : status;
+    bt_status st = entry_append(s, e, err);
+    if (st == BT_OK) st = sql_do(s, SQL_HOLD_DROP, VALUES((int64_t)h->request), err);
+    return st == BT_OK ? window_change(s, h->window, e->charged_us, -h->amount_us, err) : st;
 }
 
 static bt_status lite_holds_dead(ledger_store *store, uint64_t boot, uint64_t *request, int max,
                                  int *n, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     sqlite3_stmt *stmt = sql_bind(s, SQL_HOLDS_OF_OTHERS, VALUES((int64_t)boot, max));
     *n = 0;
-    while (*n < max && bt__sqlite_row(s, stmt, &status, err) == 1)
+    while (*n < max && bt__sqlite_row(s, stmt, &st, err) == 1)
         request[(*n)++] = (uint64_t)sqlite3_column_int64(stmt, 0);
     sqlite3_reset(stmt);
-    return status;
+    return st;
 }
 
 static bt_status lite_entry_add(ledger_store *store, const ledger_entry *e, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    bt_status status = entry_append(s, e, err);
-    if (status == BT_OK && e->window != 0)
-        status = window_change(s, e->window, e->charged_us, 0, err);
-    if (status == BT_OK && (e->kind == KIND_BUSY || e->kind == KIND_HOUSE))
-        status = sql_do(s, SQL_BOOT_CHANGE,
-                        VALUES((int64_t)e->boot, e->kind == KIND_BUSY ? e->device_us : 0,
-                               e->kind == KIND_HOUSE ? e->device_us : 0),
-                        err);
-    return status;
+    bt_status st = entry_append(s, e, err);
+    if (st == BT_OK && e->window != 0) st = window_change(s, e->window, e->charged_us, 0, err);
+    if (st == BT_OK && (e->kind == KIND_BUSY || e->kind == KIND_HOUSE))
+        st = sql_do(s, SQL_BOOT_CHANGE,
+                    VALUES((int64_t)e->boot, e->kind == KIND_BUSY ? e->device_us : 0,
+                           e->kind == KIND_HOUSE ? e->device_us : 0),
+                    err);
+    return st;
 }
 
 static bt_status lite_entry_get(ledger_store *store, uint64_t request, int64_t *account,
@@ -379,8 +376,8 @@ static bt_status lite_entry_get(ledger_store *store, uint64_t request, int64_t *
     sqlite_store *s = (sqlite_store *)store;
     int64_t v[2];
     sqlite3_stmt *stmt = sql_bind(s, SQL_ENTRY_OF_REQUEST, VALUES((int64_t)request));
-    bt_status status = sql_get(s, stmt, v, 2, found, err);
-    if (!*found) return status;
+    bt_status st = sql_get(s, stmt, v, 2, found, err);
+    if (!*found) return st;
     *account = v[0];
     *device_us = v[1];
     return BT_OK;
@@ -392,11 +389,10 @@ static bt_status lite_boot_get(ledger_store *store, uint64_t boot, int64_t *busy
     sqlite_store *s = (sqlite_store *)store;
     int64_t v[2] = {0, 0};
     bool found;
-    bt_status status =
-        sql_get(s, sql_bind(s, SQL_BOOT_GET, VALUES((int64_t)boot)), v, 2, &found, err);
+    bt_status st = sql_get(s, sql_bind(s, SQL_BOOT_GET, VALUES((int64_t)boot)), v, 2, &found, err);
     *busy_us = v[0];
     *house_us = v[1];
-    return status;
+    return st;
 }
 
 /* ---- the whole of the books */
@@ -405,10 +401,10 @@ static bt_status lite_totals(ledger_store *store, bt_ledger_totals *out, bt_err 
 {
     sqlite_store *s = (sqlite_store *)store;
     bt_ledger_totals t = {0};
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     bool found;
     sqlite3_stmt *stmt = sql_bind(s, SQL_SUMS, NULL, 0);
-    while (bt__sqlite_row(s, stmt, &status, err) == 1) {
+    while (bt__sqlite_row(s, stmt, &st, err) == 1) {
         int64_t device_us = sqlite3_column_int64(stmt, 1);
         switch (sqlite3_column_int64(stmt, 0)) {
         case KIND_POST:
@@ -421,10 +417,10 @@ static bt_status lite_totals(ledger_store *store, bt_ledger_totals *out, bt_err 
         }
     }
     sqlite3_reset(stmt);
-    if (status != BT_OK) return status;
-    status = sql_get(s, sql_bind(s, SQL_HOLDS_COUNT, NULL, 0), &t.holds_open, 1, &found, err);
-    if (status == BT_OK) *out = t;
-    return status;
+    if (st != BT_OK) return st;
+    st = sql_get(s, sql_bind(s, SQL_HOLDS_COUNT, NULL, 0), &t.holds_open, 1, &found, err);
+    if (st == BT_OK) *out = t;
+    return st;
 }
 
 /* Each query counts the rows that do not match. */
@@ -468,8 +464,8 @@ static bt_status lite_check(ledger_store *store, bt_err *err)
     sqlite_store *s = (sqlite_store *)store;
     for (size_t i = 0; i < BT_COUNT(book_check); i++) {
         int64_t wrong = 0;
-        bt_status status = bt__sqlite_int(s, book_check[i].sql, &wrong, err);
-        if (status != BT_OK) return status;
+        bt_status st = bt__sqlite_int(s, book_check[i].sql, &wrong, err);
+        if (st != BT_OK) return st;
         if (wrong != 0)
             return bt_err_set(err, BT_EFORMAT, 0, "%s does not balance: %s (%lld rows)", s->path,
                               book_check[i].what, (long long)wrong);
@@ -505,8 +501,8 @@ static bt_status lite_fold(ledger_store *store, int64_t started_us, int64_t olde
     int n = snprintf(sql, sizeof sql, fold_sql, (long long)started_us, (long long)older_than_us,
                      (long long)older_than_us);
     BT_ASSERT(n > 0 && n < (int)sizeof sql);
-    bt_status status = bt__sqlite_exec(s, sql, err);
-    if (status != BT_OK) return status;
+    bt_status st = bt__sqlite_exec(s, sql, err);
+    if (st != BT_OK) return st;
     *folded = sqlite3_changes64(s->db); // the deletion was the last statement that changed rows
     return bt__sqlite_exec(s, fold_end_sql, err);
 }

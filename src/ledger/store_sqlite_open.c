@@ -80,25 +80,25 @@ static bt_status db_text_is(sqlite_store *s, const char *sql, const char *want, 
                             char seen[64], bt_err *err)
 {
     sqlite3_stmt *stmt = NULL;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK)
         return bt__sqlite_fail(s, err);
-    int row = bt__sqlite_row(s, stmt, &status, err);
+    int row = bt__sqlite_row(s, stmt, &st, err);
     const char *text = row == 1 ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
-    if (row == 1 && !text) status = bt_err_set(err, BT_ENOMEM, 0, "out of memory in the ledger");
+    if (row == 1 && !text) st = bt_err_set(err, BT_ENOMEM, 0, "out of memory in the ledger");
     snprintf(seen, 64, "%s", text ? text : "");
     *is = strcmp(seen, want) == 0;
     sqlite3_finalize(stmt);
-    return status;
+    return st;
 }
 
 /* A transaction: whole, or rolled back. */
 static bt_status db_write(sqlite_store *s, const char *sql, bt_err *err)
 {
-    bt_status status = bt__sqlite_exec(s, sql, err);
-    if (status != BT_OK && !sqlite3_get_autocommit(s->db))
+    bt_status st = bt__sqlite_exec(s, sql, err);
+    if (st != BT_OK && !sqlite3_get_autocommit(s->db))
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    return status;
+    return st;
 }
 
 /* Recognises the file. *is_new: it holds nothing yet. */
@@ -138,12 +138,11 @@ static bt_status db_check(sqlite_store *s, int64_t before, bool had_wal, bt_err 
     int64_t pages = 0, page_bytes = 0;
     char seen[64];
     bool ok = false;
-    bt_status status;
-    if ((status = bt__sqlite_int(s, "PRAGMA page_count", &pages, err)) != BT_OK) return status;
-    if ((status = bt__sqlite_int(s, "PRAGMA page_size", &page_bytes, err)) != BT_OK) return status;
+    bt_status st;
+    if ((st = bt__sqlite_int(s, "PRAGMA page_count", &pages, err)) != BT_OK) return st;
+    if ((st = bt__sqlite_int(s, "PRAGMA page_size", &page_bytes, err)) != BT_OK) return st;
     if (before > CHECK_BYTES_MAX && (had_wal || before == pages * page_bytes)) return BT_OK;
-    if ((status = db_text_is(s, "PRAGMA quick_check(1)", "ok", &ok, seen, err)) != BT_OK)
-        return status;
+    if ((st = db_text_is(s, "PRAGMA quick_check(1)", "ok", &ok, seen, err)) != BT_OK) return st;
     return ok ? BT_OK : bt__sqlite_damaged(s, seen, err);
 }
 
@@ -179,19 +178,19 @@ static bt_status db_journal(sqlite_store *s, bool is_new, bt_err *err)
 {
     char seen[64];
     bool is = false;
-    bt_status status = db_text_is(s, "PRAGMA journal_mode", "wal", &is, seen, err);
-    if (status != BT_OK) return status;
+    bt_status st = db_text_is(s, "PRAGMA journal_mode", "wal", &is, seen, err);
+    if (st != BT_OK) return st;
     s->wal = is || wal_works(s);
-    status = s->wal ? db_text_is(s, "PRAGMA journal_mode = WAL", "wal", &is, seen, err)
-                    : db_text_is(s, "PRAGMA journal_mode = TRUNCATE", "truncate", &is, seen, err);
-    if (status == BT_OK && !is)
+    st = s->wal ? db_text_is(s, "PRAGMA journal_mode = WAL", "wal", &is, seen, err)
+                : db_text_is(s, "PRAGMA journal_mode = TRUNCATE", "truncate", &is, seen, err);
+    if (st == BT_OK && !is)
         return bt_err_set(err, BT_EIO, 0, "%s: the journal mode stays %s; give another --data",
                           s->path, seen);
-    if (status == BT_OK)
-        status = bt__sqlite_exec(
+    if (st == BT_OK)
+        st = bt__sqlite_exec(
             s, s->wal ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", err);
-    if (status == BT_OK) status = db_write(s, is_new ? schema_sql : probe_sql, err);
-    return status;
+    if (st == BT_OK) st = db_write(s, is_new ? schema_sql : probe_sql, err);
+    return st;
 }
 
 static bt_status db_prepare(sqlite_store *s, bt_err *err)
@@ -256,7 +255,7 @@ bt_status bt__sqlite_probe(ledger_store *store, bt_err *err)
 
 bt_status bt__sqlite_open(const char *dir, ledger_store **out, bt_err *err)
 {
-    bt_status status = BT_ENOMEM;
+    bt_status st = BT_ENOMEM;
     char path[4096];
     if (snprintf(path, sizeof path, "%s/ledger.db", dir) >= (int)sizeof path - 8)
         return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
@@ -267,14 +266,14 @@ bt_status bt__sqlite_open(const char *dir, ledger_store **out, bt_err *err)
         s->path = bt_strdup(path);
     }
     if (s && s->path)
-        status = db_open(s, err);
+        st = db_open(s, err);
     else
         bt_err_set(err, BT_ENOMEM, 0, "out of memory while opening the ledger");
-    if (status == BT_OK)
+    if (st == BT_OK)
         *out = &s->base;
     else if (s)
         bt__sqlite_close(&s->base);
-    return status;
+    return st;
 }
 
 void bt__sqlite_close(ledger_store *store)

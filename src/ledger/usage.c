@@ -71,13 +71,13 @@ bt_status bt_usage_load(const char *path, uint64_t *boot, bt_usage_bank *out, bt
 {
     size_t len = 0, cap = sizeof(bt_usage_file) + 1;
     ssize_t n = 0;
-    bt_status status;
+    bt_status st;
     char *data = bt_malloc(cap);
     if (!data) return bt_err_set(err, BT_ENOMEM, 0, "out of memory while reading %s", path);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) {
-        status = bt_err_set(err, errno == ENOENT ? BT_ENOTFOUND : BT_EIO, errno,
-                            "usage file %s cannot be opened: %s", path, strerror(errno));
+        st = bt_err_set(err, errno == ENOENT ? BT_ENOTFOUND : BT_EIO, errno,
+                        "usage file %s cannot be opened: %s", path, strerror(errno));
         goto done;
     }
     while (len < cap && (n = read(fd, data + len, cap - len)) != 0) {
@@ -86,14 +86,14 @@ bt_status bt_usage_load(const char *path, uint64_t *boot, bt_usage_bank *out, bt
         len += (size_t)n;
     }
     if (n < 0)
-        status = bt_err_set(err, BT_EIO, errno, "usage file %s cannot be read: %s", path,
-                            strerror(errno));
+        st = bt_err_set(err, BT_EIO, errno, "usage file %s cannot be read: %s", path,
+                        strerror(errno));
     else
-        status = bt_usage_parse(data, len, path, boot, out, err);
+        st = bt_usage_parse(data, len, path, boot, out, err);
     close(fd);
 done:
     bt_free(data);
-    return status;
+    return st;
 }
 
 static bt_status usage_fail(const char *path, int sys, bt_err *err)
@@ -106,7 +106,7 @@ static bt_status usage_fail(const char *path, int sys, bt_err *err)
 bt_status bt_usage_create(const char *dir, uint64_t boot, bt_usage **out, bt_err *err)
 {
     char folder[3900], path[4096], temp[4096];
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     BT_ASSERT(boot != 0);
     if (snprintf(folder, sizeof folder, "%s/usage", dir) >= (int)sizeof folder)
         return bt_err_set(err, BT_EINVAL, 0, "the path of the data directory is too long");
@@ -116,11 +116,11 @@ bt_status bt_usage_create(const char *dir, uint64_t boot, bt_usage **out, bt_err
     if (u) u->fd = -1;
     if (u) u->path = bt_strdup(path);
     if (!u || !u->path) {
-        status = bt_err_set(err, BT_ENOMEM, 0, "out of memory while making %s", path);
+        st = bt_err_set(err, BT_ENOMEM, 0, "out of memory while making %s", path);
         goto done;
     }
     if (mkdir(folder, 0700) != 0 && errno != EEXIST) {
-        status = usage_fail(folder, errno, err);
+        st = usage_fail(folder, errno, err);
         goto done;
     }
     bt_usage_head head = {BT_USAGE_MAGIC, sizeof(bt_usage_file), boot, 0};
@@ -129,15 +129,15 @@ bt_status bt_usage_create(const char *dir, uint64_t boot, bt_usage **out, bt_err
     if (sys == 0 && pwrite(u->fd, &head, sizeof head, 0) != (ssize_t)sizeof head) sys = errno;
     if (sys == 0) sys = rename(temp, path) == 0 ? 0 : errno;
     if (sys != 0) {
-        status = usage_fail(path, sys, err);
+        st = usage_fail(path, sys, err);
         if (u->fd >= 0) unlink(temp);
     }
 done:
-    if (status == BT_OK)
+    if (st == BT_OK)
         *out = u;
     else
         bt_usage_close(u);
-    return status;
+    return st;
 }
 
 const char *bt_usage_path(const bt_usage *u)

@@ -316,8 +316,8 @@ static bt_status refuse(const bt_plan_ask *a, const bt_device_plan *d, bt_err *e
 
 bt_status bt_plan_make(const bt_plan_ask *ask, bt_plan *out, bt_err *err)
 {
-    bt_status s = check_ask(ask, err);
-    if (s) return s;
+    bt_status st = check_ask(ask, err);
+    if (st) return st;
     bt_device_plan d = shape_of(ask);
     int32_t least = pages_of(d.ctx, d.page_tokens);
     int64_t all = (int64_t)least * d.seqs_max;

@@ -141,10 +141,10 @@ static bt_status refuse_other(const bt_gguf *g, bt_str type, bt_str name, bt_err
 static bt_status read_arch(const bt_gguf *g, bt_recipe *r, const struct arch **arch, bt_err *err)
 {
     bt_str name = {"", 0}, type = {"model", 5};
-    bt_status s = bt_gguf_string(g, "general.architecture", &name, err);
-    if (!s) s = bt_gguf_string(g, "general.type", &type, err);
-    if (!s) s = refuse_other(g, type, name, err);
-    if (s) return s;
+    bt_status st = bt_gguf_string(g, "general.architecture", &name, err);
+    if (!st) st = bt_gguf_string(g, "general.type", &type, err);
+    if (!st) st = refuse_other(g, type, name, err);
+    if (st) return st;
     if (name.n == 0) return missing(g, "general.architecture", err);
     for (size_t i = 0; i < BT_COUNT(archs); i++) {
         if (strlen(archs[i].name) != name.n || memcmp(archs[i].name, name.s, name.n) != 0) continue;
@@ -186,8 +186,8 @@ static bt_status read_ints(const bt_gguf *g, bt_recipe *r, bt_err *err)
     for (size_t i = 0; i < BT_COUNT(ints); i++) {
         recipe_key key = key_of(r, ints[i].suffix);
         int64_t v = 0;
-        bt_status s = read_int(g, key.s, &ints[i], &v, err);
-        if (s) return s;
+        bt_status st = read_int(g, key.s, &ints[i], &v, err);
+        if (st) return st;
         if (v == 0 && ints[i].required) return missing(g, key.s, err);
         int32_t v32 = (int32_t)v;
         memcpy((char *)r + ints[i].offset, &v32, sizeof v32);
@@ -199,8 +199,8 @@ static bt_status read_ints(const bt_gguf *g, bt_recipe *r, bt_err *err)
 static bt_status read_positive(const bt_gguf *g, const char *key, double *out, bt_err *err)
 {
     double v = 1;
-    bt_status s = bt_gguf_float(g, key, &v, err);
-    if (s || !bt_gguf_has(g, key)) return s;
+    bt_status st = bt_gguf_float(g, key, &v, err);
+    if (st || !bt_gguf_has(g, key)) return st;
     if (!isfinite(v) || v <= 0 || v > 1e30)
         return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is %g; expected a number above 0",
                           bt_gguf_label(g), key, v);
@@ -267,8 +267,8 @@ static bt_status check_heads(const bt_gguf *g, bt_recipe *r, bt_err *err)
     if (r->head_dim == 0) r->head_dim = r->hidden / r->n_heads;
     int64_t value_dim = r->head_dim;
     recipe_key key = key_of(r, "attention.value_length");
-    bt_status s = bt_gguf_int(g, key.s, 1, HEAD_DIM_MAX, &value_dim, err);
-    if (s) return s;
+    bt_status st = bt_gguf_int(g, key.s, 1, HEAD_DIM_MAX, &value_dim, err);
+    if (st) return st;
     if (value_dim != r->head_dim)
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "%s: values of %lld numbers beside keys of %d are not supported",
@@ -296,10 +296,10 @@ static bt_status read_rope_scaling(const bt_gguf *g, bt_recipe *r, bt_err *err)
     /* A factor without a type is linear; scale_linear is the key of 2023 for the same. */
     bt_str type = {"linear", 6};
     double factor = 1;
-    bt_status s = read_factor(g, key_of(r, "rope.scale_linear").s, &factor, err);
-    if (!s) s = read_factor(g, key_of(r, "rope.scaling.factor").s, &factor, err);
-    if (!s) s = bt_gguf_string(g, key_of(r, "rope.scaling.type").s, &type, err);
-    if (s) return s;
+    bt_status st = read_factor(g, key_of(r, "rope.scale_linear").s, &factor, err);
+    if (!st) st = read_factor(g, key_of(r, "rope.scaling.factor").s, &factor, err);
+    if (!st) st = bt_gguf_string(g, key_of(r, "rope.scaling.type").s, &type, err);
+    if (st) return st;
     r->rope_factor = 1;
     if (type.n == 4 && memcmp(type.s, "none", 4) == 0) return BT_OK;
     if (type.n != 6 || memcmp(type.s, "linear", 6) != 0)
@@ -317,10 +317,10 @@ static bt_status read_floats(const bt_gguf *g, bt_recipe *r, bt_err *err)
 {
     recipe_key eps_key = key_of(r, "attention.layer_norm_rms_epsilon");
     double eps = 0, theta = 10000, scale = 0;
-    bt_status s = read_positive(g, eps_key.s, &eps, err);
-    if (!s) s = read_positive(g, key_of(r, "rope.freq_base").s, &theta, err);
-    if (!s) s = bt_gguf_float(g, key_of(r, "attention.scale").s, &scale, err);
-    if (s) return s;
+    bt_status st = read_positive(g, eps_key.s, &eps, err);
+    if (!st) st = read_positive(g, key_of(r, "rope.freq_base").s, &theta, err);
+    if (!st) st = bt_gguf_float(g, key_of(r, "attention.scale").s, &scale, err);
+    if (st) return st;
     if (eps == 0) return missing(g, eps_key.s, err);
     if (!isfinite(scale) || scale < 0 || scale > 1e6 || eps > 1)
         return bt_err_set(err, BT_EFORMAT, 0,
@@ -355,14 +355,14 @@ bt_status bt_recipe_read(const bt_gguf *g, bt_recipe *out, bt_err *err)
     bt_recipe r = {0};
     const struct arch *arch = NULL;
     bt_str name = {"", 0};
-    bt_status s = read_arch(g, &r, &arch, err);
-    if (!s) s = bt_gguf_string(g, "general.name", &name, err);
-    if (!s) s = read_ints(g, &r, err);
-    if (!s) s = refuse_features(g, &r, err);
-    if (!s) s = check_heads(g, &r, err);
-    if (!s) s = read_floats(g, &r, err);
-    if (!s) s = read_vocab(g, &r, err);
-    if (s) return s;
+    bt_status st = read_arch(g, &r, &arch, err);
+    if (!st) st = bt_gguf_string(g, "general.name", &name, err);
+    if (!st) st = read_ints(g, &r, err);
+    if (!st) st = refuse_features(g, &r, err);
+    if (!st) st = check_heads(g, &r, err);
+    if (!st) st = read_floats(g, &r, err);
+    if (!st) st = read_vocab(g, &r, err);
+    if (st) return st;
     /* Cut on a character's border: the name goes into JSON. */
     memcpy(r.name, name.s, bt_utf8_valid_prefix(name.s, BT_MIN(name.n, sizeof r.name - 1)));
     r.rope_style = arch->rope_style;

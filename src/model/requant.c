@@ -91,14 +91,14 @@ bt_status bt_model_requant(bt_model *m, int32_t format, int threads,
     if (need == 0) return BT_OK;
     bt_pool *pool = NULL;
     char *memory = bt_aligned_alloc(64, need);
-    bt_status status =
+    bt_status st =
         memory ? bt_pool_new(threads, &pool, err)
                : bt_err_set(err, BT_ENOMEM, 0,
                             "--quant needs %zu MiB of host memory for the converted weights",
                             need >> 20);
-    if (status) {
+    if (st) {
         bt_free(memory);
-        return status;
+        return st;
     }
     const bool tied = m->weights.head.data == m->weights.embed.data;
     size_t at = 0;

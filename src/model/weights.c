@@ -6,6 +6,7 @@
 #include "model/model.h"
 #include "base/assert.h"
 #include "base/mem.h"
+#include "kernels/quant/quant.h"
 #include "model/recipe.h"
 #include <math.h>
 #include <stddef.h>
@@ -144,19 +145,6 @@ static bt_status check_shape(const loader *l, const struct tensor_row *row, cons
                       name, have, want);
 }
 
-static float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = h >> 10 & 31, frac = h & 1023;
-    float f;
-    if (exp == 0) {
-        f = (float)frac * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    uint32_t bits = sign | (exp == 31 ? 0xffu << 23 : (exp + 112) << 23) | frac << 13;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 /* n numbers of F32, F16 or BF16, unaligned, to F32. False: another format. */
 static bool to_floats(int32_t format, const void *src, size_t n, float *dst)
 {
@@ -170,7 +158,7 @@ static bool to_floats(int32_t format, const void *src, size_t n, float *dst)
         memcpy(&h, (const char *)src + i * sizeof h, sizeof h);
         uint32_t bits = (uint32_t)h << 16;
         if (format == BT_FORMAT_F16)
-            dst[i] = half_to_float(h);
+            dst[i] = bt_f32_from_f16(h);
         else
             memcpy(&dst[i], &bits, sizeof bits);
     }
@@ -207,8 +195,8 @@ static bt_status load_tensor(loader *l, const struct tensor_row *row, int32_t la
     if (!t)
         return bt_err_set(err, BT_EFORMAT, 0, "%s lacks the tensor '%s'", bt_gguf_label(l->g),
                           name);
-    bt_status s = check_shape(l, row, name, t, err);
-    if (s) return s;
+    bt_status st = check_shape(l, row, name, t, err);
+    if (st) return st;
     l->used[t - bt_gguf_tensor_at(l->g, 0)] = true;
     m->n_params += (uint64_t)t->dim[0] * (uint64_t)t->dim[1];
     m->weights_bytes += t->bytes;
@@ -268,8 +256,8 @@ static bt_status load_all(loader *l, bt_err *err)
     for (size_t i = 0; i < BT_COUNT(tensor_table); i++) {
         int32_t n = per_layer(tensor_table[i].name) ? m->recipe.n_layers : 1;
         for (int32_t layer = 0; layer < n; layer++) {
-            bt_status s = load_tensor(l, &tensor_table[i], layer, err);
-            if (s) return s;
+            bt_status st = load_tensor(l, &tensor_table[i], layer, err);
+            if (st) return st;
         }
     }
     complete_biases(l);
@@ -280,34 +268,34 @@ static bt_status load_all(loader *l, bt_err *err)
 bt_status bt_model_from_gguf(const bt_gguf *g, bt_model **out, bt_err *err)
 {
     loader l = {g, bt_calloc(1, sizeof *l.m), NULL, 0, 0};
-    bt_status s = BT_ENOMEM;
+    bt_status st = BT_ENOMEM;
     if (!l.m) goto done;
     l.m->gguf = g;
-    if ((s = bt_recipe_read(g, &l.m->recipe, err))) goto done;
+    if ((st = bt_recipe_read(g, &l.m->recipe, err))) goto done;
     l.floats_cap = floats_needed(g, &l.m->recipe);
     l.m->weights.layers = bt_calloc((size_t)l.m->recipe.n_layers, sizeof *l.m->weights.layers);
     l.m->floats = bt_aligned_alloc(64, l.floats_cap * sizeof *l.m->floats);
     l.used = bt_calloc(bt_gguf_n_tensors(g) + 1, sizeof *l.used);
-    s = l.m->weights.layers && l.m->floats && l.used ? load_all(&l, err) : BT_ENOMEM;
+    st = l.m->weights.layers && l.m->floats && l.used ? load_all(&l, err) : BT_ENOMEM;
 done:
-    if (s == BT_ENOMEM) bt_err_set(err, s, 0, "out of memory to open %s", bt_gguf_label(g));
+    if (st == BT_ENOMEM) bt_err_set(err, st, 0, "out of memory to open %s", bt_gguf_label(g));
     bt_free(l.used);
-    if (s)
+    if (st)
         bt_model_close(l.m);
     else
         *out = l.m;
-    return s;
+    return st;
 }
 
 bt_status bt_model_open(const char *path, bt_model **out, bt_err *err)
 {
     bt_gguf *g = NULL;
     bt_model *m = NULL;
-    bt_status s = bt_gguf_open(path, &g, err);
-    if (!s) s = bt_model_from_gguf(g, &m, err);
-    if (s) {
+    bt_status st = bt_gguf_open(path, &g, err);
+    if (!st) st = bt_model_from_gguf(g, &m, err);
+    if (st) {
         bt_gguf_close(g);
-        return s;
+        return st;
     }
     m->own = g;
     *out = m;

@@ -50,31 +50,28 @@ bt_status bt_accounts_open(const bt_accounts_options *opt, bt_accounts **out, bt
 {
     const char *tier = opt->default_tier ? opt->default_tier : "anonymous";
     const char *proxies = opt->trusted_proxy ? opt->trusted_proxy : "auto";
-    bt_status status;
+    bt_status st;
     bt_accounts *a = bt_calloc(1, sizeof *a);
     if (!a) return bt_err_set(err, BT_ENOMEM, 0, "out of memory while reading the accounts");
-    if ((status = bt_tiers_load(opt->tiers ? opt->tiers : "guide", &a->tiers, err)) != BT_OK)
-        goto done;
+    if ((st = bt_tiers_load(opt->tiers ? opt->tiers : "guide", &a->tiers, err)) != BT_OK) goto done;
     a->owner = bt_tiers_find(&a->tiers, "owner", 5);
     a->anonymous = bt_tiers_find(&a->tiers, tier, strlen(tier));
     if (!a->anonymous || a->anonymous == a->owner) {
-        status = bt_err_set(err, BT_EINVAL, 0, "'%.40s' cannot be the default tier: %s", tier,
-                            a->anonymous ? "it is the owner's" : "there is no such tier");
+        st = bt_err_set(err, BT_EINVAL, 0, "'%.40s' cannot be the default tier: %s", tier,
+                        a->anonymous ? "it is the owner's" : "there is no such tier");
         goto done;
     }
-    if ((status = bt_proxies_parse(proxies, opt->behind_space, &a->proxies, err)) != BT_OK)
-        goto done;
+    if ((st = bt_proxies_parse(proxies, opt->behind_space, &a->proxies, err)) != BT_OK) goto done;
     a->has_keys = opt->api_keys || opt->api_key;
     a->require_key = opt->require_key;
-    if (a->has_keys)
-        status = bt_keys_load(opt->api_keys, opt->api_key, &a->tiers, &a->keys, err);
-    if (status == BT_OK && opt->owner_token) status = accounts_set_owner(a, opt->owner_token, err);
+    if (a->has_keys) st = bt_keys_load(opt->api_keys, opt->api_key, &a->tiers, &a->keys, err);
+    if (st == BT_OK && opt->owner_token) st = accounts_set_owner(a, opt->owner_token, err);
 done:
-    if (status == BT_OK)
+    if (st == BT_OK)
         *out = a;
     else
         bt_accounts_close(a);
-    return status;
+    return st;
 }
 
 void bt_accounts_close(bt_accounts *a)

@@ -116,7 +116,7 @@ bt_status bt_keys_parse(const char *text, size_t len, const char *file, const bt
 {
     bt_keys k = {0};
     size_t cap = 0;
-    bt_status status = BT_OK;
+    bt_status st = BT_OK;
     int line = 0;
     size_t mark = bt_utf8_mark(text, len);
     text += mark;
@@ -135,22 +135,22 @@ bt_status bt_keys_parse(const char *text, size_t len, const char *file, const bt
             size_t bigger = cap ? cap * 2 : 16;
             bt_key *grown = bt_realloc(k.key, bigger * sizeof *grown);
             if (!grown) {
-                status = bt_err_set(err, BT_ENOMEM, 0, "out of memory while reading %s", file);
+                st = bt_err_set(err, BT_ENOMEM, 0, "out of memory while reading %s", file);
                 goto done;
             }
             k.key = grown;
             cap = bigger;
         }
-        if ((status = line_parse(s, n, file, line, tiers, &k.key[k.n], err)) != BT_OK) goto done;
+        if ((st = line_parse(s, n, file, line, tiers, &k.key[k.n], err)) != BT_OK) goto done;
         k.n++;
     }
-    status = keys_check(&k, file, err);
+    st = keys_check(&k, file, err);
 done:
-    if (status == BT_OK)
+    if (st == BT_OK)
         *out = k;
     else
         bt_keys_release(&k);
-    return status;
+    return st;
 }
 
 bt_status bt_keys_load(const char *path, const char *one_key, const bt_tiers *tiers, bt_keys *out,
@@ -158,21 +158,21 @@ bt_status bt_keys_load(const char *path, const char *one_key, const bt_tiers *ti
 {
     bt_buf text = BT_BUF_INIT;
     unsigned mode = 0;
-    bt_status status = BT_OK;
-    if (path) status = bt_text_file_read(path, "API-key file", BT_KEYS_FILE_MAX, &text, &mode, err);
+    bt_status st = BT_OK;
+    if (path) st = bt_text_file_read(path, "API-key file", BT_KEYS_FILE_MAX, &text, &mode, err);
     if (one_key) bt_buf_addf(&text, "\n%s default pro\n", one_key); // a line of its own at the end
-    if (status == BT_OK && text.failed)
-        status = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the API keys");
-    if (status == BT_OK)
-        status = bt_keys_parse(text.data ? text.data : "", text.len, path ? path : "--api-key",
-                               tiers, out, err);
-    if (status == BT_OK && (mode & 007))
+    if (st == BT_OK && text.failed)
+        st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the API keys");
+    if (st == BT_OK)
+        st = bt_keys_parse(text.data ? text.data : "", text.len, path ? path : "--api-key", tiers,
+                           out, err);
+    if (st == BT_OK && (mode & 007))
         bt_log(BT_LOG_WARN, "keys.readable",
                "file=%s mode=%04o: every user of this machine may open the API keys; chmod 600 it",
                path, mode);
     if (text.data) explicit_bzero(text.data, text.cap);
     bt_buf_release(&text);
-    return status;
+    return st;
 }
 
 void bt_keys_release(bt_keys *k)

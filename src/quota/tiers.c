@@ -10,7 +10,7 @@
 #define MINUTES(m) ((int64_t)((m)*60e6))
 
 /* The quotas and classes are ZeroGPU's: "guide" as first published, "2026" as raised since.
- * Weights, leases, seats and queues are ours: a paying account goes ahead of a free one, but by a
+ * Weights, leases, slots and queues are ours: a paying account goes ahead of a free one, but by a
  * factor that a full queue can still feel. */
 static const bt_tier preset_guide[] = {
     {"anonymous", MINUTES(2), BT_CLASS_LOW, 1, 60, 1, 2},
@@ -53,8 +53,8 @@ static const char *const class_name[] = {"low", "medium", "highest"};
 static bt_status tier_parse_class(const cJSON *obj, bt_tier *t, bt_err *err)
 {
     const char *name = NULL;
-    bt_status status = bt_json_get_str(obj, "class", &name, err);
-    if (status != BT_OK || !name) return status;
+    bt_status st = bt_json_get_str(obj, "class", &name, err);
+    if (st != BT_OK || !name) return st;
     for (int i = 0; i < 3; i++) {
         if (strcmp(name, class_name[i]) == 0) {
             t->cls = (bt_class)i;
@@ -72,20 +72,20 @@ static bt_status tier_parse_quota(const cJSON *obj, bt_tier *t, bt_err *err)
         return BT_OK;
     }
     double seconds = -1;
-    bt_status status = bt_json_get_num(obj, "gpu_seconds", 0, 1e9, &seconds, err);
-    if (status == BT_OK && seconds >= 0) t->quota_us = (int64_t)llround(seconds * 1e6);
-    if (status == BT_OK && t->quota_us < 0)
+    bt_status st = bt_json_get_num(obj, "gpu_seconds", 0, 1e9, &seconds, err);
+    if (st == BT_OK && seconds >= 0) t->quota_us = (int64_t)llround(seconds * 1e6);
+    if (st == BT_OK && t->quota_us < 0)
         return bt_err_set(err, BT_EINVAL, 0, "gpu_seconds is missing");
-    return status;
+    return st;
 }
 
 static bt_status tier_parse_int(const cJSON *obj, const char *key, int64_t min, int64_t max,
                                 int32_t *out, bt_err *err)
 {
     int64_t v = *out;
-    bt_status status = bt_json_get_int(obj, key, min, max, &v, err);
-    if (status == BT_OK) *out = (int32_t)v;
-    return status;
+    bt_status st = bt_json_get_int(obj, key, min, max, &v, err);
+    if (st == BT_OK) *out = (int32_t)v;
+    return st;
 }
 
 /* Unknown and repeated keys are refused by name: a typing error must not pass for a setting. */
@@ -111,16 +111,15 @@ static bt_status tier_parse_keys(const cJSON *obj, bt_err *err)
 
 static bt_status tier_parse(const cJSON *obj, bt_tier *t, bt_err *err)
 {
-    bt_status status;
+    bt_status st;
     if (!cJSON_IsObject(obj)) return bt_err_set(err, BT_EINVAL, 0, "is not an object");
-    if ((status = tier_parse_keys(obj, err)) != BT_OK) return status;
-    if ((status = tier_parse_quota(obj, t, err)) != BT_OK) return status;
-    if ((status = tier_parse_class(obj, t, err)) != BT_OK) return status;
-    if ((status = bt_json_get_num(obj, "weight", 0.01, 1000, &t->weight, err)) != BT_OK)
-        return status;
-    if ((status = tier_parse_int(obj, "lease_max_s", 1, 86400, &t->lease_max_s, err)) != BT_OK)
-        return status;
-    if ((status = tier_parse_int(obj, "slots", 1, 4096, &t->slots, err)) != BT_OK) return status;
+    if ((st = tier_parse_keys(obj, err)) != BT_OK) return st;
+    if ((st = tier_parse_quota(obj, t, err)) != BT_OK) return st;
+    if ((st = tier_parse_class(obj, t, err)) != BT_OK) return st;
+    if ((st = bt_json_get_num(obj, "weight", 0.01, 1000, &t->weight, err)) != BT_OK) return st;
+    if ((st = tier_parse_int(obj, "lease_max_s", 1, 86400, &t->lease_max_s, err)) != BT_OK)
+        return st;
+    if ((st = tier_parse_int(obj, "slots", 1, 4096, &t->slots, err)) != BT_OK) return st;
     return tier_parse_int(obj, "queue", 1, 100000, &t->queue, err);
 }
 
@@ -145,9 +144,9 @@ static bt_status tiers_overlay(const cJSON *item, const char *file, bt_tiers *t,
         t->tier[t->n++] = (bt_tier){"", -1, BT_CLASS_MEDIUM, 1, 60, 2, 8};
         memcpy(t->tier[at].name, item->string, strlen(item->string) + 1);
     }
-    bt_status status = tier_parse(item, &t->tier[at], &why);
-    if (status == BT_OK) return BT_OK;
-    return bt_err_set(err, status, 0, "tier file %s: tier '%s': %s", file, item->string, why.msg);
+    bt_status st = tier_parse(item, &t->tier[at], &why);
+    if (st == BT_OK) return BT_OK;
+    return bt_err_set(err, st, 0, "tier file %s: tier '%s': %s", file, item->string, why.msg);
 }
 
 bt_status bt_tiers_parse(const char *text, size_t len, const char *file, bt_tiers *t, bt_err *err)
@@ -155,20 +154,19 @@ bt_status bt_tiers_parse(const char *text, size_t len, const char *file, bt_tier
     bt_tiers work = *t;
     cJSON *root = NULL;
     bt_err why = {0};
-    bt_status status = bt_json_parse(text, len, &root, &why);
-    if (status != BT_OK)
-        return bt_err_set(err, status, 0, "tier file %s is not JSON: %s", file, why.msg);
+    bt_status st = bt_json_parse(text, len, &root, &why);
+    if (st != BT_OK) return bt_err_set(err, st, 0, "tier file %s is not JSON: %s", file, why.msg);
     if (!cJSON_IsObject(root)) {
-        status =
+        st =
             bt_err_set(err, BT_EINVAL, 0, "tier file %s must be a JSON object of tier names", file);
         goto done;
     }
     for (const cJSON *item = root->child; item; item = item->next)
-        if ((status = tiers_overlay(item, file, &work, err)) != BT_OK) goto done;
+        if ((st = tiers_overlay(item, file, &work, err)) != BT_OK) goto done;
     *t = work;
 done:
     cJSON_Delete(root);
-    return status;
+    return st;
 }
 
 bt_status bt_tiers_load(const char *preset_or_file, bt_tiers *out, bt_err *err)
@@ -177,11 +175,11 @@ bt_status bt_tiers_load(const char *preset_or_file, bt_tiers *out, bt_err *err)
     if (bt_tiers_preset(preset_or_file, out)) return BT_OK;
     bt_tiers_preset("guide", &t);
     bt_buf text = BT_BUF_INIT;
-    bt_status status =
+    bt_status st =
         bt_text_file_read(preset_or_file, "tier file", BT_TIERS_FILE_MAX, &text, NULL, err);
-    if (status == BT_OK)
-        status = bt_tiers_parse(text.data ? text.data : "", text.len, preset_or_file, &t, err);
-    if (status == BT_OK) *out = t;
+    if (st == BT_OK)
+        st = bt_tiers_parse(text.data ? text.data : "", text.len, preset_or_file, &t, err);
+    if (st == BT_OK) *out = t;
     bt_buf_release(&text);
-    return status;
+    return st;
 }

@@ -10,7 +10,7 @@
  *                   way when the queue is full
  *   ageing          heap by the time at which a contender climbs
  *   top_line[side]  list of contenders in the order in which they came to it
- * The sides are named and anonymous: at their bound of seats the latter are passed over at once. A
+ * The sides are named and anonymous: at their bound of slots the latter are passed over at once. A
  * contender that climbed from 0 to 1 is in order[..][1] but in floor[0]: the counters of two
  * classes cannot be compared, since one class may stand still while the other is served. There its
  * tag is floor + cost / weight, a newcomer's, and stays.

@@ -121,8 +121,8 @@ bt_status bt_sched_open(const bt_sched_config *config, bt_sched **out, bt_err *e
     for (int32_t i = 0; i < config->requests_max; i++) BT__REQ_ADD(s, &s->free_reqs, link, i);
     for (int32_t i = 0; i < config->accounts_max; i++)
         BT__ACCOUNT_ADD(s, &s->free_accounts, link, i);
-    bt__cost_init(&s->cost, config->default_prefill_us_per_token,
-                  config->default_decode_us_per_token);
+    bt__estimate_init(&s->cost, config->default_prefill_us_per_token,
+                      config->default_decode_us_per_token);
     s->now_ns = INT64_MIN;
     s->version = 1;
     s->admit_gap_ns = -1;
@@ -224,10 +224,10 @@ static void req_end(bt_sched *s, int32_t ri, bt_sched_action end)
     s->version++;
 }
 
-static void req_void(bt_sched *s, int32_t ri, bt_status status)
+static void req_void(bt_sched *s, int32_t ri, bt_status st)
 {
-    bt_finish finish = status == BT_ECANCELLED ? BT_FINISH_CANCELLED : BT_FINISH_NONE;
-    bt_sched_action end = {.type = BT_ACT_VOID, .status = status, .finish = finish};
+    bt_finish finish = st == BT_ECANCELLED ? BT_FINISH_CANCELLED : BT_FINISH_NONE;
+    bt_sched_action end = {.type = BT_ACT_VOID, .status = st, .finish = finish};
     bt__req *r = &s->req[ri];
     if (r->state != BT__REQ_HOLDING) {
         req_end(s, ri, end);
@@ -265,8 +265,8 @@ void bt__req_predict(bt_sched *s, bt__req *r)
 {
     bt__account *a = &s->account[r->account];
     int64_t before = r->cost_us;
-    r->predicted_us =
-        bt__cost_predict(&s->cost, r->prompt_tokens, r->max_tokens, r->n_seq, bt__out_tokens(s, a));
+    r->predicted_us = bt__estimate_predict(&s->cost, r->prompt_tokens, r->max_tokens, r->n_seq,
+                                           bt__out_tokens(s, a));
     r->cost_us = BT_MIN(r->predicted_us, BT_MAX(r->lease_ns / 1000, 1));
     if (r->state == BT__REQ_QUEUED) a->line_us += r->cost_us - before;
 }
@@ -387,8 +387,8 @@ static void on_submit(bt_sched *s, const bt_sched_request *q)
     r.lease_ns = q->lease_ns > 0 && q->lease_ns < lease_max ? q->lease_ns : lease_max;
     r.account = ai;
     r.seq = ++s->seq;
-    r.predicted_us =
-        bt__cost_predict(&s->cost, q->prompt_tokens, q->max_tokens, q->n_seq, bt__out_tokens(s, a));
+    r.predicted_us = bt__estimate_predict(&s->cost, q->prompt_tokens, q->max_tokens, q->n_seq,
+                                          bt__out_tokens(s, a));
     r.cost_us = BT_MIN(r.predicted_us, BT_MAX(r.lease_ns / 1000, 1));
     BT__REQ_REMOVE(s, &s->free_reqs, link, ri);
     s->req[ri] = r;
@@ -483,8 +483,8 @@ static void learn_length(bt_sched *s, const bt__req *r, const bt_sched_event *ev
     }
     tokens = BT_MAX(1.0, BT_MIN(tokens, (double)r->max_tokens));
     bt__account *a = &s->account[r->account];
-    a->out_tokens = bt__cost_mean(bt__out_tokens(s, a), tokens, account_gain);
-    s->cost.out_tokens = bt__cost_mean(s->cost.out_tokens, tokens, global_gain);
+    a->out_tokens = bt__estimate_mean(bt__out_tokens(s, a), tokens, account_gain);
+    s->cost.out_tokens = bt__estimate_mean(s->cost.out_tokens, tokens, global_gain);
 }
 
 static void on_finished(bt_sched *s, int32_t ri, const bt_sched_event *ev)
@@ -525,7 +525,7 @@ static void on_step(bt_sched *s, const bt_sched_event *ev)
     int32_t prefill = ev->u.step.n_prefill_rows;
     /* More rows than sequences: at least one is in its prompt, with all its rows. */
     if (rows > seqs && prefill <= rows - seqs) prefill = rows - seqs + 1;
-    bt__cost_step(&s->cost, prefill, rows - prefill, (double)ev->u.step.step_us);
+    bt__estimate_step(&s->cost, prefill, rows - prefill, (double)ev->u.step.step_us);
     bool stale = moved(s->cost.prefill_us, s->tagged_prefill_us) ||
                  moved(s->cost.decode_us, s->tagged_decode_us);
     if (stale && s->now_ns - s->tagged_ns >= retag_ns) bt__order_repredict(s);
@@ -550,7 +550,7 @@ static void on_engine_up(bt_sched *s, const bt_sched_event *ev)
         for (int i = 0; i < BT_SCHED_SLOTS_MAX; i++) e->owner[i] = -1;
         double prefill = ev->u.engine_up.prefill_us_per_token;
         double decode = ev->u.engine_up.decode_us_per_token;
-        if (prefill > 0 && decode > 0) bt__cost_prior(&s->cost, prefill, decode);
+        if (prefill > 0 && decode > 0) bt__estimate_prior(&s->cost, prefill, decode);
         bt__order_repredict(s);
     }
     e->up = e->known = true;
@@ -598,7 +598,7 @@ static void apply(bt_sched *s, const bt_sched_event *ev)
     case BT_EV_ENGINE_DOWN:
         if (ev->engine == 0) on_engine_down(s);
         break;
-    case BT_EV_ENGINE_PARKED:
+    case BT_EV_ENGINE_ASLEEP:
         if (ev->engine == 0) s->engine.up = false;
         break;
     case BT_EV_DRAIN: on_drain(s); break;
@@ -649,7 +649,7 @@ static void measure_drain(bt_sched *s)
     if (s->admit_last_ns >= 0) {
         double gap = (double)(s->now_ns - s->admit_last_ns);
         s->admit_gap_ns =
-            s->admit_gap_ns < 0 ? gap : bt__cost_mean(s->admit_gap_ns, gap, global_gain);
+            s->admit_gap_ns < 0 ? gap : bt__estimate_mean(s->admit_gap_ns, gap, global_gain);
     }
     s->admit_last_ns = s->n_waiting ? s->now_ns : -1;
 }

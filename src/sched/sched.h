@@ -53,7 +53,7 @@
  *         what their class may take. A refusal says which of these was hit, and when to try again.
  *         Running: sequences per account (tier slots). There is no preemption, so anonymous
  *         accounts together run in at most anonymous_percent of the engine's slots and pages (at
- *         least one request runs): a named account finds a seat at once, as long as named ones
+ *         least one request runs): a named account finds a slot at once, as long as named ones
  *         have not filled the reserve themselves. At that bound anonymous requests are passed by
  *         named ones, those in the top line too. A queue-wait limit.
  *         A request of many parts comes as one after another, each when the one before it has been
@@ -123,8 +123,8 @@ typedef enum bt_sched_event_type {
     BT_EV_FINISHED,    // request: the engine's END; finish, amount_us = device time, u.finished
     BT_EV_CANCEL,      // request: the client went away, or the owner ended it
     BT_EV_ENGINE_UP,   // u.engine_up. If it was up: as if a DOWN had come before
-    BT_EV_ENGINE_DOWN, // all that ran there ends with device_fault and its last USED
-    BT_EV_ENGINE_PARKED, // admits nothing until ENGINE_UP; what runs keeps its place
+    BT_EV_ENGINE_DOWN, // u.engine_down. All that ran there ends with device_fault and its last USED
+    BT_EV_ENGINE_ASLEEP, // admits nothing until ENGINE_UP; what runs keeps its place
     BT_EV_DRAIN, // new submits are refused and waiting ones ended, with BT_ECLOSED; running go on
     BT_EV_TICK,  // time passed: ageing, queue timeouts
 } bt_sched_event_type;
@@ -150,6 +150,9 @@ typedef struct bt_sched_event {
             int32_t slots, n_pages, page_tokens;
             double prefill_us_per_token, decode_us_per_token;
         } engine_up;
+        struct {
+            uint64_t boot; // of the engine that ended; only passed on
+        } engine_down;
     } u;
 } bt_sched_event;
 

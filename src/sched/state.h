@@ -10,7 +10,7 @@
  *   account           idle (nothing alive: may be forgotten, oldest first) or, with a line, lined;
  *                     and, while it competes, one of order[level] or the top line. */
 #pragma once
-#include "sched/cost.h"
+#include "sched/estimate.h"
 #include "sched/heap.h"
 #include "sched/sched.h"
 #include "base/assert.h"
@@ -98,7 +98,7 @@ typedef struct bt__engine {
     int32_t n_pages, pages_free, page_tokens;
     int32_t anonymous_slots, anonymous_pages; // what anonymous requests may take
     int32_t anonymous_seqs, anonymous_held;   // slots and pages they have
-    int32_t owner[BT_SCHED_SLOTS_MAX];        // request in each seat, -1 = free
+    int32_t owner[BT_SCHED_SLOTS_MAX];        // request in each slot, -1 = free
 } bt__engine;
 
 /* What bt_sched_list and its kin compute; apart, so that asking leaves a const bt_sched alone. */
@@ -136,7 +136,7 @@ struct bt_sched {
     bt__heap ageing;                      // contenders by when they climb
     bt__heap backstop;                    // running requests by when they are surely overdue
     bt__engine engine;
-    bt__cost cost;
+    bt__estimate cost;
     double tagged_prefill_us, tagged_decode_us; // the estimates that all tags were last made from
     int64_t tagged_ns;                          // when
     double admit_gap_ns;   // mean time between admissions while somebody waits; < 0 = not known

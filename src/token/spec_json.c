@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool bt__jfail(bt__jload *l, bt_status code, const char *fmt, ...)
+bool bt__jfail(bt__jload *l, bt_status st, const char *fmt, ...)
 {
     char text[200];
     va_list ap;
@@ -15,7 +15,7 @@ bool bt__jfail(bt__jload *l, bt_status code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    l->status = bt_spec_refuse(l->s, l->err, code, "%s", text);
+    l->status = bt_spec_refuse(l->s, l->err, st, "%s", text);
     return false;
 }
 

@@ -31,7 +31,7 @@ void bt_spec_release(bt_spec *s)
     memset(s, 0, sizeof *s);
 }
 
-bt_status bt_spec_refuse(const bt_spec *s, bt_err *err, bt_status code, const char *fmt, ...)
+bt_status bt_spec_refuse(const bt_spec *s, bt_err *err, bt_status st, const char *fmt, ...)
 {
     char text[200];
     va_list ap;
@@ -39,7 +39,7 @@ bt_status bt_spec_refuse(const bt_spec *s, bt_err *err, bt_status code, const ch
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     const char *slash = strrchr(s->label, '/');
-    return bt_err_set(err, code, 0, "%.48s: %s", slash ? slash + 1 : s->label, text);
+    return bt_err_set(err, st, 0, "%.48s: %s", slash ? slash + 1 : s->label, text);
 }
 
 bt_status bt_spec_no_memory(const bt_spec *s, bt_err *err)

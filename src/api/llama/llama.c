@@ -49,12 +49,12 @@ static bt_status too_many(bt_parser *p, const char *field)
 }
 
 /* What front said of the text in `field`, as a fault of that field where it is the text's own. */
-static bt_status text_fault(bt_parser *p, bt_status rc, const char *field)
+static bt_status text_fault(bt_parser *p, bt_status st, const char *field)
 {
-    if (rc == BT_ECONTEXT) return too_many(p, field);
-    if ((rc == BT_ETOOBIG || rc == BT_EINVAL) && !*p->e->field)
+    if (st == BT_ECONTEXT) return too_many(p, field);
+    if ((st == BT_ETOOBIG || st == BT_EINVAL) && !*p->e->field)
         snprintf(p->e->field, sizeof p->e->field, "%s", field);
-    return rc;
+    return st;
 }
 
 static bt_status add_text(bt_parser *p, bt_text *x, const char *text, bool ends, bool special,
@@ -63,10 +63,10 @@ static bt_status add_text(bt_parser *p, bt_text *x, const char *text, bool ends,
     int32_t *ids = NULL;
     size_t n = 0, room = TOKENS_MAX - t->n;
     if (room == 0) return too_many(p, "content");
-    bt_status rc = bt_front_tokenize(x, text, strlen(text), ends, special, room, &ids, &n, p->e);
-    if (rc == BT_OK && !tokens_add(t, ids, n)) rc = no_memory(p);
+    bt_status st = bt_front_tokenize(x, text, strlen(text), ends, special, room, &ids, &n, p->e);
+    if (st == BT_OK && !tokens_add(t, ids, n)) st = no_memory(p);
     bt_free(ids);
-    return text_fault(p, rc, "content");
+    return text_fault(p, st, "content");
 }
 
 static bool id_of(const cJSON *item, int32_t *id)
@@ -91,29 +91,29 @@ static bt_status add_content(bt_parser *p, bt_text *x, const cJSON *content, boo
                                "strings and token ids");
     for (const cJSON *item = content->child; item; item = item->next, at++) {
         int32_t id;
-        bt_status rc = BT_OK;
+        bt_status st = BT_OK;
         if (cJSON_IsString(item)) {
             if (texts == PIECES_MAX)
                 return bt__parse_fault(p, BT_EINVAL, "content",
                                        "'content' holds more than %d strings", PIECES_MAX);
-            rc = add_text(p, x, item->valuestring, ends && texts == 0, special, t);
+            st = add_text(p, x, item->valuestring, ends && texts == 0, special, t);
             texts++;
         } else if (!id_of(item, &id)) {
-            rc = bt__parse_fault(p, BT_EINVAL, "content",
+            st = bt__parse_fault(p, BT_EINVAL, "content",
                                  "'content' has something at place %zu that is neither a string "
                                  "nor a token id",
                                  at);
         } else if (!bt_front_token_bytes(x->front, id, &n)) {
-            rc = bt__parse_fault(p, BT_EINVAL, "content",
+            st = bt__parse_fault(p, BT_EINVAL, "content",
                                  "'content' holds %d at place %zu, and the vocabulary has no such "
                                  "token",
                                  id, at);
         } else if (t->n == TOKENS_MAX) {
-            rc = too_many(p, "content");
+            st = too_many(p, "content");
         } else if (!tokens_add(t, &id, 1)) {
-            rc = no_memory(p);
+            st = no_memory(p);
         }
-        if (rc != BT_OK) return rc;
+        if (st != BT_OK) return st;
     }
     return BT_OK;
 }
@@ -156,26 +156,26 @@ static bt_status tokenize(bt_parser *p, bt_text *x, bt_buf *out)
     bool ends = false, special = true, pieces = false, guard = false;
     const cJSON *content = bt_json_item(p->root, "content");
     tokens t = {0};
-    bt_status rc;
-    if ((rc = bt__parse_bool(p, "add_special", &ends)) ||
-        (rc = bt__parse_bool(p, "with_pieces", &pieces)))
-        return rc;
+    bt_status st;
+    if ((st = bt__parse_bool(p, "add_special", &ends)) ||
+        (st = bt__parse_bool(p, "with_pieces", &pieces)))
+        return st;
     if (!content && bt_json_item(p->root, "messages")) {
         bt_template_chat chat = {0};
-        if ((rc = bt__parse_bool(p, "parse_special", &guard)) || (rc = bt__parse_chat(p, &chat)))
-            return rc;
-        rc = bt_front_chat(x, &chat, guard, TOKENS_MAX, NULL, NULL, &t.ids, &t.n, p->e);
-        rc = text_fault(p, rc, "messages");
+        if ((st = bt__parse_bool(p, "parse_special", &guard)) || (st = bt__parse_chat(p, &chat)))
+            return st;
+        st = bt_front_chat(x, &chat, guard, TOKENS_MAX, NULL, NULL, &t.ids, &t.n, p->e);
+        st = text_fault(p, st, "messages");
     } else {
-        rc = bt__parse_bool(p, "parse_special", &special);
-        if (rc == BT_OK && !content)
-            rc = bt__parse_fault(p, BT_EINVAL, "content",
+        st = bt__parse_bool(p, "parse_special", &special);
+        if (st == BT_OK && !content)
+            st = bt__parse_fault(p, BT_EINVAL, "content",
                                  "'content' is missing: the text to tokenize");
-        if (rc == BT_OK) rc = add_content(p, x, content, ends, special, &t);
+        if (st == BT_OK) st = add_content(p, x, content, ends, special, &t);
     }
-    if (rc == BT_OK) write_tokens(out, x->front, &t, pieces);
+    if (st == BT_OK) write_tokens(out, x->front, &t, pieces);
     bt_free(t.ids);
-    return rc;
+    return st;
 }
 
 /* ---- detokenize */
@@ -210,8 +210,8 @@ static bt_status detokenize(bt_parser *p, bt_text *x, bt_buf *out)
                                "'tokens' make a text of more than %d MiB, the most that one answer "
                                "holds: send them in parts",
                                TEXT_MAX >> 20);
-    bt_status rc = bt_front_detokenize(f, ids, n, &text, &n_text, p->e);
-    if (rc != BT_OK) return text_fault(p, rc, "tokens");
+    bt_status st = bt_front_detokenize(f, ids, n, &text, &n_text, p->e);
+    if (st != BT_OK) return text_fault(p, st, "tokens");
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');
     bt_jw_key(&w, "content");
@@ -228,10 +228,10 @@ static bt_status apply_template(bt_parser *p, bt_text *x, bt_buf *out)
     bt_template_chat chat = {0};
     char *text = NULL;
     size_t n = 0;
-    bt_status rc = bt__parse_chat(p, &chat);
-    if (rc != BT_OK) return rc;
-    rc = bt_front_chat(x, &chat, false, 0, &text, &n, NULL, NULL, p->e);
-    if (rc != BT_OK) return text_fault(p, rc, "messages");
+    bt_status st = bt__parse_chat(p, &chat);
+    if (st != BT_OK) return st;
+    st = bt_front_chat(x, &chat, false, 0, &text, &n, NULL, NULL, p->e);
+    if (st != BT_OK) return text_fault(p, st, "messages");
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');
     bt_jw_key(&w, "prompt");
@@ -250,9 +250,9 @@ bt_status bt_llama_answer(bt_llama_route route, bt_text *x, const char *body, si
                                                     [BT_LLAMA_APPLY_TEMPLATE] = apply_template};
     bt_api_request scratch; // for its arena
     bt_parser p;
-    bt_status rc = bt__parse_open(&p, body, len, &scratch, e);
-    if (rc == BT_OK) rc = answer[route](&p, x, out);
-    rc = bt__parse_close(&p, rc);
+    bt_status st = bt__parse_open(&p, body, len, &scratch, e);
+    if (st == BT_OK) st = answer[route](&p, x, out);
+    st = bt__parse_close(&p, st);
     bt_api_request_release(&scratch);
-    return rc;
+    return st;
 }

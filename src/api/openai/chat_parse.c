@@ -94,17 +94,17 @@ static bt_status check_calls(bt_parser *p, const cJSON *calls, const char *at)
         return bt__parse_fault(p, BT_EINVAL, field, "'%s' must be an array of tool calls", field);
     for (const cJSON *call = calls->child; call; call = call->next, i++) {
         char where[FIELD_BYTES];
-        bt_status rc;
+        bt_status st;
         const cJSON *function = cJSON_IsObject(call) ? bt_json_item(call, "function") : NULL;
         snprintf(field, sizeof field, "%.40s.tool_calls[%d]", at, i);
         if (!cJSON_IsObject(function))
             return bt__parse_fault(p, BT_EINVAL, field,
                                    "'%s' must be an object with an object 'function'", field);
-        if ((rc = check_name(p, call, "id", field, false)) ||
-            (rc = check_name(p, call, "type", field, false)))
-            return rc;
+        if ((st = check_name(p, call, "id", field, false)) ||
+            (st = check_name(p, call, "type", field, false)))
+            return st;
         snprintf(where, sizeof where, "%.50s.function", field);
-        if ((rc = check_name(p, function, "name", where, true))) return rc;
+        if ((st = check_name(p, function, "name", where, true))) return st;
         const cJSON *arguments = bt_json_item(function, "arguments");
         if (arguments && !cJSON_IsString(arguments) && !cJSON_IsObject(arguments)) {
             snprintf(where, sizeof where, "%.42s.function.arguments", field);
@@ -118,16 +118,16 @@ static bt_status check_calls(bt_parser *p, const cJSON *calls, const char *at)
 static bt_status check_message(bt_parser *p, const cJSON *item, int at)
 {
     char field[FIELD_BYTES], where[FIELD_BYTES];
-    bt_status rc;
+    bt_status st;
     snprintf(field, sizeof field, "messages[%d]", at);
     if (!cJSON_IsObject(item))
         return bt__parse_fault(p, BT_EINVAL, field, "'%s' must be an object", field);
-    if ((rc = check_name(p, item, "role", field, true)) ||
-        (rc = check_name(p, item, "name", field, false)) ||
-        (rc = check_name(p, item, "tool_call_id", field, false)))
-        return rc;
+    if ((st = check_name(p, item, "role", field, true)) ||
+        (st = check_name(p, item, "name", field, false)) ||
+        (st = check_name(p, item, "tool_call_id", field, false)))
+        return st;
     const cJSON *calls = bt_json_item(item, "tool_calls");
-    if (calls && (rc = check_calls(p, calls, field))) return rc;
+    if (calls && (st = check_calls(p, calls, field))) return st;
     const cJSON *content = bt_json_item(item, "content");
     if (cJSON_IsArray(content)) return check_parts(p, content, field);
     /* a turn that only called tools */
@@ -149,8 +149,8 @@ static bt_status check_messages(bt_parser *p)
                                "'messages' holds %d messages; it must hold 1 to %d", count,
                                BT_API_MESSAGES_MAX);
     for (const cJSON *item = list->child; item; item = item->next, i++) {
-        bt_status rc = check_message(p, item, i);
-        if (rc != BT_OK) return rc;
+        bt_status st = check_message(p, item, i);
+        if (st != BT_OK) return st;
     }
     return BT_OK;
 }
@@ -178,7 +178,7 @@ static bt_status check_tools(bt_parser *p, const cJSON **tools)
     const cJSON *list = bt_json_item(p->root, "tools");
     bool offer;
     int i = 0;
-    bt_status rc;
+    bt_status st;
     *tools = NULL;
     if (!list) return BT_OK;
     if (!cJSON_IsArray(list))
@@ -187,7 +187,7 @@ static bt_status check_tools(bt_parser *p, const cJSON **tools)
         return bt__parse_fault(p, BT_EINVAL, "tools", "'tools' holds %d tools; at most %d may be",
                                cJSON_GetArraySize(list), BT_API_TOOLS_MAX);
     if (!list->child) return BT_OK;
-    if ((rc = check_choice(p, &offer))) return rc;
+    if ((st = check_choice(p, &offer))) return st;
     for (const cJSON *tool = list->child; tool; tool = tool->next, i++) {
         const cJSON *type = cJSON_IsObject(tool) ? bt_json_item(tool, "type") : NULL;
         const cJSON *function = cJSON_IsObject(tool) ? bt_json_item(tool, "function") : NULL;
@@ -199,7 +199,7 @@ static bt_status check_tools(bt_parser *p, const cJSON **tools)
                                    "'function'",
                                    field);
         snprintf(where, sizeof where, "%.40s.function", field);
-        if ((rc = check_name(p, function, "name", where, true))) return rc;
+        if ((st = check_name(p, function, "name", where, true))) return st;
         const cJSON *parameters = bt_json_item(function, "parameters");
         if (parameters && !cJSON_IsObject(parameters))
             return bt__parse_fault(p, BT_EINVAL, where, "'parameters' of '%s' must be an object",
@@ -249,10 +249,10 @@ static bt_status join_kwargs(bt_parser *p, bt_template_text *kwargs)
 static bt_status parse_mode(bt_parser *p, bt_template_chat *chat)
 {
     bool prompt = true, given = bt_json_item(p->root, "add_generation_prompt") != NULL;
-    bt_status rc;
-    if ((rc = bt__parse_bool(p, "add_generation_prompt", &prompt)) ||
-        (rc = bt__parse_bool(p, "continue_final_message", &chat->continue_final_message)))
-        return rc;
+    bt_status st;
+    if ((st = bt__parse_bool(p, "add_generation_prompt", &prompt)) ||
+        (st = bt__parse_bool(p, "continue_final_message", &chat->continue_final_message)))
+        return st;
     if (given && prompt && chat->continue_final_message)
         return bt__parse_fault(p, BT_EINVAL, "continue_final_message",
                                "'continue_final_message' and 'add_generation_prompt' exclude each "
@@ -265,10 +265,10 @@ bt_status bt__parse_chat(bt_parser *p, bt_template_chat *chat)
 {
     const cJSON *tools = NULL, *documents = bt_json_item(p->root, "documents"),
                 *kwargs = bt_json_item(p->root, "chat_template_kwargs");
-    bt_status rc;
-    if ((rc = check_messages(p)) || (rc = check_tools(p, &tools)) || (rc = parse_mode(p, chat)))
-        return rc;
-    if (documents && (rc = check_documents(p, documents))) return rc;
+    bt_status st;
+    if ((st = check_messages(p)) || (st = check_tools(p, &tools)) || (st = parse_mode(p, chat)))
+        return st;
+    if (documents && (st = check_documents(p, documents))) return st;
     if (documents && !documents->child) documents = NULL; // none, as with tools
     if (kwargs && !cJSON_IsObject(kwargs))
         return bt__parse_fault(p, BT_EINVAL, "chat_template_kwargs",
@@ -280,6 +280,6 @@ bt_status bt__parse_chat(bt_parser *p, bt_template_chat *chat)
                           {"tools", tools, &chat->tools},
                           {"documents", documents, &chat->documents},
                           {"chat_template_kwargs", kwargs, &chat->kwargs}};
-    if ((rc = copy_raw(p, fields, sizeof fields / sizeof *fields))) return rc;
+    if ((st = copy_raw(p, fields, sizeof fields / sizeof *fields))) return st;
     return join_kwargs(p, &chat->kwargs);
 }

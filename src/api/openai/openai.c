@@ -139,16 +139,16 @@ const char *bt__openai_finish_reason(bt_finish f)
 /* ---- errors */
 
 /* OpenAI's names for the kinds of errors, by status code. */
-static const char *error_type(bt_status status)
+static const char *error_type(bt_status st)
 {
-    if (status == BT_EQUOTA) return "insufficient_quota";
-    switch (bt_status_get(status)->http) {
+    if (st == BT_EQUOTA) return "insufficient_quota";
+    switch (bt_status_get(st)->http) {
     case 401: return "authentication_error";
     case 403: return "permission_error";
     case 404: return "not_found_error";
     case 429: return "rate_limit_error";
     case 503: return "unavailable_error";
-    default: return bt_status_get(status)->http < 500 ? "invalid_request_error" : "server_error";
+    default: return bt_status_get(st)->http < 500 ? "invalid_request_error" : "server_error";
     }
 }
 

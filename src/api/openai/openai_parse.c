@@ -83,16 +83,16 @@ static bt_status parse_common(bt_parser *p, bt_gen_params *params, limits *l)
     bt_api_request *r = p->out;
     const char *user = NULL;
     int64_t best_of = 0;
-    bt_status rc;
+    bt_status st;
     bt_gen_params_init(params);
-    if ((rc = bt__parse_str(p, "model", &r->model)) ||
-        (rc = bt__parse_bool(p, "stream", &r->stream)) || (rc = bt__parse_str(p, "user", &user)) ||
-        (rc = bt__parse_sampling(p, params)) ||
-        (rc = bt__parse_int(p, "n", 1, BT_SEQS_PER_REQUEST_MAX, &l->n)) ||
-        (rc = bt__parse_int(p, "best_of", 1, BT_SEQS_PER_REQUEST_MAX, &best_of)) ||
-        (rc = bt__parse_num(p, "lease_seconds", 0.1, BT_API_LEASE_MAX_S, &l->lease_s)) ||
-        (rc = refuse_unsupported(p)))
-        return rc;
+    if ((st = bt__parse_str(p, "model", &r->model)) ||
+        (st = bt__parse_bool(p, "stream", &r->stream)) || (st = bt__parse_str(p, "user", &user)) ||
+        (st = bt__parse_sampling(p, params)) ||
+        (st = bt__parse_int(p, "n", 1, BT_SEQS_PER_REQUEST_MAX, &l->n)) ||
+        (st = bt__parse_int(p, "best_of", 1, BT_SEQS_PER_REQUEST_MAX, &best_of)) ||
+        (st = bt__parse_num(p, "lease_seconds", 0.1, BT_API_LEASE_MAX_S, &l->lease_s)) ||
+        (st = refuse_unsupported(p)))
+        return st;
     if (best_of && best_of != l->n)
         return bt__parse_fault(p, BT_EINVAL, "best_of",
                                "'best_of' other than 'n' is not supported");
@@ -124,13 +124,13 @@ bt_status bt__openai_chat_parse(bt_parser *p)
     bt_gen_params params;
     limits l = {0, 0, 1};
     int64_t top = 0;
-    bt_status rc;
-    if ((rc = parse_common(p, &params, &l)) ||
-        (rc = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
-        (rc = bt__parse_int(p, "max_completion_tokens", -1, INT32_MAX, &l.max_tokens)) ||
-        (rc = bt__parse_bool(p, "logprobs", &r->logprobs)) ||
-        (rc = bt__parse_int(p, "top_logprobs", 0, BT_TOP_LOGPROBS_MAX, &top)))
-        return rc;
+    bt_status st;
+    if ((st = parse_common(p, &params, &l)) ||
+        (st = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
+        (st = bt__parse_int(p, "max_completion_tokens", -1, INT32_MAX, &l.max_tokens)) ||
+        (st = bt__parse_bool(p, "logprobs", &r->logprobs)) ||
+        (st = bt__parse_int(p, "top_logprobs", 0, BT_TOP_LOGPROBS_MAX, &top)))
+        return st;
     const char *limit =
         bt_json_item(p->root, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
     if (bt_json_item(p->root, limit) && l.max_tokens == 0)
@@ -148,7 +148,7 @@ bt_status bt__openai_chat_parse(bt_parser *p)
     bt_template_chat *chat = bt__parse_alloc(p, 1, sizeof *chat);
     if (!chat) return bt__parse_nomem(p);
     r->part[0].chat = chat;
-    if ((rc = bt__parse_bool(p, "parse_special", &r->part[0].parse_special))) return rc;
+    if ((st = bt__parse_bool(p, "parse_special", &r->part[0].parse_special))) return st;
     return bt__parse_chat(p, chat);
 }
 
@@ -207,8 +207,8 @@ static bt_status parse_prompts(bt_parser *p)
     for (int i = 0; i < count; i++, item = item->next) {
         char where[32] = "prompt";
         if (many) snprintf(where, sizeof where, "prompt[%d]", i);
-        bt_status rc = parse_one_prompt(p, item, where, &r->part[i]);
-        if (rc != BT_OK) return rc;
+        bt_status st = parse_one_prompt(p, item, where, &r->part[i]);
+        if (st != BT_OK) return st;
     }
     return BT_OK;
 }
@@ -232,15 +232,15 @@ bt_status bt__openai_completion_parse(bt_parser *p)
     limits l = {16, 0, 1};
     int64_t logprobs = -1;
     bool special = false, ends = true;
-    bt_status rc;
-    if ((rc = parse_common(p, &params, &l)) ||
-        (rc = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
-        (rc = bt__parse_bool(p, "echo", &r->echo)) ||
-        (rc = bt__parse_int(p, "logprobs", 0, BT_TOP_LOGPROBS_MAX, &logprobs)) ||
-        (rc = bt__parse_bool(p, "parse_special", &special)) ||
-        (rc = bt__parse_bool(p, "add_special_tokens", &ends)) || // vLLM's name
-        (rc = refuse_tools(p)) || (rc = parse_prompts(p)))
-        return rc;
+    bt_status st;
+    if ((st = parse_common(p, &params, &l)) ||
+        (st = bt__parse_int(p, "max_tokens", -1, INT32_MAX, &l.max_tokens)) ||
+        (st = bt__parse_bool(p, "echo", &r->echo)) ||
+        (st = bt__parse_int(p, "logprobs", 0, BT_TOP_LOGPROBS_MAX, &logprobs)) ||
+        (st = bt__parse_bool(p, "parse_special", &special)) ||
+        (st = bt__parse_bool(p, "add_special_tokens", &ends)) || // vLLM's name
+        (st = refuse_tools(p)) || (st = parse_prompts(p)))
+        return st;
     if (r->n_parts * l.n > BT_API_CHOICES_MAX)
         return bt__parse_fault(p, BT_EINVAL, "n",
                                "%d prompts with n = %d ask for too many choices; at most %d are "

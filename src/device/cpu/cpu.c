@@ -117,19 +117,19 @@ static bt_status cpu_open(const bt_recipe *recipe, const bt_weights *weights,
                           const bt_device_plan *plan, bt_load_progress progress, void *ud,
                           bt_device **out, bt_err *err)
 {
-    bt_status rc = cpu_can(recipe, weights, plan, err);
-    if (rc) return rc;
+    bt_status st = cpu_can(recipe, weights, plan, err);
+    if (st) return st;
     bt_device *d = bt_calloc(1, sizeof *d);
     if (!d) return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the CPU device");
     d->recipe = recipe;
     d->weights = weights;
     d->plan = *plan;
     bt__cpu_layout_make(recipe, weights, plan, &d->at);
-    rc = take_memory(d, err);
-    if (rc == BT_OK) rc = bt_pool_new(plan->threads, &d->pool, err);
-    if (rc != BT_OK) {
+    st = take_memory(d, err);
+    if (st == BT_OK) st = bt_pool_new(plan->threads, &d->pool, err);
+    if (st != BT_OK) {
         cpu_close(d);
-        return rc;
+        return st;
     }
     load_weights(d, progress, ud);
     bt_pool_run(d->pool, fill_tables, d);

@@ -43,8 +43,8 @@ bt_status bt__cpu_step_begin(bt_device *d, const bt_batch *batch, bt_err *err)
 {
     BT_ASSERT(!d->batch);
     d->begin_ns = bt_now_ns();
-    bt_status rc = bt__batch_check(d->recipe, &d->plan, batch, 0, err);
-    if (rc != BT_OK) return rc;
+    bt_status st = bt__batch_check(d->recipe, &d->plan, batch, 0, err);
+    if (st != BT_OK) return st;
     d->batch = batch;
     d->n_logits = 0;
     bt__cpu_attention_plan(d);

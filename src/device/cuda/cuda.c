@@ -33,8 +33,8 @@ static bt_status found_of(int32_t ordinal, bt_cuda_found *out, bt_err *err)
     }
     bt_cuda_found found[BT_CUDA_DEVICES_MAX];
     int32_t n = 0;
-    bt_status rc = bt_cuda_probe(found, &n, err);
-    if (rc) return rc;
+    bt_status st = bt_cuda_probe(found, &n, err);
+    if (st) return st;
     if (ordinal < 0 || ordinal >= n)
         return bt_err_set(err, BT_ENODEVICE, 0, "there is no device cuda:%d; there are %d", ordinal,
                           n);
@@ -91,8 +91,8 @@ static bt_status flight_open(bt_device *d, cuda_flight *f, bt_err *err)
                  {&f->pick, outs * sizeof *f->pick},
                  {&f->top, outs * sizeof *f->top}};
     for (size_t i = 0; i < BT_COUNT(block); i++) {
-        bt_status rc = bt__cuda_pinned(block[i].bytes, "steps", block[i].slot, err);
-        if (rc) return rc;
+        bt_status st = bt__cuda_pinned(block[i].bytes, "steps", block[i].slot, err);
+        if (st) return st;
     }
     return flight_events(d, f, err);
 }
@@ -112,8 +112,8 @@ bt_status bt__cuda_take_memory(bt_device *d, bt_err *err)
 {
     static const char *const what[SEG_COUNT] = {"the weights", "the KV cache", "scratch"};
     uint64_t free_bytes = 0, total = 0, need = 0;
-    bt_status rc = bt_cuda_free_bytes(d->plan.ordinal, &free_bytes, &total, err);
-    if (rc) return rc;
+    bt_status st = bt_cuda_free_bytes(d->plan.ordinal, &free_bytes, &total, err);
+    if (st) return st;
     for (int32_t i = 0; i < SEG_COUNT; i++) need += d->memory.segment[i].bytes;
     if (need > free_bytes)
         return bt_err_set(err, BT_ENOMEM, 0,
@@ -126,9 +126,9 @@ bt_status bt__cuda_take_memory(bt_device *d, bt_err *err)
                           (unsigned long long)(d->memory.segment[SEG_KV].bytes >> 20),
                           (unsigned long long)(d->memory.segment[SEG_SCRATCH].bytes >> 20),
                           (unsigned long long)((need - free_bytes + (1 << 20) - 1) >> 20));
-    for (int32_t i = 0; !rc && i < SEG_COUNT; i++)
-        rc = bt__cuda_memory_take(&d->memory, i, what[i], err);
-    if (rc) return rc;
+    for (int32_t i = 0; !st && i < SEG_COUNT; i++)
+        st = bt__cuda_memory_take(&d->memory, i, what[i], err);
+    if (st) return st;
     bt__cuda_place(d->recipe, d->weights, &d->plan, d->memory.segment[SEG_WEIGHTS].base, &d->w,
                    &d->at);
     return BT_OK;
@@ -137,26 +137,26 @@ bt_status bt__cuda_take_memory(bt_device *d, bt_err *err)
 static bt_status open_inner(bt_device *d, bt_load_progress progress, void *ud, bt_err *err)
 {
     bt_cuda_found found;
-    bt_status rc = found_of(d->plan.ordinal, &found, err);
-    if (rc) return rc;
+    bt_status st = found_of(d->plan.ordinal, &found, err);
+    if (st) return st;
     d->props = found.props;
     snprintf(d->driver_id, sizeof d->driver_id, "%s", found.uuid[0] ? found.uuid : found.pci);
     if (!bt__cuda_can(d->recipe, d->weights, &d->plan, &d->props, err))
-        rc = err ? err->code : BT_EUNSUPPORTED;
-    if (rc) return rc;
+        st = err ? err->code : BT_EUNSUPPORTED;
+    if (st) return st;
     snprintf(d->label, sizeof d->label, "cuda%d %s", d->plan.ordinal, d->props.name);
     bt__cuda_layout_make(d->recipe, d->weights, &d->plan, &d->props, &d->at);
-    rc = bt__cuda_check(d, cudaSetDevice(d->plan.ordinal), "opening the device", err);
-    if (!rc) rc = take_tables(d, err);
-    if (!rc)
-        rc = bt__cuda_check(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
+    st = bt__cuda_check(d, cudaSetDevice(d->plan.ordinal), "opening the device", err);
+    if (!st) st = take_tables(d, err);
+    if (!st)
+        st = bt__cuda_check(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
                             "making a stream", err);
-    for (int32_t i = 0; !rc && i < CUDA_STEPS; i++) rc = flight_open(d, &d->flight[i], err);
-    if (!rc)
-        rc = bt__cuda_memory_open(&d->memory, d->plan.ordinal, d->at.segment_bytes, SEG_COUNT, err);
-    if (!rc) rc = bt__cuda_take_memory(d, err);
-    if (!rc) rc = bt__cuda_load(d, progress, ud, err);
-    if (rc) return rc;
+    for (int32_t i = 0; !st && i < CUDA_STEPS; i++) st = flight_open(d, &d->flight[i], err);
+    if (!st)
+        st = bt__cuda_memory_open(&d->memory, d->plan.ordinal, d->at.segment_bytes, SEG_COUNT, err);
+    if (!st) st = bt__cuda_take_memory(d, err);
+    if (!st) st = bt__cuda_load(d, progress, ud, err);
+    if (st) return st;
     d->blas = bt_cuda_blas_open();
     bt_log(BT_LOG_INFO, "cuda.open", "device=\"%s\" cublas=%s", d->label, d->blas ? "yes" : "no");
     return BT_OK;
@@ -167,8 +167,8 @@ static bt_status cuda_can(const bt_recipe *recipe, const bt_weights *weights,
 {
     bt_cuda_found found;
     bt_err why = {0};
-    bt_status rc = found_of(plan->ordinal, &found, err);
-    if (rc || bt__cuda_can(recipe, weights, plan, &found.props, &why)) return rc;
+    bt_status st = found_of(plan->ordinal, &found, err);
+    if (st || bt__cuda_can(recipe, weights, plan, &found.props, &why)) return st;
     return bt_err_set(err, why.code, 0, "%s", why.msg);
 }
 
@@ -182,8 +182,8 @@ static bt_status cuda_open(const bt_recipe *recipe, const bt_weights *weights,
     d->recipe = recipe;
     d->weights = weights;
     d->plan = *plan;
-    bt_status rc = open_inner(d, progress, ud, &why);
-    if (rc) {
+    bt_status st = open_inner(d, progress, ud, &why);
+    if (st) {
         cuda_close(d);
         return bt_err_set(err, why.code, why.sys, "%s", why.msg);
     }

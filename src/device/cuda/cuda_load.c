@@ -28,13 +28,13 @@ static char *device_stage(const bt_device *d, int32_t i)
 static bt_status stages_open(bt_device *d, bt_err *err)
 {
     for (int32_t i = 0; i < CUDA_STAGES; i++) {
-        bt_status rc = bt__cuda_pinned(d->at.stage_bytes, "loading", &d->stage[i], err);
-        if (rc) return rc;
-        rc = bt__cuda_check(d,
+        bt_status st = bt__cuda_pinned(d->at.stage_bytes, "loading", &d->stage[i], err);
+        if (st) return st;
+        st = bt__cuda_check(d,
                             cudaEventCreateWithFlags(&d->stage_free[i], cudaEventDisableTiming |
                                                                             cudaEventBlockingSync),
                             "making an event", err);
-        if (rc) return rc;
+        if (st) return st;
     }
     return BT_OK;
 }
@@ -82,16 +82,16 @@ static bt_status load_matrix(loader *l, const bt_weight *w, const bt_cuda_matrix
     for (int32_t r = 0; r < w->rows; r += piece) {
         int32_t rows = BT_MIN(piece, w->rows - r), i;
         size_t bytes = (size_t)rows * row;
-        bt_status rc = stage_take(l, &i, err);
-        if (rc) return rc;
+        bt_status st = stage_take(l, &i, err);
+        if (st) return st;
         memcpy(d->stage[i], (const char *)w->data + (size_t)r * row, bytes);
-        rc = stage_send(l, i, device_stage(d, i), bytes, err);
-        if (!rc)
-            rc = bt__cuda_check(d,
+        st = stage_send(l, i, device_stage(d, i), bytes, err);
+        if (!st)
+            st = bt__cuda_check(d,
                                 bt_cuda_matrix_pack(m, n0 + r, rows, device_stage(d, i), d->stream),
                                 "repacking weights", err);
-        if (!rc) rc = stage_done(l, i, err);
-        if (rc) return rc;
+        if (!st) st = stage_done(l, i, err);
+        if (st) return st;
         l->done += bytes;
         if (l->progress) l->progress(l->ud, l->done, l->total);
     }
@@ -105,9 +105,9 @@ static bt_status load_group(loader *l, const bt_layer_weights *w, const int32_t 
     int32_t row = 0;
     for (int32_t i = 0; i < n; i++) {
         const bt_weight *from = bt_layer_matrix(w, which[i]);
-        bt_status rc =
+        bt_status st =
             load_matrix(l, from, n_matrices == 1 ? m : &m[i], n_matrices == 1 ? row : 0, err);
-        if (rc) return rc;
+        if (st) return st;
         row += from->rows;
     }
     return BT_OK;
@@ -119,11 +119,11 @@ static bt_status load_layer(loader *l, int32_t layer, bt_err *err)
                          gate_up[] = {BT_MATRIX_GATE, BT_MATRIX_UP}, down[] = {BT_MATRIX_DOWN};
     const bt_layer_weights *w = &l->d->weights->layers[layer];
     const cuda_layer *c = &l->d->w.layer[layer];
-    bt_status rc = load_group(l, w, qkv, 3, c->qkv, c->n_qkv, err);
-    if (!rc) rc = load_group(l, w, o, 1, &c->o, 1, err);
-    if (!rc) rc = load_group(l, w, gate_up, 2, c->gate_up, c->n_gate_up, err);
-    if (!rc) rc = load_group(l, w, down, 1, &c->down, 1, err);
-    return rc;
+    bt_status st = load_group(l, w, qkv, 3, c->qkv, c->n_qkv, err);
+    if (!st) st = load_group(l, w, o, 1, &c->o, 1, err);
+    if (!st) st = load_group(l, w, gate_up, 2, c->gate_up, c->n_gate_up, err);
+    if (!st) st = load_group(l, w, down, 1, &c->down, 1, err);
+    return st;
 }
 
 /* ---- norms, biases, rotation tables ---- */
@@ -136,12 +136,12 @@ static bt_status load_floats(loader *l, const float *src, size_t n, const float 
     for (size_t at = 0; at < n; at += piece) {
         size_t part = BT_MIN(piece, n - at);
         int32_t i;
-        bt_status rc = stage_take(l, &i, err);
-        if (rc) return rc;
+        bt_status st = stage_take(l, &i, err);
+        if (st) return st;
         memcpy(l->d->stage[i], src + at, part * sizeof(float));
-        rc = stage_send(l, i, to + at * sizeof(float), part * sizeof(float), err);
-        if (!rc) rc = stage_done(l, i, err);
-        if (rc) return rc;
+        st = stage_send(l, i, to + at * sizeof(float), part * sizeof(float), err);
+        if (!st) st = stage_done(l, i, err);
+        if (st) return st;
     }
     return BT_OK;
 }
@@ -150,18 +150,18 @@ static bt_status load_vectors(loader *l, bt_err *err)
 {
     bt_device *d = l->d;
     size_t hidden = (size_t)d->recipe->hidden;
-    bt_status rc = load_floats(l, d->weights->out_norm, hidden, d->w.out_norm, err);
-    for (int32_t i = 0; !rc && i < d->recipe->n_layers; i++) {
+    bt_status st = load_floats(l, d->weights->out_norm, hidden, d->w.out_norm, err);
+    for (int32_t i = 0; !st && i < d->recipe->n_layers; i++) {
         const bt_layer_weights *w = &d->weights->layers[i];
         const cuda_layer *c = &d->w.layer[i];
-        rc = load_floats(l, w->attn_norm, hidden, c->attn_norm, err);
-        if (!rc) rc = load_floats(l, w->ffn_norm, hidden, c->ffn_norm, err);
-        for (int32_t b = 0; !rc && b < BT_MATRICES_PER_LAYER; b++)
+        st = load_floats(l, w->attn_norm, hidden, c->attn_norm, err);
+        if (!st) st = load_floats(l, w->ffn_norm, hidden, c->ffn_norm, err);
+        for (int32_t b = 0; !st && b < BT_MATRICES_PER_LAYER; b++)
             if (c->bias[b])
-                rc = load_floats(l, bt_layer_bias(w, b), (size_t)bt_layer_matrix(w, b)->rows,
+                st = load_floats(l, bt_layer_bias(w, b), (size_t)bt_layer_matrix(w, b)->rows,
                                  c->bias[b], err);
     }
-    return rc;
+    return st;
 }
 
 /* Tables of some positions at a time: cos in the stage's first half, sin in its second. */
@@ -176,18 +176,18 @@ static bt_status load_tables(loader *l, bt_err *err)
     for (int32_t p = 0; p < d->plan.ctx; p += piece) {
         int32_t end = BT_MIN(p + piece, d->plan.ctx), i;
         size_t bytes = (size_t)(end - p) * row, at = (size_t)p * row;
-        bt_status rc = stage_take(l, &i, err);
-        if (rc) return rc;
+        bt_status st = stage_take(l, &i, err);
+        if (st) return st;
         float *cos = (float *)(void *)d->stage[i], *sin = cos + (size_t)(end - p) * half;
         bt_rope_tables(d->recipe, d->weights->rope_divisor, p, end, cos, sin);
-        rc = stage_send(l, i, base + d->at.cos + at, bytes, err);
-        if (!rc)
-            rc = bt__cuda_check(d,
+        st = stage_send(l, i, base + d->at.cos + at, bytes, err);
+        if (!st)
+            st = bt__cuda_check(d,
                                 cudaMemcpyAsync(base + d->at.sin + at, sin, bytes,
                                                 cudaMemcpyHostToDevice, d->stream),
                                 "copying tables to the device", err);
-        if (!rc) rc = stage_done(l, i, err);
-        if (rc) return rc;
+        if (!st) st = stage_done(l, i, err);
+        if (st) return st;
     }
     return BT_OK;
 }
@@ -210,20 +210,20 @@ bt_status bt__cuda_load(bt_device *d, bt_load_progress progress, void *ud, bt_er
 {
     loader l = {.d = d, .progress = progress, .ud = ud, .total = total_bytes(d)};
     if (progress) progress(ud, 0, l.total);
-    bt_status rc = stages_open(d, err);
-    if (!rc)
-        rc = bt__cuda_check(d,
+    bt_status st = stages_open(d, err);
+    if (!st)
+        st = bt__cuda_check(d,
                             cudaMemsetAsync(d->memory.segment[SEG_WEIGHTS].base, 0,
                                             d->memory.segment[SEG_WEIGHTS].bytes, d->stream),
                             "clearing the weights' memory", err);
-    for (int32_t i = 0; !rc && i < d->recipe->n_layers; i++) rc = load_layer(&l, i, err);
-    if (!rc) rc = load_matrix(&l, &d->weights->head, &d->w.head, 0, err);
-    if (!rc && !bt__cuda_tied(d->weights))
-        rc = load_matrix(&l, &d->weights->embed, &d->w.embed, 0, err);
-    if (!rc) rc = load_vectors(&l, err);
-    if (!rc) rc = load_tables(&l, err);
+    for (int32_t i = 0; !st && i < d->recipe->n_layers; i++) st = load_layer(&l, i, err);
+    if (!st) st = load_matrix(&l, &d->weights->head, &d->w.head, 0, err);
+    if (!st && !bt__cuda_tied(d->weights))
+        st = load_matrix(&l, &d->weights->embed, &d->w.embed, 0, err);
+    if (!st) st = load_vectors(&l, err);
+    if (!st) st = load_tables(&l, err);
     cudaError_t code = cudaStreamSynchronize(d->stream); // also before the stages may go
-    if (!rc) rc = bt__cuda_check(d, code, "loading weights", err);
+    if (!st) st = bt__cuda_check(d, code, "loading weights", err);
     stages_close(d);
-    return rc;
+    return st;
 }

@@ -91,20 +91,20 @@ static bt_status map_segment(bt_cuda_memory *m, bt_cuda_segment *s, const char *
     CUmemAllocationProp kind = memory_kind(m->ordinal);
     CUmemGenericAllocationHandle handle = 0;
     CUdeviceptr at = (CUdeviceptr)(uintptr_t)s->base;
-    bt_status rc = driver_status(v->create(&handle, s->bytes, &kind, 0), what, err);
-    if (rc) return rc;
-    rc = driver_status(v->map(at, s->bytes, 0, handle, 0), what, err);
-    if (rc) {
+    bt_status st = driver_status(v->create(&handle, s->bytes, &kind, 0), what, err);
+    if (st) return st;
+    st = driver_status(v->map(at, s->bytes, 0, handle, 0), what, err);
+    if (st) {
         v->release(handle);
-        return rc;
+        return st;
     }
     CUmemAccessDesc access = {.location = kind.location,
                               .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
-    rc = driver_status(v->access(at, s->bytes, &access, 1), what, err);
-    if (rc) {
+    st = driver_status(v->access(at, s->bytes, &access, 1), what, err);
+    if (st) {
         v->unmap(at, s->bytes);
         v->release(handle);
-        return rc;
+        return st;
     }
     s->handle = handle;
     return BT_OK;
@@ -121,13 +121,13 @@ static bool can_map(int32_t ordinal, size_t *granularity)
         *granularity == 0 || v->reserve(&at, *granularity, 0, 0, 0))
         return false;
     bt_cuda_segment s = {.base = (char *)(uintptr_t)at, .bytes = *granularity};
-    bt_status rc = map_segment(&m, &s, "a trial", NULL);
-    if (!rc) {
+    bt_status st = map_segment(&m, &s, "a trial", NULL);
+    if (!st) {
         v->unmap(at, s.bytes);
         v->release(s.handle);
     }
     v->address_free(at, s.bytes);
-    return rc == BT_OK || rc == BT_ENOMEM;
+    return st == BT_OK || st == BT_ENOMEM;
 }
 
 bt_status bt__cuda_memory_open(bt_cuda_memory *m, int32_t ordinal, const size_t *bytes, int32_t n,
@@ -145,9 +145,9 @@ bt_status bt__cuda_memory_open(bt_cuda_memory *m, int32_t ordinal, const size_t 
     m->n = n;
     if (m->movable || m->range_bytes == 0) return BT_OK;
     CUdeviceptr at = 0;
-    bt_status rc =
+    bt_status st =
         driver_status(calls()->reserve(&at, m->range_bytes, 0, 0, 0), "its addresses", err);
-    if (rc) return rc;
+    if (st) return st;
     m->range = at;
     for (int32_t i = 0; i < n; at += m->segment[i++].bytes)
         m->segment[i].base = (char *)(uintptr_t)at;
@@ -158,16 +158,16 @@ bt_status bt__cuda_memory_take(bt_cuda_memory *m, int32_t i, const char *what, b
 {
     bt_cuda_segment *s = &m->segment[i];
     BT_ASSERT(i < m->n && !s->resident);
-    bt_status rc = BT_OK;
+    bt_status st = BT_OK;
     if (s->bytes > 0 && m->movable) {
         void *p = NULL;
-        rc = bt__cuda_status(cudaMalloc(&p, s->bytes), what, err);
+        st = bt__cuda_status(cudaMalloc(&p, s->bytes), what, err);
         s->base = p;
     } else if (s->bytes > 0) {
-        rc = map_segment(m, s, what, err);
+        st = map_segment(m, s, what, err);
     }
-    s->resident = rc == BT_OK;
-    return rc;
+    s->resident = st == BT_OK;
+    return st;
 }
 
 bt_status bt__cuda_memory_give(bt_cuda_memory *m, int32_t i, bt_err *err)

@@ -54,18 +54,18 @@ bt_status bt__cuda_park(bt_device *d, bt_residency *out, bt_err *err)
     int64_t begin = bt_now_ns();
     BT_ASSERT(d->n_flight == 0 && !d->parked);
     *out = (bt_residency){0};
-    bt_status rc =
+    bt_status st =
         bt__cuda_check(d, cudaStreamSynchronize(d->stream), "waiting for the device", err);
-    if (rc) return rc;
+    if (st) return st;
     make_image(d);
     if (d->memory.movable) bt__cuda_graphs_drop(d); // addresses will be others
     for (int32_t i = 0; i < SEG_COUNT; i++) {
-        bt_status given = bt__cuda_memory_give(&d->memory, i, rc ? NULL : err);
-        if (!rc) rc = given;
+        bt_status given = bt__cuda_memory_give(&d->memory, i, st ? NULL : err);
+        if (!st) st = given;
     }
     d->parked = true;
     d->n_logits = d->n_drawn = 0;
-    return rc ? rc : report(d, begin, out);
+    return st ? st : report(d, begin, out);
 }
 
 /* A wake that fails half-way leaves the device parked, so that it can be tried again. */
@@ -82,19 +82,19 @@ bt_status bt__cuda_wake(bt_device *d, bt_load_progress progress, void *ud, bt_re
     const bt_cuda_segment *w = &d->memory.segment[SEG_WEIGHTS];
     BT_ASSERT(d->parked);
     *out = (bt_residency){.from_host = d->host_image != NULL};
-    bt_status rc = bt__cuda_take_memory(d, err);
-    if (!rc && d->host_image) {
+    bt_status st = bt__cuda_take_memory(d, err);
+    if (!st && d->host_image) {
         cudaError_t code =
             cudaMemcpyAsync(w->base, d->host_image, w->bytes, cudaMemcpyHostToDevice, d->stream);
         if (code == cudaSuccess) code = cudaStreamSynchronize(d->stream);
-        rc = bt__cuda_check(d, code, "copying weights to the device", err);
-        if (!rc && progress) progress(ud, w->bytes, w->bytes);
-    } else if (!rc) {
-        rc = bt__cuda_load(d, progress, ud, err);
+        st = bt__cuda_check(d, code, "copying weights to the device", err);
+        if (!st && progress) progress(ud, w->bytes, w->bytes);
+    } else if (!st) {
+        st = bt__cuda_load(d, progress, ud, err);
     }
-    if (rc) {
+    if (st) {
         park_again(d);
-        return rc;
+        return st;
     }
     d->parked = d->graphless = false;
     bt__cuda_pages_forget(d);

@@ -73,9 +73,9 @@ static bt_status describe(int32_t ordinal, bt_cuda_found *f, bt_err *err)
 {
     struct cudaDeviceProp p;
     memset(f, 0, sizeof *f);
-    bt_status rc =
+    bt_status st =
         bt__cuda_status(cudaGetDeviceProperties(&p, ordinal), "asking for a device", err);
-    if (rc) return rc;
+    if (st) return st;
     f->ordinal = ordinal;
     snprintf(f->props.name, sizeof f->props.name, "%.63s", p.name);
     f->props.sm = p.major * 10 + p.minor;
@@ -102,8 +102,8 @@ bt_status bt_cuda_probe(bt_cuda_found found[BT_CUDA_DEVICES_MAX], int32_t *n, bt
     if (code != cudaSuccess || count == 0)
         return no_cuda(code == cudaSuccess ? cudaErrorNoDevice : code, err);
     for (int i = 0; i < count && i < BT_CUDA_DEVICES_MAX; i++) {
-        bt_status rc = describe(i, &found[i], err);
-        if (rc) return rc;
+        bt_status st = describe(i, &found[i], err);
+        if (st) return st;
         *n = i + 1;
     }
     return BT_OK;
@@ -142,8 +142,8 @@ bt_status bt_cuda_choose(const char *want, bt_cuda_found *out, bt_err *err)
                           "'%.64s' is not a CUDA device; use cuda:N or cuda:UUID", want);
     /* CUDA shows a MIG slice only to a process that asks for it before its first call. */
     if (id && strncmp(id, "MIG-", 4) == 0) setenv("CUDA_VISIBLE_DEVICES", id, 1);
-    bt_status rc = bt_cuda_probe(found, &n, err);
-    if (rc) return rc;
+    bt_status st = bt_cuda_probe(found, &n, err);
+    if (st) return st;
     const bt_cuda_found *unusable = NULL;
     for (int32_t i = 0; i < n; i++) {
         if (id && !matches(&found[i], id)) continue;

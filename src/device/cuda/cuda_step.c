@@ -20,12 +20,12 @@ static cuda_flight *newest(bt_device *d)
 }
 
 /* A step that cannot go on is no longer in flight. */
-static bt_status give_up(bt_device *d, bt_status rc)
+static bt_status give_up(bt_device *d, bt_status st)
 {
     bt__cuda_graph_abandon(d);
     d->n_flight--;
     d->batch = NULL;
-    return rc;
+    return st;
 }
 
 static bt_status lost_device(bt_device *d, bt_err *err)
@@ -101,8 +101,8 @@ bt_status bt__cuda_step_begin(bt_device *d, const bt_batch *batch, bt_err *err)
 {
     BT_ASSERT(d->n_flight < CUDA_STEPS && !d->batch && !d->parked);
     if (d->lost != cudaSuccess) return lost_device(d, err);
-    bt_status rc = bt__batch_check(d->recipe, &d->plan, batch, d->n_drawn, err);
-    if (rc) return rc;
+    bt_status st = bt__batch_check(d->recipe, &d->plan, batch, d->n_drawn, err);
+    if (st) return st;
     d->n_flight++;
     cuda_flight *f = newest(d);
     f->sampled = false;
@@ -115,27 +115,27 @@ bt_status bt__cuda_step_begin(bt_device *d, const bt_batch *batch, bt_err *err)
         *(batch->seqs[i].n_rows == 1 ? &d->decodes : &d->prefills) = true;
     for (int32_t i = 0; i < batch->n_rows; i++) fed = fed || batch->token[i] < 0;
     bt__cuda_graph_choose(d);
-    rc = bt__cuda_check(d, cudaEventRecord(f->begin, d->stream), "beginning a step", err);
-    if (!rc) rc = bt__cuda_batch_upload(d, f, err);
-    if (!rc && fed) {
+    st = bt__cuda_check(d, cudaEventRecord(f->begin, d->stream), "beginning a step", err);
+    if (!st) st = bt__cuda_batch_upload(d, f, err);
+    if (!st && fed) {
         int32_t *token = (int32_t *)(uintptr_t)bt__cuda_input(d, d->at.in_token);
-        rc = bt__cuda_check(
+        st = bt__cuda_check(
             d, bt_cuda_step_tokens(token, bt__cuda_scratch(d, d->at.drawn), d->rows, d->stream),
             "handing on the tokens drawn", err);
     }
-    if (!rc) rc = bt__cuda_graph_begin(d, err);
-    return rc ? give_up(d, rc) : BT_OK;
+    if (!st) st = bt__cuda_graph_begin(d, err);
+    return st ? give_up(d, st) : BT_OK;
 }
 
 bt_status bt__cuda_embed(bt_device *d, bt_err *err)
 {
     if (d->mode == MODE_REPLAY) return BT_OK;
-    bt_status rc =
+    bt_status st =
         bt__cuda_check(d,
                        bt_cuda_embed(&d->w.embed, bt__cuda_input(d, d->at.in_token), d->rows,
                                      bt__cuda_floats(d, d->at.x), d->at.ld_x, d->stream),
                        "the embedding", err);
-    return rc ? give_up(d, rc) : BT_OK;
+    return st ? give_up(d, st) : BT_OK;
 }
 
 static bt_cuda_kv kv_of(const bt_device *d, int32_t layer)
@@ -188,8 +188,8 @@ bt_status bt__cuda_attn_in(bt_device *d, int32_t layer, bt_err *err)
                            .pages = bt__cuda_scratch(d, d->at.pages),
                            .pages_ld = d->at.pages_ld};
     if (code == cudaSuccess) code = bt_cuda_rope_kv(&a, d->stream);
-    bt_status rc = bt__cuda_check(d, code, "queries, keys and values", err);
-    return rc ? give_up(d, rc) : BT_OK;
+    bt_status st = bt__cuda_check(d, code, "queries, keys and values", err);
+    return st ? give_up(d, st) : BT_OK;
 }
 
 bt_status bt__cuda_attention(bt_device *d, int32_t layer, bt_err *err)
@@ -219,8 +219,8 @@ bt_status bt__cuda_attention(bt_device *d, int32_t layer, bt_err *err)
     cudaError_t code = cudaSuccess;
     if (d->decodes) code = bt_cuda_attention_decode(&a, d->stream);
     if (d->prefills && code == cudaSuccess) code = bt_cuda_attention_prefill(&a, d->stream);
-    bt_status rc = bt__cuda_check(d, code, "attention", err);
-    return rc ? give_up(d, rc) : BT_OK;
+    bt_status st = bt__cuda_check(d, code, "attention", err);
+    return st ? give_up(d, st) : BT_OK;
 }
 
 bt_status bt__cuda_attn_out(bt_device *d, int32_t layer, bt_err *err)
@@ -229,8 +229,8 @@ bt_status bt__cuda_attn_out(bt_device *d, int32_t layer, bt_err *err)
     const cuda_layer *l = &d->w.layer[layer];
     cudaError_t code =
         project_back(d, &l->o, l->bias[BT_MATRIX_O], bt__cuda_floats(d, d->at.att), d->at.q_cols);
-    bt_status rc = bt__cuda_check(d, code, "the attention's output", err);
-    return rc ? give_up(d, rc) : BT_OK;
+    bt_status st = bt__cuda_check(d, code, "the attention's output", err);
+    return st ? give_up(d, st) : BT_OK;
 }
 
 static cudaError_t gated_unit(const bt_device *d, const cuda_layer *l, float *glu)
@@ -268,8 +268,8 @@ bt_status bt__cuda_mlp(bt_device *d, int32_t layer, bt_err *err)
     const cuda_layer *l = &d->w.layer[layer];
     if (code == cudaSuccess)
         code = project_back(d, &l->down, l->bias[BT_MATRIX_DOWN], glu, d->recipe->ffn);
-    bt_status rc = bt__cuda_check(d, code, "the MLP", err);
-    return rc ? give_up(d, rc) : BT_OK;
+    bt_status st = bt__cuda_check(d, code, "the MLP", err);
+    return st ? give_up(d, st) : BT_OK;
 }
 
 static cudaError_t head_rows(const bt_device *d)
@@ -289,22 +289,22 @@ static cudaError_t head_rows(const bt_device *d)
 /* The whole forward pass of a step whose capture came to nothing. */
 static bt_status forward_directly(bt_device *d, bt_err *err)
 {
-    bt_status rc = bt__cuda_embed(d, err);
-    for (int32_t l = 0; !rc && l < d->recipe->n_layers; l++) {
-        rc = bt__cuda_attn_in(d, l, err);
-        if (!rc) rc = bt__cuda_attention(d, l, err);
-        if (!rc) rc = bt__cuda_attn_out(d, l, err);
-        if (!rc) rc = bt__cuda_mlp(d, l, err);
+    bt_status st = bt__cuda_embed(d, err);
+    for (int32_t l = 0; !st && l < d->recipe->n_layers; l++) {
+        st = bt__cuda_attn_in(d, l, err);
+        if (!st) st = bt__cuda_attention(d, l, err);
+        if (!st) st = bt__cuda_attn_out(d, l, err);
+        if (!st) st = bt__cuda_mlp(d, l, err);
     }
-    return rc ? rc : bt__cuda_head(d, err);
+    return st ? st : bt__cuda_head(d, err);
 }
 
 bt_status bt__cuda_head(bt_device *d, bt_err *err)
 {
     bool captured = d->mode == MODE_CAPTURE;
-    bt_status rc = bt__cuda_check(d, head_rows(d), "the head", err);
-    if (!rc) rc = bt__cuda_graph_end(d, err);
-    if (rc) return give_up(d, rc);
+    bt_status st = bt__cuda_check(d, head_rows(d), "the head", err);
+    if (!st) st = bt__cuda_graph_end(d, err);
+    if (st) return give_up(d, st);
     if (captured && d->mode == MODE_DIRECT) return forward_directly(d, err);
     d->mode = MODE_DIRECT;
     d->n_logits = d->batch->n_out;
@@ -400,8 +400,8 @@ bt_status bt__cuda_sample(bt_device *d, const bt_sample_req *reqs, bt_sample_out
     }
     cudaError_t code = send_ask(d, f, n, end);
     if (code == cudaSuccess) code = run_sampling(d, f, n, n_top);
-    bt_status rc = bt__cuda_check(d, code, "sampling", err);
-    if (rc) return give_up(d, rc);
+    bt_status st = bt__cuda_check(d, code, "sampling", err);
+    if (st) return give_up(d, st);
     f->dst = outs;
     f->n_out = n;
     f->sampled = true;
@@ -440,8 +440,8 @@ bt_status bt__cuda_step_end(bt_device *d, uint64_t *busy_us, bt_err *err)
     if (code == cudaSuccess) code = cudaEventElapsedTime(&ms, f->begin, f->end);
     d->first = (d->first + 1) % CUDA_STEPS;
     d->n_flight--;
-    bt_status rc = bt__cuda_check(d, code, "a step", err);
-    if (rc) return rc;
+    bt_status st = bt__cuda_check(d, code, "a step", err);
+    if (st) return st;
     if (f->sampled) deliver(f);
     /* Whole microseconds, and the rest with the next step: the sum stays the device's own. */
     double us = d->busy_rest_us + (double)ms * 1000;

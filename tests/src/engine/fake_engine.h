@@ -54,17 +54,17 @@ static inline fake_engine *fake_start(fake_engine *f)
     return f;
 }
 
-/* No seat, page or reference may be left behind by requests that have ended. */
+/* No slot, page or reference may be left behind by requests that have ended. */
 static inline void fake_check_idle(fake_engine *f)
 {
     for (int32_t i = 0; i < f->e->slots; i++) {
-        CHECK_INT(f->e->seat[i].state, BT_SEAT_FREE);
+        CHECK_INT(f->e->slot[i].state, BT_SLOT_FREE);
         CHECK(f->e->request[i].id == 0);
     }
     bt_kv_check(&f->e->kv);
     CHECK_INT(bt_kv_available(&f->e->kv), f->plan.n_pages);
     CHECK_INT(fake.wrong, 0);
-    bt_usage_bank *b = &f->e->books.bank;
+    bt_usage_bank *b = &f->e->meter.bank;
     uint64_t open_us = 0;
     for (uint64_t i = 0; i < b->n; i++) open_us += b->entry[i].used_us;
     CHECK_INT(b->busy_us, b->house_us + b->closed_us + open_us);

@@ -89,7 +89,7 @@ static bt_status whole_life(bool golden, bt_err *err)
                                               log_sink, &log, &e, err);
     if (e) {
         status = run_life(e, &log, err);
-        CHECK_INT(log.used_sum + e->books.bank.house_us, e->books.bank.busy_us);
+        CHECK_INT(log.used_sum + e->meter.bank.house_us, e->meter.bank.busy_us);
         if (!status) {
             bt_kv_check(&e->kv);
             CHECK_INT(bt_kv_available(&e->kv), e->plan.n_pages);

@@ -39,7 +39,7 @@ static void done(bt_engine *e, event_log *log)
 {
     bt_kv_check(&e->kv);
     CHECK_INT(bt_kv_available(&e->kv), e->plan.n_pages);
-    CHECK_INT(log->used_sum + e->books.bank.house_us, e->books.bank.busy_us);
+    CHECK_INT(log->used_sum + e->meter.bank.house_us, e->meter.bank.busy_us);
     bt_engine_close(e);
     log_release(log);
 }

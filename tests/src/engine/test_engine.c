@@ -43,8 +43,8 @@ static void ready_tells_the_plan(void)
     CHECK(f->log.n_load >= 1);
     CHECK(!bt_engine_has_work(f->e));
     /* The warm-up is the house's. */
-    CHECK(f->e->books.bank.house_us > 0);
-    CHECK_INT(f->e->books.bank.busy_us, f->e->books.bank.house_us);
+    CHECK(f->e->meter.bank.house_us > 0);
+    CHECK_INT(f->e->meter.bank.busy_us, f->e->meter.bank.house_us);
     fake_end(f);
 }
 
@@ -287,9 +287,9 @@ static void twins_end_on_one_copy(void)
         CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
     }
     while (f->log.request[1]->seq[0].n_tokens == 0) REQUIRE(!bt_engine_step(f->e, NULL));
-    CHECK_INT(f->e->seat[0].page[0], f->e->seat[1].page[0]);
-    CHECK_INT(f->e->seat[0].page[8], f->e->seat[1].page[8]);
-    CHECK(f->e->seat[0].page[10] != f->e->seat[1].page[10]);
+    CHECK_INT(f->e->slot[0].page[0], f->e->slot[1].page[0]);
+    CHECK_INT(f->e->slot[0].page[8], f->e->slot[1].page[8]);
+    CHECK(f->e->slot[0].page[10] != f->e->slot[1].page[10]);
     run_all(f->e);
     for (int32_t i = 0; i < 2; i++) check_greedy(&f->log.request[i]->seq[0], prompt, 40, 10);
     fake_end(f);
@@ -1011,14 +1011,14 @@ static void rows_for_the_ended_are_the_house_s(void)
         CHECK_INT(submit(f->e, &f->log, &q), BT_OK);
     }
     for (int i = 0; i < 6; i++) REQUIRE(!bt_engine_step(f->e, NULL));
-    uint64_t house = f->e->books.bank.house_us;
+    uint64_t house = f->e->meter.bank.house_us;
     bt_engine_cancel(f->e, 1, 1, BT_FINISH_CANCELLED);
     run_all(f->e);
-    CHECK(f->e->books.bank.house_us - house == 0 || fake_ahead);
+    CHECK(f->e->meter.bank.house_us - house == 0 || fake_ahead);
     uint64_t used = 0;
     for (int i = 0; i < 2; i++) used += f->log.request[i]->end.u.end.used_us;
-    CHECK_INT(used + f->e->books.bank.house_us, f->e->books.bank.busy_us);
-    CHECK(fake_ahead ? f->e->books.bank.house_us > house : f->e->books.bank.house_us == house);
+    CHECK_INT(used + f->e->meter.bank.house_us, f->e->meter.bank.busy_us);
+    CHECK(fake_ahead ? f->e->meter.bank.house_us > house : f->e->meter.bank.house_us == house);
     check_greedy(&f->log.request[1]->seq[0], prompt[1], 9, 40);
     CHECK_INT(fake.wrong, 0);
     fake_end(f);

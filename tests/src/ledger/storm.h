@@ -54,7 +54,7 @@ static void storm_write_usage(storm *s)
     __atomic_store_n(&s->file->head.seq, seq + 1, __ATOMIC_RELEASE);
 }
 
-/* One batch of the front: holds for empty seats, posts of what has ended. */
+/* One batch of the front: holds for empty slots, posts of what has ended. */
 static void storm_front(storm *s)
 {
     uint64_t fresh[STORM_RUNNING] = {0};

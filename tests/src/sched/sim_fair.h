@@ -105,7 +105,7 @@ static void five_backlogged_accounts_share_evenly(void)
     }
 }
 
-/* One seat, requests of 1 to 20 s: longer than age_ns, so that ageing without regard to what
+/* One slot, requests of 1 to 20 s: longer than age_ns, so that ageing without regard to what
  * fairness asks for would make this a round of one request each, and the shares 1 to 20. */
 static void a_slow_device_shares_evenly_too(void)
 {
@@ -125,7 +125,7 @@ static void a_slow_device_shares_evenly_too(void)
         sum += x;
         square += x * x;
     }
-    fprintf(stderr, "one seat, two hours: Jain %.4f\n", sum * sum / (5 * square));
+    fprintf(stderr, "one slot, two hours: Jain %.4f\n", sum * sum / (5 * square));
     CHECK(sum * sum / (5 * square) >= 0.98);
     CHECK(w->voided == 0); // and nobody waited for ever
     fair_close(w);
@@ -179,7 +179,7 @@ static int64_t light_p99(int flood, int32_t account_slots, int64_t *step_ns)
 }
 
 /* A tier's slots leave the others room, so a flood costs a light account no more than sharing steps
- * with it; where an account may take the whole engine, no more than the wait for a seat, which is
+ * with it; where an account may take the whole engine, no more than the wait for a slot, which is
  * a part of one request and not the 300 before it (25 s and more). */
 static void light_accounts_hardly_feel_a_flood(void)
 {

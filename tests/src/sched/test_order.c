@@ -6,7 +6,7 @@
 
 static int64_t predicted(int32_t prompt_tokens, int32_t max_tokens)
 {
-    return bt__cost_predict(&S->cost, prompt_tokens, max_tokens, 1, S->cost.out_tokens);
+    return bt__estimate_predict(&S->cost, prompt_tokens, max_tokens, 1, S->cost.out_tokens);
 }
 
 static void retry_hint_follows_the_drain(void)

@@ -289,8 +289,8 @@ static void anonymous_ones_share_places(void)
     enter(&q);
 }
 
-/* A house full of visitors, half of them aged: one with a name has a seat at once. */
-static void anonymous_ones_leave_seats(void)
+/* A house full of visitors, half of them aged: one with a name has a slot at once. */
+static void anonymous_ones_leave_slots(void)
 {
     start();
     engine_up(8, 100);
@@ -309,7 +309,7 @@ static void anonymous_ones_leave_seats(void)
     CHECK_INT(admitted(), 101);
     enter_simple(102, 102, 2);
     CHECK_INT(admitted(), 0);
-    event(BT_EV_FINISHED, 1, 1000); // a visitor's seat: they are below their bound
+    event(BT_EV_FINISHED, 1, 1000); // a visitor's slot: they are below their bound
     CHECK_INT(admitted(), 7);
     event(BT_EV_FINISHED, 100, 1000);
     CHECK_INT(admitted(), 102);
@@ -487,7 +487,7 @@ static void a_parked_engine_admits_nothing(void)
     start();
     engine_up(2, 100);
     enter_simple(1, 1, 1);
-    event(BT_EV_ENGINE_PARKED, 0, 0);
+    event(BT_EV_ENGINE_ASLEEP, 0, 0);
     enter_simple(2, 2, 1);
     CHECK_INT(admitted(), 0);
     engine_up(2, 100);
@@ -683,7 +683,7 @@ int main(void)
     RUN(the_top_line_is_not_displaced);
     RUN(parts_follow_each_other);
     RUN(anonymous_ones_share_places);
-    RUN(anonymous_ones_leave_seats);
+    RUN(anonymous_ones_leave_slots);
     RUN(anonymous_ones_leave_pages);
     RUN(holds_are_topped_up_at_half);
     RUN(a_top_up_that_came_too_late_is_followed_by_another);

@@ -276,15 +276,15 @@ static void on_ended(sim *w, sim_req *r)
 /* Whether anonymous requests have what they may take of the engine, without one that comes now. */
 static bool anonymous_full(const sim *w, const sim_req *next)
 {
-    int seats = next->q.n_seq, pages = pages_of(w, next), running = 0;
+    int slots = next->q.n_seq, pages = pages_of(w, next), running = 0;
     for (int i = w->first_alive; i < w->n; i++) {
         const sim_req *r = &w->r[i];
         if (r == next || r->state != SIM_RUNNING || !r->q.account.anonymous) continue;
-        seats += r->q.n_seq;
+        slots += r->q.n_seq;
         pages += pages_of(w, r);
         running++;
     }
-    return running && (seats > w->slots * w->config.anonymous_percent / 100 ||
+    return running && (slots > w->slots * w->config.anonymous_percent / 100 ||
                        pages > w->n_pages * w->config.anonymous_percent / 100);
 }
 
@@ -319,14 +319,14 @@ static void on_admit(sim *w, sim_req *r, const bt_sched_action *act)
     SIM_CHECK(w, act->lease.generation > w->generation, r);
     w->generation = act->lease.generation;
     SIM_CHECK(w, a->running_seqs <= a->a.slots, r);
-    int seats = 0, pages = 0;
+    int slots = 0, pages = 0;
     for (int i = w->first_alive; i < w->n; i++) {
         if (!engine_has(&w->r[i])) continue;
-        seats += w->r[i].q.n_seq;
+        slots += w->r[i].q.n_seq;
         pages += pages_of(w, &w->r[i]);
         SIM_CHECK(w, &w->r[i] == r || w->r[i].lease.slot != r->lease.slot, r);
     }
-    SIM_CHECK(w, seats <= w->slots && pages <= w->n_pages, r);
+    SIM_CHECK(w, slots <= w->slots && pages <= w->n_pages, r);
     if (r->parts_left == 0) return;
     sim_req *next = sim_add(w, r->account, w->now, r->q.prompt_tokens, r->q.max_tokens,
                             r->out_tokens, r->q.n_seq);

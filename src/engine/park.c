@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* residency.c - an engine without work gives its device memory back, and takes it again. */
+/* park.c - an engine without work gives its device memory back, and takes it again. */
 #include "engine/engine_internal.h"
 
 static bool has_requests(const bt_engine *e)
@@ -19,15 +19,15 @@ bt_status bt_engine_park(bt_engine *e, bt_err *err)
     if (has_requests(e))
         return bt_err_set(err, BT_EBUSY, 0,
                           "requests are running; they end before a model is parked");
-    bt_status status = bt_engine_settle(e, err);
-    if (!status) status = e->backend->park(e->dev, &r, err);
-    if (status) {
+    bt_status st = bt__engine_settle(e, err);
+    if (!st) st = e->backend->park(e->dev, &r, err);
+    if (st) {
         e->faulted = true;
-        return status;
+        return st;
     }
     bt_kv_forget_all(&e->kv);
     e->parked = true;
-    bt_emit_residency(e, 1, &r);
+    bt__emit_residency(e, 1, &r);
     return BT_OK;
 }
 
@@ -35,9 +35,9 @@ bt_status bt_engine_wake(bt_engine *e, bt_err *err)
 {
     bt_residency r = {0};
     if (!e->parked) return BT_OK;
-    bt_status status = e->backend->wake(e->dev, bt_emit_load, e, &r, err);
-    if (status) return status;
+    bt_status st = e->backend->wake(e->dev, bt__emit_load, e, &r, err);
+    if (st) return st;
     e->parked = false;
-    bt_emit_residency(e, 0, &r);
+    bt__emit_residency(e, 0, &r);
     return BT_OK;
 }

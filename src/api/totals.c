@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* books.c - the numbers at the end of an answer: usage, timings, and what it cost. */
+/* totals.c - the numbers at the end of an answer: usage, timings, and what it cost. */
 #include "api/answer.h"
 #include "base/assert.h"
 #include "base/clock.h"

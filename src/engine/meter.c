@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/books.h"
+#include "engine/meter.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/hash.h"
@@ -23,7 +23,7 @@ static uint64_t boot_new(void)
 }
 
 /* A file just made is all zeros; one that front prepared has its header and no step yet. */
-static bt_status books_adopt(bt_books *b, const char *path, bt_err *err)
+static bt_status meter_adopt(bt_meter *b, const char *path, bt_err *err)
 {
     bt_usage_head h;
     uint64_t busy_us;
@@ -44,7 +44,7 @@ static bt_status books_adopt(bt_books *b, const char *path, bt_err *err)
     return BT_OK;
 }
 
-bt_status bt_books_open(bt_books *b, const char *path, bt_err *err)
+bt_status bt_meter_open(bt_meter *b, const char *path, bt_err *err)
 {
     bt_status status = BT_OK;
     struct stat st;
@@ -74,72 +74,72 @@ bt_status bt_books_open(bt_books *b, const char *path, bt_err *err)
             bt_err_set(err, BT_EIO, rc, "no room for the usage file '%s': %s", path, strerror(rc));
         goto done;
     }
-    status = books_adopt(b, path, err);
+    status = meter_adopt(b, path, err);
 done:
     if (status)
-        bt_books_close(b);
+        bt_meter_close(b);
     else
-        bt_books_publish(b);
+        bt_meter_publish(b);
     return status;
 }
 
-void bt_books_close(bt_books *b)
+void bt_meter_close(bt_meter *b)
 {
     if (b->has_file) close(b->fd);
     b->has_file = false;
 }
 
-static bt_usage_entry *books_find(bt_books *b, uint64_t request)
+static bt_usage_entry *meter_find(bt_meter *b, uint64_t request)
 {
     for (uint64_t i = 0; i < b->bank.n; i++)
         if (b->bank.entry[i].request == request) return &b->bank.entry[i];
     return NULL;
 }
 
-bool bt_books_full(const bt_books *b)
+bool bt_meter_full(const bt_meter *b)
 {
     return b->bank.n >= BT_USAGE_ENTRIES;
 }
 
-bool bt_books_has(const bt_books *b, uint64_t request)
+bool bt_meter_has(const bt_meter *b, uint64_t request)
 {
     for (uint64_t i = 0; i < b->bank.n; i++)
         if (b->bank.entry[i].request == request) return true;
     return false;
 }
 
-void bt_books_add(bt_books *b, uint64_t request)
+void bt_meter_add(bt_meter *b, uint64_t request)
 {
-    BT_ASSERT(request && !bt_books_full(b));
+    BT_ASSERT(request && !bt_meter_full(b));
     b->ended[b->bank.n] = false;
     b->bank.entry[b->bank.n++] = (bt_usage_entry){request, 0};
 }
 
-uint64_t bt_books_charge(bt_books *b, uint64_t request, uint64_t us)
+uint64_t bt_meter_charge(bt_meter *b, uint64_t request, uint64_t us)
 {
-    bt_usage_entry *e = books_find(b, request);
+    bt_usage_entry *e = meter_find(b, request);
     BT_ASSERT(e);
     e->used_us += us;
     b->bank.busy_us += us;
     return e->used_us;
 }
 
-void bt_books_charge_house(bt_books *b, uint64_t us)
+void bt_meter_charge_house(bt_meter *b, uint64_t us)
 {
     b->bank.house_us += us;
     b->bank.busy_us += us;
 }
 
-void bt_books_end(bt_books *b, uint64_t request)
+void bt_meter_end(bt_meter *b, uint64_t request)
 {
-    bt_usage_entry *e = books_find(b, request);
+    bt_usage_entry *e = meter_find(b, request);
     BT_ASSERT(e);
     b->ended[e - b->bank.entry] = true;
 }
 
-bool bt_books_release(bt_books *b, uint64_t request)
+bool bt_meter_release(bt_meter *b, uint64_t request)
 {
-    bt_usage_entry *e = books_find(b, request);
+    bt_usage_entry *e = meter_find(b, request);
     if (!e || !b->ended[e - b->bank.entry]) return false;
     uint64_t last = --b->bank.n;
     b->bank.closed_us += e->used_us;
@@ -148,7 +148,7 @@ bool bt_books_release(bt_books *b, uint64_t request)
     return true;
 }
 
-void bt_books_publish(bt_books *b)
+void bt_meter_publish(bt_meter *b)
 {
     if (!b->has_file) return;
     bt_usage_head head = {BT_USAGE_MAGIC, sizeof(bt_usage_file), b->boot, b->seq + 1};

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cost.c - the step-cost fit: two unknowns, so the normal equations are solved outright each step.
- */
-#include "sched/cost.h"
+/* estimate.c - the step-cost fit: two unknowns, so the normal equations are solved each step. */
+#include "sched/estimate.h"
 #include "base/assert.h"
 
 static const double forget = 0.99;
@@ -13,10 +12,10 @@ static const double surprise_max = 4;
 static const double us_min = 1e-3, us_max = 1e8; // a token
 static const double out_tokens_first = 256;
 
-void bt__cost_init(bt__cost *c, double prefill_us, double decode_us)
+void bt__estimate_init(bt__estimate *c, double prefill_us, double decode_us)
 {
-    *c = (bt__cost){.out_tokens = out_tokens_first};
-    bt__cost_prior(c, prefill_us, decode_us);
+    *c = (bt__estimate){.out_tokens = out_tokens_first};
+    bt__estimate_prior(c, prefill_us, decode_us);
 }
 
 static double cost_clamp(double us)
@@ -24,14 +23,14 @@ static double cost_clamp(double us)
     return us > us_min ? BT_MIN(us, us_max) : us_min; // a NaN becomes us_min
 }
 
-void bt__cost_prior(bt__cost *c, double prefill_us, double decode_us)
+void bt__estimate_prior(bt__estimate *c, double prefill_us, double decode_us)
 {
-    *c = (bt__cost){.out_tokens = c->out_tokens};
+    *c = (bt__estimate){.out_tokens = c->out_tokens};
     c->prefill_us = c->prior_prefill_us = cost_clamp(prefill_us);
     c->decode_us = c->prior_decode_us = cost_clamp(decode_us);
 }
 
-void bt__cost_step(bt__cost *c, int32_t prefill_rows, int32_t decode_rows, double step_us)
+void bt__estimate_step(bt__estimate *c, int32_t prefill_rows, int32_t decode_rows, double step_us)
 {
     double p = prefill_rows, d = decode_rows;
     if (p < 0 || d < 0 || p + d <= 0 || !(step_us >= 0)) return;
@@ -49,13 +48,13 @@ void bt__cost_step(bt__cost *c, int32_t prefill_rows, int32_t decode_rows, doubl
     c->decode_us = cost_clamp((z * a - y * b) / det);
 }
 
-double bt__cost_mean(double mean, double tokens, double gain)
+double bt__estimate_mean(double mean, double tokens, double gain)
 {
     return mean + (tokens - mean) * gain;
 }
 
-int64_t bt__cost_predict(const bt__cost *c, int32_t prompt_tokens, int32_t max_tokens,
-                         int32_t n_seq, double out_tokens)
+int64_t bt__estimate_predict(const bt__estimate *c, int32_t prompt_tokens, int32_t max_tokens,
+                             int32_t n_seq, double out_tokens)
 {
     double out = BT_MIN((double)max_tokens, BT_MAX(out_tokens, 1.0));
     double us = prompt_tokens * c->prefill_us + out * n_seq * c->decode_us;

@@ -20,7 +20,7 @@
 enum { BATCH_MAX = 256, UNSETTLED_MAX = 16 };
 static const int64_t compact_ns = 24 * 3600 * (int64_t)1000000000,
                      keep_us = 48 * 3600 * (int64_t)1000000;
-static const int64_t retry_ns = 250000000, sync_ns = 1000000000, ask_ns = 2000000000,
+static const int64_t retry_ns = 250000000, look_ns = 1000000000, ask_ns = 2000000000,
                      tell_ns = 3000000000;
 
 /* ---- questions from other threads: two owners, the asker may give up waiting */
@@ -506,7 +506,7 @@ static void books_totals(bt_front *f)
     if (bt_ledger_totals_read(f->ledger, &t, NULL) == BT_OK) bt__balances_totals(f, &t);
 }
 
-/* ---- the engine's own books: busy and house time, and the crash file's way to the disk */
+/* ---- the engine's own books: busy and house time */
 
 static void books_engine(bt_front *f, bt_unposted *keep)
 {
@@ -521,11 +521,8 @@ static void books_engine(bt_front *f, bt_unposted *keep)
     if (st && boot && !keep->failing && !keep->usage_said)
         bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
     keep->usage_said = st && boot;
-    pthread_mutex_lock(&l->usage_mu);
-    if (l->usage) bt_usage_sync(l->usage, NULL);
-    pthread_mutex_unlock(&l->usage_mu);
-    if (bt_ledger_sync(f->ledger, &err) && !keep->failing)
-        bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
+    if (bt_ledger_tidy(f->ledger, &err) && !keep->failing)
+        bt_log(BT_LOG_WARN, "ledger.tidy", "why=\"%s\"", err.msg);
 }
 
 /* Once a second: whether the books are still where the next start will look for them. If somebody
@@ -634,15 +631,15 @@ void *bt__ledger_main(void *front)
     bt_front *f = front;
     bt_unposted *keep = f->unposted;
     bt_book books[BATCH_MAX];
-    int64_t next_sync_ns = 0, next_compact_ns = bt_now_ns() + compact_ns;
+    int64_t next_look_ns = 0, next_compact_ns = bt_now_ns() + compact_ns;
     int n;
     books_totals(f);
     while ((n = bt_inbox_take(&f->ledger_in, books, BATCH_MAX,
-                              bt_now_ns() + (keep->n ? retry_ns : sync_ns))) >= 0) {
+                              bt_now_ns() + (keep->n ? retry_ns : look_ns))) >= 0) {
         if (n > 0) books_batch(f, books, n, keep);
         unposted_retry(f, keep);
-        if (bt_now_ns() >= next_sync_ns) {
-            next_sync_ns = bt_now_ns() + sync_ns;
+        if (bt_now_ns() >= next_look_ns) {
+            next_look_ns = bt_now_ns() + look_ns;
             books_there(f, keep);
             books_engine(f, keep);
             unsettled_retry(f, keep);

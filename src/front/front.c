@@ -6,6 +6,7 @@
 #include "front/internal.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -331,6 +332,7 @@ static bt_status open_threads(bt_front *f, bt_err *err)
         pthread_t *thread;
         void *(*body)(void *);
     } const row[] = {{&f->ledger_thread, bt__ledger_main},
+                     {&f->disk.thread, bt__disk_main},
                      {&f->sched_thread, bt__sched_main},
                      {&f->link.thread, bt__link_main}};
     for (size_t i = 0; i < BT_COUNT(row); i++) {
@@ -351,6 +353,8 @@ bt_status bt_front_open(const bt_front_options *opt, bt_front **out, bt_err *err
     pthread_mutex_init(&f->registry_mu, NULL);
     pthread_mutex_init(&f->state_mu, NULL);
     pthread_mutex_init(&f->wake_mu, NULL);
+    pthread_mutex_init(&f->disk.mu, NULL);
+    bt_cond_init(&f->disk.stopped);
     bt__link_open(f);
     bt__balances_open(f);
     open_options(f, opt);
@@ -379,7 +383,7 @@ void bt_front_drain(bt_front *f)
     long long never = 0;
     if (!atomic_compare_exchange_strong(&f->drained_ns, &never, bt_now_ns())) return;
     atomic_store(&f->draining, true);
-    if (f->threads_started > 1) bt__front_event_simple(f, BT_EV_DRAIN, 0);
+    if (f->threads_started > 2) bt__front_event_simple(f, BT_EV_DRAIN, 0);
 }
 
 /* Ends all that lives. Not under the registry's lock: the scheduler needs that to make room in its
@@ -419,14 +423,15 @@ void bt_front_close(bt_front *f)
 {
     if (!f) return;
     int n = f->threads_started;
-    if (n == 3) bt_front_drain_wait(f);
+    if (n == 4) bt_front_drain_wait(f);
     atomic_store(&f->stopping, true);
-    if (n > 2) {
+    if (n > 3) {
         bt__link_stop(f);
         pthread_join(f->link.thread, NULL);
     }
     bt__works_close(f);
-    if (n > 1) bt_inbox_close(&f->sched_in), pthread_join(f->sched_thread, NULL);
+    if (n > 2) bt_inbox_close(&f->sched_in), pthread_join(f->sched_thread, NULL);
+    if (n > 1) bt__disk_stop(f);
     if (n > 0) bt_inbox_close(&f->ledger_in), pthread_join(f->ledger_thread, NULL);
     bt__link_release(f);
     bt__books_release(f);
@@ -445,5 +450,7 @@ void bt_front_close(bt_front *f)
     pthread_mutex_destroy(&f->registry_mu);
     pthread_mutex_destroy(&f->state_mu);
     pthread_mutex_destroy(&f->wake_mu);
+    pthread_mutex_destroy(&f->disk.mu);
+    pthread_cond_destroy(&f->disk.stopped);
     bt_free(f);
 }

@@ -4,7 +4,8 @@
  * LOCK ORDER  registry_mu, then a stream's mu; sched_mu, link.tx_mu, usage_mu, down_mu and wake_mu
  * are leaves. Never hold two others.
  *
- * THREADS  works_main (work.c), sched_main (loop.c), ledger_main (books.c), link_main (link.c). */
+ * THREADS  works_main (work.c), sched_main (loop.c), ledger_main (books.c), disk_main (disk.c),
+ *          link_main (link.c). */
 #pragma once
 #include "base/hash.h"
 #include "base/inbox.h"
@@ -138,6 +139,13 @@ typedef struct bt_balances {
 /* How far the engine is on its way to sleep (residency.c). */
 enum { BT_SLEEP_NO, BT_SLEEP_ASKED, BT_SLEEP_WANTED, BT_SLEEP_STOPPING };
 
+typedef struct bt_disk {
+    pthread_t thread;
+    pthread_mutex_t mu;
+    pthread_cond_t stopped;
+    bool stop; // guarded by mu
+} bt_disk;
+
 struct bt_front {
     bt_front_options opt; // strings owned
     char *strings[8];     // what opt points to
@@ -158,7 +166,8 @@ struct bt_front {
     bt_works works;
     bt_balances balances;
     pthread_t sched_thread, ledger_thread;
-    int threads_started; // how many of ledger, sched, link run
+    int threads_started; // how many of ledger, disk, sched, link run
+    bt_disk disk;
     bt_link link;
 
     pthread_mutex_t registry_mu;
@@ -243,6 +252,10 @@ void bt__residency_admits_no_more(bt_front *f); // Thread: sched, after ENGINE_A
 void bt__residency_settled(bt_front *f);        // Thread: sched, after each round
 bool bt__residency_stopping(bt_front *f);       // the engine was asked to end, for sleep
 void bt__residency_sleep(bt_front *f);          // until it is woken. Thread: link
+
+/* ---- disk.c */
+void *bt__disk_main(void *front);
+void bt__disk_stop(bt_front *f);
 
 /* ---- books.c */
 bt_status bt__books_open(bt_front *f, bt_err *err);

@@ -50,8 +50,13 @@ bt_status bt_ledger_commit(bt_ledger *l, bt_err *err)
 
 bt_status bt_ledger_sync(bt_ledger *l, bt_err *err)
 {
-    BT_ASSERT(!l->store->batch);
     return l->store->op->sync(l->store, err);
+}
+
+bt_status bt_ledger_tidy(bt_ledger *l, bt_err *err)
+{
+    BT_ASSERT(!l->store->batch);
+    return l->store->op->tidy(l->store, err);
 }
 
 bt_status bt_ledger_probe(bt_ledger *l, bt_err *err)

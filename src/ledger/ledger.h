@@ -26,8 +26,8 @@
  * NOT HERE: clocks (wall_us is passed in), secrets, HTTP. Thread: ledger (one thread owns it).
  *
  * STORAGE: SQLite; WAL where the file system allows it (probed), else TRUNCATE. What was committed
- * survives kill -9. It survives a loss of power once bt_ledger_sync has run, which the thread calls
- * about once a second, after it has told what was committed: nobody waits for a disk. */
+ * survives kill -9. It survives a loss of power once bt_ledger_sync has run, which another thread
+ * calls about once a second: nobody waits for a disk. */
 #pragma once
 #include "baton/status.h"
 #include "baton/usage.h"
@@ -58,9 +58,12 @@ bt_status bt_ledger_there(const bt_ledger *l, bt_err *err);
 bt_status bt_ledger_probe(bt_ledger *l, bt_err *err);
 /* Charged = device x price for what recovery posts; 1 if never set. */
 void bt_ledger_set_price(bt_ledger *l, double price);
-/* Makes all that was committed survive a loss of power. Cheap when nothing new was. Not inside a
- * batch. */
+/* Makes all that was committed before the call survive a loss of power. Cheap when nothing new was.
+ * Thread: any, one at a time; the ledger's own may work meanwhile. */
 bt_status bt_ledger_sync(bt_ledger *l, bt_err *err);
+/* Bounds what the store keeps beside its rows; now and then it waits for the disk. Call it about
+ * once a second. Not inside a batch. */
+bt_status bt_ledger_tidy(bt_ledger *l, bt_err *err);
 
 /* Group commit: everything between begin and commit is one transaction. Calls outside a batch
  * commit by themselves. If commit fails nothing of the batch has happened and each caller must be

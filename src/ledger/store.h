@@ -54,6 +54,7 @@ typedef struct ledger_store_ops {
     const char *(*gone)(const ledger_store *s);
     bt_status (*probe)(ledger_store *s, bt_err *err); // bt_ledger_probe
     bt_status (*sync)(ledger_store *s, bt_err *err);  // bt_ledger_sync
+    bt_status (*tidy)(ledger_store *s, bt_err *err);  // bt_ledger_tidy
     /* Sets now_us, the time of the ledger, for a call at wall_us; wall_us here is still the call
      * before. A store that several servers share has a clock of its own; one that has none makes
      * it of the caller's. */

@@ -3,8 +3,11 @@
  * function of the row. store_sqlite_open.c opens the file. */
 #include "base/assert.h"
 #include "ledger/store_sqlite.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CLOCK_STEP_US INT64_C(600000000) // a longer step of a clock that is behind is a jump
 
@@ -156,18 +159,38 @@ static bt_status lite_commit(ledger_store *store, bt_err *err)
         st = BT_OK;
     if (st != BT_OK) return st;
     s->commits += count;
-    s->unsynced = s->wal;
+    if (s->wal) atomic_store(&s->unsynced, true);
     return BT_OK;
 }
 
+/* The log is all that a commit writes, so its way to the disk is the commit's; the rows follow from
+ * it after a loss of power. From beside the connection, which must not wait: hence descriptors of
+ * our own, the folder's too, which names a log that is new. */
 static bt_status lite_sync(ledger_store *store, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
-    if (!s->unsynced) return BT_OK;
+    char path[4096];
+    if (!atomic_exchange(&s->unsynced, false)) return BT_OK;
+    snprintf(path, sizeof path, "%s-wal", s->path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC), dir = open(s->dir, O_RDONLY | O_CLOEXEC);
+    bool good = fd >= 0 && dir >= 0 && fdatasync(fd) == 0 && fdatasync(dir) == 0;
+    if (!good) bt_err_set(err, BT_EIO, errno, "%s cannot be synced: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    if (dir >= 0) close(dir);
+    if (!good) atomic_store(&s->unsynced, true);
+    return good ? BT_OK : BT_EIO;
+}
+
+/* Pages of the log that a crash leaves to be read: 16 MB. */
+enum { WAL_FRAMES = 4000 };
+
+/* The log's pages go to their places in the database, and the next commit begins the log anew. */
+static bt_status lite_tidy(ledger_store *store, bt_err *err)
+{
+    sqlite_store *s = (sqlite_store *)store;
+    if (s->wal_frames < WAL_FRAMES) return BT_OK;
     int rc = sqlite3_wal_checkpoint_v2(s->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-    if (rc != SQLITE_OK) return bt__sqlite_fail(s, err);
-    s->unsynced = false;
-    return BT_OK;
+    return rc == SQLITE_OK ? BT_OK : bt__sqlite_fail(s, err);
 }
 
 static const char *lite_gone(const ledger_store *store)
@@ -513,6 +536,7 @@ const ledger_store_ops bt__store_sqlite = {
     .gone = lite_gone,
     .probe = bt__sqlite_probe,
     .sync = lite_sync,
+    .tidy = lite_tidy,
     .clock = lite_clock,
     .begin = lite_begin,
     .commit = lite_commit,

@@ -15,6 +15,7 @@
 #pragma once
 #include "ledger/store.h"
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 enum {
@@ -87,7 +88,8 @@ typedef struct sqlite_store {
     bool wal;
     int64_t commits;        // as in its table
     int64_t changes_before; // of the handle, when the transaction began
-    bool unsynced;          // commits since the last sync
+    int wal_frames;         // pages in the log, after the last commit
+    atomic_bool unsynced;   // the log has commits since the last sync
 } sqlite_store;
 
 /* Turns the handle's last SQLite error into a status and a sentence; inside a batch, breaks it. */

@@ -193,6 +193,13 @@ static bt_status db_journal(sqlite_store *s, bool is_new, bt_err *err)
     return st;
 }
 
+static int note_frames(void *store, sqlite3 *db, const char *name, int frames)
+{
+    (void)db, (void)name;
+    ((sqlite_store *)store)->wal_frames = frames;
+    return SQLITE_OK;
+}
+
 static bt_status db_prepare(sqlite_store *s, bt_err *err)
 {
     static const char *const text[SQL_COUNT] = {
@@ -229,7 +236,7 @@ static bt_status db_open(sqlite_store *s, bt_err *err)
     status = bt__sqlite_exec(s,
                              "PRAGMA locking_mode = EXCLUSIVE; PRAGMA mmap_size = 0;"
                              "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;"
-                             "PRAGMA journal_size_limit = 4194304;",
+                             "PRAGMA journal_size_limit = 16777216;",
                              err);
     if (status != BT_OK) return status;
     if (sqlite3_db_readonly(s->db, "main") == 1)
@@ -242,6 +249,7 @@ static bt_status db_open(sqlite_store *s, bt_err *err)
     if ((status = db_journal(s, is_new, err)) != BT_OK) return status;
     if ((status = db_prepare(s, err)) != BT_OK) return status;
     if ((status = bt__sqlite_commits(s, &s->commits, err)) != BT_OK) return status;
+    if (s->wal) sqlite3_wal_hook(s->db, note_frames, s); // checkpoints are lite_tidy's
     if (stat(s->path, &s->db_stat) != 0) return bt__sqlite_fail(s, err);
     if ((status = bt__sqlite_int(s, newest_sql, &s->base.now_us, err)) != BT_OK) return status;
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);

@@ -176,11 +176,9 @@ bt_status bt_usage_read(const bt_usage *u, bt_usage_bank *out, bt_err *err)
     return bt_err_set(err, BT_EBUSY, 0, "usage file %s changes too fast", u->path);
 }
 
-bt_status bt_usage_sync(bt_usage *u, bt_err *err)
+int bt_usage_fd(const bt_usage *u)
 {
-    if (fdatasync(u->fd) == 0) return BT_OK;
-    return bt_err_set(err, BT_EIO, errno, "usage file %s cannot be synced: %s", u->path,
-                      strerror(errno));
+    return u->fd;
 }
 
 void bt_usage_close(bt_usage *u)

@@ -21,8 +21,7 @@ const char *bt_usage_path(const bt_usage *u); // for the engine and bt_ledger_se
  * EFORMAT: they do not add up; a file that was cut short gets its length back, and from the
  * engine's next step on it is whole. */
 bt_status bt_usage_read(const bt_usage *u, bt_usage_bank *out, bt_err *err);
-/* Makes what is in the file now survive a loss of power; once a second is plenty. */
-bt_status bt_usage_sync(bt_usage *u, bt_err *err);
+int bt_usage_fd(const bt_usage *u); // to sync what is in the file now; once a second is plenty
 void bt_usage_close(bt_usage *u); // the file stays; NULL is fine
 
 /* Reads a file that nobody writes any more. EFORMAT: truncated, foreign, or its sums do not add up

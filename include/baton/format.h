@@ -5,7 +5,7 @@
  * n / elems * bytes bytes; n must be a multiple of elems. `loadable` marks the formats whose
  * kernels exist in this build; the others are known only well enough to be refused by name. Ids
  * from 1000 are Baton's own (kernels/quant/quant.h draws them): made in memory when a model is loaded
- * with --quant, never found in a file. */
+ * with --quant, never found in a file. Those from 1100 are of safetensors alone. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -35,9 +35,18 @@
     X(BF16, 30, 1, 2, 1, "BF16")                                                                   \
     X(MXFP4, 39, 32, 17, 0, "MXFP4")                                                               \
     X(INT8G, 1000, 128, 130, 1, "INT8G")                                                           \
-    X(INT4G, 1001, 128, 68, 1, "INT4G")
+    X(INT4G, 1001, 128, 68, 1, "INT4G")                                                            \
+    X(F8_E4M3, 1100, 1, 1, 0, "F8_E4M3")                                                           \
+    X(F8_E5M2, 1101, 1, 1, 0, "F8_E5M2")                                                           \
+    X(F8_E8M0, 1102, 1, 1, 0, "F8_E8M0")                                                           \
+    X(F4, 1103, 2, 1, 0, "F4")                                                                     \
+    X(U8, 1104, 1, 1, 0, "U8")                                                                     \
+    X(U16, 1105, 1, 2, 0, "U16")                                                                   \
+    X(U32, 1106, 1, 4, 0, "U32")                                                                   \
+    X(U64, 1107, 1, 8, 0, "U64")                                                                   \
+    X(BOOL, 1108, 1, 1, 0, "BOOL")
 
-enum { BT_FORMAT_OWN = 1000 }; // ids from here are in no file
+enum { BT_FORMAT_OWN = 1000 }; // ids from here are in no GGUF file
 
 typedef enum bt_format {
 #define X(name, id, elems, bytes, loadable, text) BT_FORMAT_##name = id,

@@ -29,7 +29,6 @@
 
 enum {
     KEY_BYTES_MAX = 4096,
-    NAME_BYTES_MAX = 255,
     KEYS_MAX = 1 << 16,
     TENSORS_MAX = 1 << 18,
     KEY_BYTES_MIN = 8 + 1 + 4 + 1,         // the smallest key: length, one byte, type, one byte
@@ -47,15 +46,6 @@ static const struct {
     {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {21, "IQ3_S"},
     {22, "IQ2_S"},   {29, "IQ1_M"},  {34, "TQ1_0"},   {35, "TQ2_0"}, {40, "NVFP4"},
 };
-
-bt_shown bt_str_shown(bt_str s)
-{
-    bt_shown out = {{0}};
-    size_t n = BT_MIN(s.n, sizeof out.s - 4);
-    for (size_t i = 0; i < n; i++) out.s[i] = s.s[i] >= ' ' && s.s[i] < 0x7f ? s.s[i] : '?';
-    if (n < s.n) memcpy(out.s + n, "...", 4);
-    return out;
-}
 
 /* Reading -------------------------------------------------------------------------------------- */
 
@@ -93,15 +83,6 @@ static bool read_str(bt_gguf *g, bt_str *out)
     if (!read_u64(g, &n) || n > left(g)) return false;
     *out = (bt_str){(const char *)g->base + g->at, (size_t)n};
     g->at += (size_t)n;
-    return true;
-}
-
-/* Names come from a stranger and end up in sentences and logs. */
-static bool name_is_clean(bt_str s, size_t max)
-{
-    if (s.n == 0 || s.n > max) return false;
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.s[i] < 0x20 || s.s[i] == 0x7f) return false;
     return true;
 }
 
@@ -172,7 +153,7 @@ static bt_status read_kv(bt_gguf *g, gguf_kv *kv, bt_err *err)
 {
     uint32_t type, elem = 0;
     if (!read_str(g, &kv->key)) return cut_short(g, "a key", err);
-    if (!name_is_clean(kv->key, KEY_BYTES_MAX))
+    if (!bt_name_is_clean(kv->key, KEY_BYTES_MAX))
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s: key '%s' is empty, too long or holds control characters", g->label,
                           bt_str_shown(kv->key).s);
@@ -264,7 +245,7 @@ static bt_status read_shape(bt_gguf *g, bt_gguf_tensor *t, bt_err *err)
 static bt_status read_tensor(bt_gguf *g, bt_gguf_tensor *t, uint64_t *offset, bt_err *err)
 {
     if (!read_str(g, &t->name)) return cut_short(g, "a tensor's name", err);
-    if (!name_is_clean(t->name, NAME_BYTES_MAX))
+    if (!bt_name_is_clean(t->name, BT_FILE_NAME_MAX))
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s: the tensor name '%s' is empty, too long or holds control characters",
                           g->label, bt_str_shown(t->name).s);

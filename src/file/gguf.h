@@ -6,33 +6,12 @@
  * close. A file that another program cuts shorter while it is mapped ends the process with SIGBUS:
  * replace model files by rename, never in place. Thread: any, read-only. */
 #pragma once
-#include "baton/format.h"
 #include "baton/status.h"
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "file/tensor.h"
 
 typedef struct bt_gguf bt_gguf;
 
-typedef struct bt_str {
-    const char *s; // not NUL-terminated
-    size_t n;
-} bt_str;
-
-/* A string of a file as a sentence or a log may show it: printable ASCII, at most 64 bytes. */
-typedef struct bt_shown {
-    char s[68];
-} bt_shown;
-bt_shown bt_str_shown(bt_str s);
-
-typedef struct bt_gguf_tensor {
-    bt_str name;
-    int32_t format; // bt_format id known to BT_FORMAT_MAP
-    int32_t n_dims;
-    int64_t dim[4]; // dim[0] fastest (columns); unused are 1
-    const void *data;
-    size_t bytes;
-} bt_gguf_tensor;
+typedef bt_file_tensor bt_gguf_tensor;
 
 enum {
     BT_GGUF_U8,

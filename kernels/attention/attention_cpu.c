@@ -49,10 +49,11 @@ void bt_attention_run(const bt_attention *a, const bt_attention_rows *s, int32_t
     float *tile = scratch, *total = tile + tile_floats(&a->kv);
     float *record = total + (size_t)BT_ATTENTION_QUERIES * stride;
     int32_t n = q1 - q0, cols = bt_kv_v_cols(&a->kv);
-    int32_t last = s->pos + (q1 - 1) / (a->n_heads / a->kv.kv_heads);
+    int32_t group = a->n_heads / a->kv.kv_heads, last = s->pos + (q1 - 1) / group;
+    int32_t first = bt__attention_from(a, s->pos + q0 / group) / BT_ATTENTION_SPAN;
     load_queries(a, s, kv_head, q0, q1, tile);
-    v->attention_span(a, s, kv_head, q0, q1, 0, tile, total, stride);
-    for (int32_t span = 1; span <= last / BT_ATTENTION_SPAN; span++) {
+    v->attention_span(a, s, kv_head, q0, q1, first, tile, total, stride);
+    for (int32_t span = first + 1; span <= last / BT_ATTENTION_SPAN; span++) {
         v->attention_span(a, s, kv_head, q0, q1, span, tile, record, stride);
         for (int32_t i = 0; i < n; i++)
             v->attention_merge(total + (size_t)i * stride, record + (size_t)i * stride, cols);

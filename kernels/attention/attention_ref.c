@@ -15,24 +15,26 @@ static void attend(const bt_attention *a, const bt_attention_rows *s, int32_t ro
 {
     const bt_kv_layout *kv = &a->kv;
     int32_t dim = kv->head_dim, kv_head = head / (a->n_heads / kv->kv_heads), n = s->pos + row + 1;
+    int32_t from = a->window > 0 && n > a->window ? n - a->window : 0;
     const float *q = s->q + row * s->ldq + (int64_t)head * dim;
     float *out = s->out + row * s->ldo + (int64_t)head * dim;
     double max = -INFINITY, sum = 0;
-    for (int32_t t = 0; t < n; t++) {
+    for (int32_t t = from; t < n; t++) {
         const void *page = page_of(a, s, t);
         p[t] = 0;
         for (int32_t d = 0; d < dim; d++)
             p[t] += (double)q[d] * (double)bt_kv_k_at(kv, page, kv_head, t % kv->page_tokens, d);
         p[t] *= (double)a->scale;
+        if (a->cap > 0) p[t] = (double)a->cap * tanh(p[t] / (double)a->cap);
         max = fmax(max, p[t]);
     }
-    for (int32_t t = 0; t < n; t++) {
+    for (int32_t t = from; t < n; t++) {
         p[t] = exp(p[t] - max);
         sum += p[t];
     }
     for (int32_t d = 0; d < dim; d++) {
         double acc = 0;
-        for (int32_t t = 0; t < n; t++) {
+        for (int32_t t = from; t < n; t++) {
             int32_t slot = t % kv->page_tokens;
             acc += p[t] * (double)bt_kv_v_at(kv, page_of(a, s, t), kv_head, slot, d);
         }

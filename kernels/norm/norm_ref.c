@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* norm_ref.c - RMS norm as its formula says: the specification. */
+/* norm_ref.c - norms as their formulas say: the specification. */
 #include "kernels/norm/norm.h"
 #include <math.h>
 
@@ -12,5 +12,20 @@ void bt_norm_rms_ref(const float *x, int64_t ldx, const float *w, int32_t rows, 
         double scale = 1 / sqrt(sum / cols + (double)eps);
         for (int32_t c = 0; c < cols; c++)
             y[r * ldy + c] = (float)((double)x[r * ldx + c] * scale * (double)w[c]);
+    }
+}
+
+void bt_norm_layer_ref(const float *x, int64_t ldx, const float *w, const float *bias, int32_t rows,
+                       int32_t cols, float eps, float *y, int64_t ldy)
+{
+    for (int32_t r = 0; r < rows; r++) {
+        double mean = 0, sum = 0;
+        for (int32_t c = 0; c < cols; c++) mean += (double)x[r * ldx + c] / cols;
+        for (int32_t c = 0; c < cols; c++)
+            sum += ((double)x[r * ldx + c] - mean) * ((double)x[r * ldx + c] - mean);
+        double scale = 1 / sqrt(sum / cols + (double)eps);
+        for (int32_t c = 0; c < cols; c++)
+            y[r * ldy + c] = (float)(((double)x[r * ldx + c] - mean) * scale * (double)w[c] +
+                                     (bias ? (double)bias[c] : 0));
     }
 }

@@ -70,11 +70,12 @@ void bt__ops_tell(bt__ops *o, bt_ops_row *row)
 
 void bt__ops_matrices(const bt_recipe *r, bt__ops_matrix out[BT__OPS_MATRICES])
 {
-    int32_t q = r->n_heads * r->head_dim, kv = r->n_kv_heads * r->head_dim;
+    const bt_layer_recipe *l = &r->layer[0];
+    int32_t q = l->n_heads * l->head_dim, kv = l->n_kv_heads * l->head_dim;
     out[0] = (bt__ops_matrix){"qkv", q + 2 * kv, r->hidden, false, false};
     out[1] = (bt__ops_matrix){"o", r->hidden, q, false, false};
-    out[2] = (bt__ops_matrix){"gate_up", 2 * r->ffn, r->hidden, true, false};
-    out[3] = (bt__ops_matrix){"down", r->hidden, r->ffn, false, false};
+    out[2] = (bt__ops_matrix){"gate_up", 2 * l->ffn, r->hidden, true, false};
+    out[3] = (bt__ops_matrix){"down", r->hidden, l->ffn, false, false};
     out[4] = (bt__ops_matrix){"head", r->vocab, r->hidden, false, true};
 }
 

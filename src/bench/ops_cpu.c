@@ -310,14 +310,15 @@ static bt_status attention_fill(attention_case *c, int32_t kv_len, bt_err *err)
 static bt_status attention(cpu *c, bt_kv_format format, int32_t rows, int32_t kv_len, bt_err *err)
 {
     const bt_recipe *r = c->ops.ask->recipe;
+    const bt_layer_recipe *l = &r->layer[0];
     const char *name = rows > 1 ? "prefill" : "attention";
     if (!bt__ops_wants(&c->ops, name)) return BT_OK;
     attention_case a = {.n_rows = rows};
-    int32_t cols = r->n_heads * r->head_dim;
+    int32_t cols = l->n_heads * l->head_dim;
     size_t n = (size_t)rows * (size_t)cols;
-    a.a = (bt_attention){.kv = {format, r->n_kv_heads, r->head_dim, PAGE_TOKENS},
-                         .n_heads = r->n_heads,
-                         .scale = r->attn_scale};
+    a.a = (bt_attention){.kv = {format, l->n_kv_heads, l->head_dim, PAGE_TOKENS},
+                         .n_heads = l->n_heads,
+                         .scale = l->attn_scale};
     a.a.page_stride = bt_kv_page_bytes(&a.a.kv);
     a.scratch_stride = (int32_t)((bt_attention_scratch_bytes(&a.a.kv) + 63) / 64 * 64);
     a.scratch = bt_aligned_alloc(64, (size_t)a.scratch_stride * (size_t)c->threads);
@@ -336,8 +337,8 @@ static bt_status attention(cpu *c, bt_kv_format format, int32_t rows, int32_t kv
         row.ops = 4.0 * (kv_len - (rows - 1) / 2.0) * (double)n;
         row.bytes = (double)a.a.page_stride / PAGE_TOKENS * kv_len + 8.0 * (double)n;
         snprintf(row.kernel, sizeof row.kernel, "%s", name);
-        snprintf(row.shape, sizeof row.shape, "kv %d %d/%d x %d", kv_len, r->n_heads, r->n_kv_heads,
-                 r->head_dim);
+        snprintf(row.shape, sizeof row.shape, "kv %d %d/%d x %d", kv_len, l->n_heads, l->n_kv_heads,
+                 l->head_dim);
         const char *text = bt_kv_format_name(format);
         snprintf(row.format, sizeof row.format, "%s", text ? text : "?");
         measure(c, run_attention, &a, &row);

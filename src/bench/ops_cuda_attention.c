@@ -224,20 +224,21 @@ static bt_status one(bt__gpu *g, bt_kv_format format, int32_t seqs, int32_t rows
                      bt_err *err)
 {
     const bt_recipe *r = g->ops.ask->recipe;
-    size_t stride = bt_cuda_kv_page_bytes(format, r->n_kv_heads, r->head_dim, PAGE_TOKENS);
-    int32_t ld = (kv_len + PAGE_TOKENS - 1) / PAGE_TOKENS, q = r->n_heads * r->head_dim;
+    const bt_layer_recipe *l = &r->layer[0];
+    size_t stride = bt_cuda_kv_page_bytes(format, l->n_kv_heads, l->head_dim, PAGE_TOKENS);
+    int32_t ld = (kv_len + PAGE_TOKENS - 1) / PAGE_TOKENS, q = l->n_heads * l->head_dim;
     attention_case c = {.prefill = rows > seqs, .kv_len = kv_len};
     c.args = (bt_cuda_attention_args){
-        .kv = {format, r->n_kv_heads, r->head_dim, PAGE_TOKENS, NULL, stride},
-        .n_heads = r->n_heads,
-        .scale = r->attn_scale,
+        .kv = {format, l->n_kv_heads, l->head_dim, PAGE_TOKENS, NULL, stride},
+        .n_heads = l->n_heads,
+        .scale = l->attn_scale,
         .pages_ld = ld,
         .n_seqs = seqs,
         .rows = rows,
         .ctx_max = kv_len,
         .props = &g->props};
     if (!bt__ops_wants(&g->ops, c.prefill ? "prefill" : "attention") ||
-        !bt_cuda_attention_supported(&c.args.kv, r->n_heads, &g->props))
+        !bt_cuda_attention_supported(&c.args.kv, l->n_heads, &g->props))
         return BT_OK;
     c.copies = c.prefill ? 1 : bt__gpu_copies(g, stride * (size_t)(ld * seqs));
     c.n_pages = c.copies * seqs * ld;
@@ -246,8 +247,8 @@ static bt_status one(bt__gpu *g, bt_kv_format format, int32_t seqs, int32_t rows
     bt_status status = put_case(g, &c, err);
     if (!status) status = error_of(g, &c, &row.error, err);
     snprintf(row.kernel, sizeof row.kernel, c.prefill ? "prefill" : "attention");
-    snprintf(row.shape, sizeof row.shape, "%d seq kv %d %d/%d x %d", seqs, kv_len, r->n_heads,
-             r->n_kv_heads, r->head_dim);
+    snprintf(row.shape, sizeof row.shape, "%d seq kv %d %d/%d x %d", seqs, kv_len, l->n_heads,
+             l->n_kv_heads, l->head_dim);
     const char *name = bt_kv_format_name(format);
     snprintf(row.format, sizeof row.format, "%s", name ? name : "?");
     row.unit = format == BT_KV_F32 ? BT_UNIT_FMA : BT_UNIT_MMA_F16;

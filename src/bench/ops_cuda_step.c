@@ -187,10 +187,11 @@ static cudaError_t call_rope(void *ud, int32_t copy, cudaStream_t s)
 static bt_status rope_put(bt__gpu *g, rope_case *c, int32_t rows, bt_kv_format format, bt_err *err)
 {
     const bt_recipe *r = g->ops.ask->recipe;
-    int32_t half = r->rope_dim / 2, cols = (r->n_heads + 2 * r->n_kv_heads) * r->head_dim;
+    const bt_layer_recipe *l = &r->layer[0];
+    int32_t half = r->rope[0].dim / 2, cols = (l->n_heads + 2 * l->n_kv_heads) * l->head_dim;
     size_t table = (size_t)rows * (size_t)half, n = (size_t)rows * (size_t)cols;
     int32_t n_pages = (rows + PAGE_TOKENS - 1) / PAGE_TOKENS;
-    size_t stride = bt_cuda_kv_page_bytes(format, r->n_kv_heads, r->head_dim, PAGE_TOKENS);
+    size_t stride = bt_cuda_kv_page_bytes(format, l->n_kv_heads, l->head_dim, PAGE_TOKENS);
     c->tables = bt_malloc(2 * table * sizeof(float));
     c->qkv = bt_malloc(n * sizeof(float));
     int32_t *ints = bt_calloc((size_t)(2 * rows + n_pages), sizeof *ints); // pos, row_seq, pages
@@ -198,7 +199,7 @@ static bt_status rope_put(bt__gpu *g, rope_case *c, int32_t rows, bt_kv_format f
         bt_free(ints);
         return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
     }
-    bt_rope_tables(r, NULL, 0, rows, c->tables, c->tables + table);
+    bt_rope_tables(&r->rope[0], NULL, 0, rows, c->tables, c->tables + table);
     bt_random_floats(4, n, c->qkv);
     for (int32_t i = 0; i < rows; i++) ints[i] = i;
     for (int32_t i = 0; i < n_pages; i++) ints[2 * rows + i] = i;
@@ -208,13 +209,13 @@ static bt_status rope_put(bt__gpu *g, rope_case *c, int32_t rows, bt_kv_format f
     void *pages = bt__gpu_take(g, stride * (size_t)n_pages, err);
     bt_free(ints);
     if (!tables || !c->dev_qkv || !dev || !pages) return BT_ENOMEM;
-    int32_t q = r->n_heads * r->head_dim, kv = r->n_kv_heads * r->head_dim;
+    int32_t q = l->n_heads * l->head_dim, kv = l->n_kv_heads * l->head_dim;
     c->args =
-        (bt_cuda_rope_args){.kv = {format, r->n_kv_heads, r->head_dim, PAGE_TOKENS, pages, stride},
+        (bt_cuda_rope_args){.kv = {format, l->n_kv_heads, l->head_dim, PAGE_TOKENS, pages, stride},
                             .rows = rows,
-                            .n_heads = r->n_heads,
-                            .style = r->rope_style,
-                            .rope_dim = r->rope_dim,
+                            .n_heads = l->n_heads,
+                            .style = r->rope[0].style,
+                            .rope_dim = r->rope[0].dim,
                             .cos = tables,
                             .sin = tables + table,
                             .q = c->dev_qkv,
@@ -234,7 +235,8 @@ static bt_status rope_put(bt__gpu *g, rope_case *c, int32_t rows, bt_kv_format f
 static bt_status rope_error(bt__gpu *g, rope_case *c, double *error, bt_err *err)
 {
     const bt_recipe *r = g->ops.ask->recipe;
-    int32_t n = r->n_heads * r->head_dim, last = c->args.rows - 1;
+    const bt_layer_recipe *l = &r->layer[0];
+    int32_t n = l->n_heads * l->head_dim, last = c->args.rows - 1;
     float *x = c->qkv + (int64_t)last * c->args.ldq, *got = bt_malloc((size_t)n * sizeof *got);
     double *want = bt_malloc((size_t)n * sizeof *want);
     bt_status status = got && want ? BT_OK : bt_err_set(err, BT_ENOMEM, 0, "out of memory");
@@ -243,7 +245,7 @@ static bt_status rope_error(bt__gpu *g, rope_case *c, double *error, bt_err *err
         status = bt__gpu_get(g, got, c->dev_qkv + (int64_t)last * c->args.ldq,
                              (size_t)n * sizeof *got, err);
     if (!status) {
-        bt_rope_ref(r, NULL, last, r->n_heads, x);
+        bt_rope_ref(&r->rope[0], NULL, last, l->n_heads, l->head_dim, x);
         for (int32_t i = 0; i < n; i++) want[i] = (double)x[i];
         *error = bt__ops_error(got, want, n);
     }
@@ -255,17 +257,18 @@ static bt_status rope_error(bt__gpu *g, rope_case *c, double *error, bt_err *err
 static bt_status rope_rows(bt__gpu *g, int32_t rows, bt_kv_format format, bt_err *err)
 {
     const bt_recipe *r = g->ops.ask->recipe;
+    const bt_layer_recipe *l = &r->layer[0];
     if (!bt__ops_wants(&g->ops, "rope")) return BT_OK;
     rope_case c = {0};
     bt_ops_row row = {.kernel = "rope+append", .rows = rows, .within = 1e-5};
     bt_status status = rope_put(g, &c, rows, format, err);
     if (!status) status = rope_error(g, &c, &row.error, err);
     double page_row =
-        (double)bt_cuda_kv_page_bytes(format, r->n_kv_heads, r->head_dim, PAGE_TOKENS) /
+        (double)bt_cuda_kv_page_bytes(format, l->n_kv_heads, l->head_dim, PAGE_TOKENS) /
         PAGE_TOKENS;
-    row.bytes = rows * (r->head_dim * (8.0 * r->n_heads + 8.0 * r->n_kv_heads) + page_row);
-    snprintf(row.shape, sizeof row.shape, "%d+%d heads of %d", r->n_heads, r->n_kv_heads,
-             r->head_dim);
+    row.bytes = rows * (l->head_dim * (8.0 * l->n_heads + 8.0 * l->n_kv_heads) + page_row);
+    snprintf(row.shape, sizeof row.shape, "%d+%d heads of %d", l->n_heads, l->n_kv_heads,
+             l->head_dim);
     const char *name = bt_kv_format_name(format);
     snprintf(row.format, sizeof row.format, "%s", name ? name : "?");
     if (!status) status = bt__gpu_measure(g, call_rope, &c, &row, err);

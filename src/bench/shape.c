@@ -83,19 +83,26 @@ void bt_shape_recipe(const bt_shape *s, bt_recipe *out)
 {
     *out = (bt_recipe){.n_layers = s->layers,
                        .hidden = s->hidden,
-                       .n_heads = s->heads,
-                       .n_kv_heads = s->kv_heads,
-                       .head_dim = s->head_dim,
-                       .ffn = s->ffn,
                        .vocab = s->vocab,
                        .ctx_train = s->ctx,
                        .norm_eps = 1e-5f,
-                       .attn_scale = 1 / sqrtf((float)s->head_dim),
-                       .rope_style = s->style,
-                       .rope_dim = s->head_dim,
-                       .rope_theta = s->theta,
-                       .qkv_bias = s->bias,
-                       .tied_head = s->tied};
+                       .embed_scale = 1,
+                       .residual_scale = 1,
+                       .logit_scale = 1,
+                       .tied_head = s->tied,
+                       .n_ropes = 1,
+                       .rope = {{.style = s->style,
+                                 .dim = s->head_dim,
+                                 .theta = s->theta,
+                                 .factor = 1,
+                                 .amplitude = 1}}};
+    for (int32_t i = 0; i < s->layers; i++)
+        out->layer[i] = (bt_layer_recipe){.n_heads = s->heads,
+                                          .n_kv_heads = s->kv_heads,
+                                          .head_dim = s->head_dim,
+                                          .attn_scale = 1 / sqrtf((float)s->head_dim),
+                                          .norm_before = true,
+                                          .ffn = s->ffn};
     snprintf(out->arch, sizeof out->arch, "%s", s->arch);
     snprintf(out->name, sizeof out->name, "%s", s->name);
 }
@@ -149,8 +156,10 @@ static bool more_bits(int32_t layer, int32_t layers)
 static bt_status layer_weights(bt_shape_model *m, const mixture *mix, int32_t i, bt_err *err)
 {
     const bt_recipe *r = &m->recipe;
+    const bt_layer_recipe *first = &r->layer[0];
     bt_layer_weights *l = &m->weights.layers[i];
-    int32_t q = r->n_heads * r->head_dim, kv = r->n_kv_heads * r->head_dim, f = mix->layer;
+    int32_t q = first->n_heads * first->head_dim, kv = first->n_kv_heads * first->head_dim,
+            f = mix->layer;
     int32_t more = mix->more && more_bits(i, r->n_layers) ? BT_FORMAT_Q6_K : f;
     const struct {
         bt_weight *w;
@@ -159,15 +168,15 @@ static bt_status layer_weights(bt_shape_model *m, const mixture *mix, int32_t i,
                {&l->wk, f, kv, r->hidden},
                {&l->wv, more, kv, r->hidden},
                {&l->wo, f, r->hidden, q},
-               {&l->w_gate, f, r->ffn, r->hidden},
-               {&l->w_up, f, r->ffn, r->hidden},
-               {&l->w_down, more, r->hidden, r->ffn}};
+               {&l->w_gate, f, first->ffn, r->hidden},
+               {&l->w_up, f, first->ffn, r->hidden},
+               {&l->w_down, more, r->hidden, first->ffn}};
     bt_status st = BT_OK;
     for (size_t j = 0; !st && j < BT_COUNT(row); j++)
         st = matrix(m, row[j].format, row[j].rows, row[j].cols, 0, row[j].w, err);
     const float *at = m->floats;
     l->attn_norm = l->ffn_norm = at;
-    if (r->qkv_bias) {
+    if (m->bias) {
         l->bq = at + r->hidden;
         l->bk = l->bv = l->bq + q;
     }
@@ -178,7 +187,8 @@ static bt_status layer_weights(bt_shape_model *m, const mixture *mix, int32_t i,
 static bt_status make_floats(bt_shape_model *m, bt_err *err)
 {
     const bt_recipe *r = &m->recipe;
-    size_t q = (size_t)(r->n_heads * r->head_dim), kv = (size_t)(r->n_kv_heads * r->head_dim);
+    const bt_layer_recipe *l = &r->layer[0];
+    size_t q = (size_t)(l->n_heads * l->head_dim), kv = (size_t)(l->n_kv_heads * l->head_dim);
     size_t hidden = (size_t)r->hidden, n = hidden + q + kv;
     m->floats = bt_malloc(n * sizeof *m->floats);
     if (!m->floats) return no_memory(err);
@@ -272,6 +282,7 @@ bt_status bt_shape_model_new(const char *shape, const char *quant, int32_t layer
     bt_shape_model *m = bt_calloc(1, sizeof *m);
     if (!m) return no_memory(err);
     bt_shape_recipe(s, &m->recipe);
+    m->bias = s->bias;
     if (layers > 0 && layers < s->layers) m->recipe.n_layers = layers;
     snprintf(m->name, sizeof m->name, "%s %s", s->name, mix->name);
     snprintf(m->recipe.name, sizeof m->recipe.name, "%s", m->name);

@@ -40,6 +40,7 @@ typedef struct bt_shape_model {
     bt_weights weights;
     bt_vocab *vocab;               // owned
     char name[64];                 // "llama-3-8b q4_k_m"
+    bool bias;                     // of q, k and v
     uint64_t n_params, file_bytes; // as a file of it would have
     struct bt_shape_block {
         int32_t format, rows, cols;

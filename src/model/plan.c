@@ -7,7 +7,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "model/matrices.h"
+#include "model/tensors.h"
 #include "model/requant.h"
 #include <errno.h>
 #include <stdio.h>

@@ -1,41 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* recipe.c - reads the keys of a GGUF file into a recipe, by three tables.
+/* recipe.c - reads the keys of a GGUF file into a recipe, by two tables.
  *
- * archs[]     what an architecture fixes without saying so in the file;
- * INTS        the whole numbers of a recipe, with their bounds;
- * refusals[]  keys whose effect a recipe cannot express, and the value at which they have none. */
+ * ints[]      the whole numbers of a recipe, with their bounds;
+ * refusals[]  keys whose effect a recipe cannot express, and the value at which they have none.
+ * What an architecture fixes without saying so in the file is in arch.c. */
 #include "model/recipe.h"
 #include "base/assert.h"
 #include "base/utf8.h"
+#include "model/arch.h"
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
-static const struct arch {
-    const char *name;
-    bt_rope_style rope_style;
-} archs[] = {
-    {"llama", BT_ROPE_INTERLEAVED},
-    {"qwen2", BT_ROPE_HALF},
-};
-
 enum { VOCAB_MAX = 1 << 22, HEAD_DIM_MAX = 1024 };
 
-/* Keys read as {arch}.suffix. A per-layer array counts if all its numbers are equal. */
+/* Keys read as {arch}.suffix; `layered` ones may be an array of a number a layer. */
 static const struct int_key {
     const char *suffix;
     int64_t min, max;
-    bool required;
-    size_t offset;
+    bool required, layered;
+    size_t offset; // in bt_layer_recipe, or bt_recipe
 } ints[] = {
-    {"block_count", 1, 512, true, offsetof(bt_recipe, n_layers)},
-    {"context_length", 1, 1 << 24, true, offsetof(bt_recipe, ctx_train)},
-    {"embedding_length", 1, 1 << 16, true, offsetof(bt_recipe, hidden)},
-    {"feed_forward_length", 1, 1 << 18, true, offsetof(bt_recipe, ffn)},
-    {"attention.head_count", 1, 1024, true, offsetof(bt_recipe, n_heads)},
-    {"attention.head_count_kv", 1, 1024, false, offsetof(bt_recipe, n_kv_heads)},
-    {"attention.key_length", 2, HEAD_DIM_MAX, false, offsetof(bt_recipe, head_dim)},
-    {"rope.dimension_count", 2, HEAD_DIM_MAX, false, offsetof(bt_recipe, rope_dim)},
+    {"block_count", 1, BT_LAYERS_MAX, true, false, offsetof(bt_recipe, n_layers)},
+    {"context_length", 1, 1 << 24, true, false, offsetof(bt_recipe, ctx_train)},
+    {"embedding_length", 1, 1 << 16, true, false, offsetof(bt_recipe, hidden)},
+    {"feed_forward_length", 1, 1 << 18, true, true, offsetof(bt_layer_recipe, ffn)},
+    {"attention.head_count", 1, 1024, true, true, offsetof(bt_layer_recipe, n_heads)},
+    {"attention.head_count_kv", 1, 1024, false, true, offsetof(bt_layer_recipe, n_kv_heads)},
+    {"attention.key_length", 2, HEAD_DIM_MAX, false, true, offsetof(bt_layer_recipe, head_dim)},
+    {"rope.dimension_count", 2, HEAD_DIM_MAX, false, false, offsetof(bt_recipe, rope[0].dim)},
 };
 
 static const struct refusal {
@@ -45,22 +38,10 @@ static const struct refusal {
 } refusals[] = {
     {"expert_count", 0, "a mixture of experts"},
     {"nextn_predict_layers", 0, "multi-token prediction layers"},
-    {"attn_logit_softcapping", 0, "soft-capped attention"},
-    {"final_logit_softcapping", 0, "soft-capped logits"},
     {"attention.clamp_kqv", 0, "clamped attention inputs"},
     {"attention.max_alibi_bias", 0, "ALiBi positions"},
-    {"logit_scale", 1, "scaled logits"},
-    {"residual_scale", 1, "scaled residuals"},
-    {"embedding_scale", 1, "scaled embeddings"},
-    {"rope.scaling.attn_factor", 1, "rescaled attention (yarn)"},
     {"attention.causal", 1, "attention without a causal mask (an encoder)"},
 };
-
-const char *bt_recipe_archs(void)
-{
-    static const char text[] = "llama, qwen2";
-    return text;
-}
 
 /* {arch}.suffix, in a buffer of the caller's. */
 typedef struct recipe_key {
@@ -127,7 +108,7 @@ static bt_status refuse_other(const bt_gguf *g, bt_str type, bt_str name, bt_err
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "%s is an embedding model (%s), which writes no text: give a model that "
                           "does; known architectures are %s",
-                          bt_gguf_label(g), o->name, bt_recipe_archs());
+                          bt_gguf_label(g), o->name, bt_arch_names());
     if (type.n != 5 || memcmp(type.s, "model", 5) != 0)
         return bt_err_set(err, BT_EUNSUPPORTED, 0, "%s holds no model but a '%s'", bt_gguf_label(g),
                           bt_str_shown(type).s);
@@ -138,7 +119,7 @@ static bt_status refuse_other(const bt_gguf *g, bt_str type, bt_str name, bt_err
     return BT_OK;
 }
 
-static bt_status read_arch(const bt_gguf *g, bt_recipe *r, const struct arch **arch, bt_err *err)
+static bt_status read_arch(const bt_gguf *g, bt_recipe *r, const bt_arch **arch, bt_err *err)
 {
     bt_str name = {"", 0}, type = {"model", 5};
     bt_status st = bt_gguf_string(g, "general.architecture", &name, err);
@@ -146,38 +127,32 @@ static bt_status read_arch(const bt_gguf *g, bt_recipe *r, const struct arch **a
     if (!st) st = refuse_other(g, type, name, err);
     if (st) return st;
     if (name.n == 0) return missing(g, "general.architecture", err);
-    for (size_t i = 0; i < BT_COUNT(archs); i++) {
-        if (strlen(archs[i].name) != name.n || memcmp(archs[i].name, name.s, name.n) != 0) continue;
+    *arch = bt_arch_find(name.s, name.n);
+    if (*arch) {
         memcpy(r->arch, name.s, name.n);
-        *arch = &archs[i];
         return BT_OK;
     }
     return bt_err_set(err, BT_EUNSUPPORTED, 0,
                       "%s: the architecture '%s' is not known; known are %s", bt_gguf_label(g),
-                      bt_str_shown(name).s, bt_recipe_archs());
+                      bt_str_shown(name).s, bt_arch_names());
 }
 
-/* A number, or an array of equal ones. Absent: *out untouched. */
-static bt_status read_int(const bt_gguf *g, const char *key, const struct int_key *row,
-                          int64_t *out, bt_err *err)
+/* Number i of a key that is one number or an array of n. Absent: *out untouched. */
+static bt_status read_int(const bt_gguf *g, const char *key, const struct int_key *row, int32_t i,
+                          int32_t n, int64_t *out, bt_err *err)
 {
-    size_t n;
-    int elem = bt_gguf_array(g, key, &n);
+    size_t have;
+    int elem = bt_gguf_array(g, key, &have);
     if (elem < 0) return bt_gguf_int(g, key, row->min, row->max, out, err);
-    if (elem == BT_GGUF_STRING || n == 0)
+    if (elem == BT_GGUF_STRING || !row->layered || have < (size_t)n)
         return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is not a number", bt_gguf_label(g),
                           key);
-    int64_t first = bt_gguf_array_int(g, key, 0);
-    for (size_t i = 1; i < n; i++)
-        if (bt_gguf_array_int(g, key, i) != first)
-            return bt_err_set(err, BT_EUNSUPPORTED, 0,
-                              "%s: key '%s' differs from layer to layer, which is not supported",
-                              bt_gguf_label(g), key);
-    if (first < row->min || first > row->max)
+    int64_t v = bt_gguf_array_int(g, key, (size_t)i);
+    if (v < row->min || v > row->max)
         return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is %lld; expected %lld to %lld",
-                          bt_gguf_label(g), key, (long long)first, (long long)row->min,
+                          bt_gguf_label(g), key, (long long)v, (long long)row->min,
                           (long long)row->max);
-    *out = first;
+    *out = v;
     return BT_OK;
 }
 
@@ -185,12 +160,15 @@ static bt_status read_ints(const bt_gguf *g, bt_recipe *r, bt_err *err)
 {
     for (size_t i = 0; i < BT_COUNT(ints); i++) {
         recipe_key key = key_of(r, ints[i].suffix);
-        int64_t v = 0;
-        bt_status st = read_int(g, key.s, &ints[i], &v, err);
-        if (st) return st;
-        if (v == 0 && ints[i].required) return missing(g, key.s, err);
-        int32_t v32 = (int32_t)v;
-        memcpy((char *)r + ints[i].offset, &v32, sizeof v32);
+        for (int32_t l = 0; l < (ints[i].layered ? r->n_layers : 1); l++) {
+            int64_t v = 0;
+            bt_status st = read_int(g, key.s, &ints[i], l, r->n_layers, &v, err);
+            if (st) return st;
+            if (v == 0 && ints[i].required) return missing(g, key.s, err);
+            int32_t v32 = (int32_t)v;
+            char *base = ints[i].layered ? (char *)&r->layer[l] : (char *)r;
+            memcpy(base + ints[i].offset, &v32, sizeof v32);
+        }
     }
     return BT_OK;
 }
@@ -235,14 +213,6 @@ static bt_status refuse_features(const bt_gguf *g, const bt_recipe *r, bt_err *e
                               "%s asks for %s (key '%s'), which this build does not support",
                               bt_gguf_label(g), refusals[i].what, key.s);
     }
-    recipe_key window = key_of(r, "attention.sliding_window");
-    /* A window as wide as the context hides nothing. */
-    if (bt_gguf_has(g, window.s) &&
-        (!any_number(g, window.s, &v) || (v != 0 && v < (double)r->ctx_train)))
-        return bt_err_set(err, BT_EUNSUPPORTED, 0,
-                          "%s asks for a sliding window (key '%s'), which this build does not "
-                          "support",
-                          bt_gguf_label(g), window.s);
     recipe_key sections = key_of(r, "rope.dimension_sections");
     if (bt_gguf_has(g, sections.s))
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
@@ -255,70 +225,101 @@ static bt_status refuse_features(const bt_gguf *g, const bt_recipe *r, bt_err *e
 /* Head sizes and what must divide what. */
 static bt_status check_heads(const bt_gguf *g, bt_recipe *r, bt_err *err)
 {
-    if (r->n_kv_heads == 0) r->n_kv_heads = r->n_heads;
-    if (r->n_heads % r->n_kv_heads)
-        return bt_err_set(err, BT_EFORMAT, 0, "%s: %d query heads cannot share %d key heads evenly",
-                          bt_gguf_label(g), r->n_heads, r->n_kv_heads);
-    if (r->head_dim == 0 && r->hidden % r->n_heads)
-        return bt_err_set(err, BT_EFORMAT, 0,
-                          "%s: %d heads do not divide a width of %d, and there is no key "
-                          "'%s.attention.key_length'",
-                          bt_gguf_label(g), r->n_heads, r->hidden, r->arch);
-    if (r->head_dim == 0) r->head_dim = r->hidden / r->n_heads;
-    int64_t value_dim = r->head_dim;
     recipe_key key = key_of(r, "attention.value_length");
-    bt_status st = bt_gguf_int(g, key.s, 1, HEAD_DIM_MAX, &value_dim, err);
-    if (st) return st;
-    if (value_dim != r->head_dim)
-        return bt_err_set(err, BT_EUNSUPPORTED, 0,
-                          "%s: values of %lld numbers beside keys of %d are not supported",
-                          bt_gguf_label(g), (long long)value_dim, r->head_dim);
-    if (r->rope_dim == 0) r->rope_dim = r->head_dim;
-    if (r->head_dim % 2 || r->head_dim > HEAD_DIM_MAX || r->rope_dim % 2 ||
-        r->rope_dim > r->head_dim)
+    int32_t least = HEAD_DIM_MAX;
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        bt_layer_recipe *l = &r->layer[i];
+        if (l->n_kv_heads == 0) l->n_kv_heads = l->n_heads;
+        if (l->n_heads % l->n_kv_heads)
+            return bt_err_set(err, BT_EFORMAT, 0,
+                              "%s: %d query heads cannot share %d key heads evenly",
+                              bt_gguf_label(g), l->n_heads, l->n_kv_heads);
+        if (l->head_dim == 0 && r->hidden % l->n_heads)
+            return bt_err_set(err, BT_EFORMAT, 0,
+                              "%s: %d heads do not divide a width of %d, and there is no key "
+                              "'%s.attention.key_length'",
+                              bt_gguf_label(g), l->n_heads, r->hidden, r->arch);
+        if (l->head_dim == 0) l->head_dim = r->hidden / l->n_heads;
+        int64_t value_dim = l->head_dim;
+        bt_status st = bt_gguf_int(g, key.s, 1, HEAD_DIM_MAX, &value_dim, err);
+        if (st) return st;
+        if (value_dim != l->head_dim)
+            return bt_err_set(err, BT_EUNSUPPORTED, 0,
+                              "%s: values of %lld numbers beside keys of %d are not supported",
+                              bt_gguf_label(g), (long long)value_dim, l->head_dim);
+        least = BT_MIN(least, l->head_dim);
+    }
+    if (r->rope[0].dim == 0) r->rope[0].dim = least;
+    if (least % 2 || r->layer[0].head_dim > HEAD_DIM_MAX || r->rope[0].dim % 2 ||
+        r->rope[0].dim > least)
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s: rope over %d of %d numbers of a head cannot be (both even, the "
                           "first not larger)",
-                          bt_gguf_label(g), r->rope_dim, r->head_dim);
+                          bt_gguf_label(g), r->rope[0].dim, least);
     return BT_OK;
 }
 
-/* Some converters write 0 where nothing is scaled. */
-static bt_status read_factor(const bt_gguf *g, const char *key, double *out, bt_err *err)
+/* The same where 0 is as good as absent: some converters write it where nothing is scaled. */
+static bt_status read_or_off(const bt_gguf *g, const char *key, double *out, bt_err *err)
 {
     double v = 1;
     return bt_gguf_float(g, key, &v, NULL) == BT_OK && v == 0 ? BT_OK
                                                               : read_positive(g, key, out, err);
 }
 
-static bt_status read_rope_scaling(const bt_gguf *g, bt_recipe *r, bt_err *err)
+static bool is_text(bt_str s, const char *text)
+{
+    return strlen(text) == s.n && memcmp(text, s.s, s.n) == 0;
+}
+
+static bt_status read_rope(const bt_gguf *g, bt_recipe *r, bt_err *err)
 {
     /* A factor without a type is linear; scale_linear is the key of 2023 for the same. */
     bt_str type = {"linear", 6};
-    double factor = 1;
-    bt_status st = read_factor(g, key_of(r, "rope.scale_linear").s, &factor, err);
-    if (!st) st = read_factor(g, key_of(r, "rope.scaling.factor").s, &factor, err);
+    bt_rope *rope = &r->rope[0];
+    double factor = 1, theta = 10000, amplitude = 1, more = 1, fast = 32, slow = 1;
+    int64_t orig = r->ctx_train;
+    bt_status st = read_positive(g, key_of(r, "rope.freq_base").s, &theta, err);
+    if (!st) st = read_or_off(g, key_of(r, "rope.scale_linear").s, &factor, err);
+    if (!st) st = read_or_off(g, key_of(r, "rope.scaling.factor").s, &factor, err);
+    if (!st) st = read_or_off(g, key_of(r, "rope.scaling.attn_factor").s, &amplitude, err);
+    if (!st) st = read_or_off(g, key_of(r, "rope.scaling.yarn_attn_factor").s, &more, err);
+    if (!st) st = read_positive(g, key_of(r, "rope.scaling.yarn_beta_fast").s, &fast, err);
+    if (!st) st = read_positive(g, key_of(r, "rope.scaling.yarn_beta_slow").s, &slow, err);
+    if (!st)
+        st = bt_gguf_int(g, key_of(r, "rope.scaling.original_context_length").s, 1, 1 << 24, &orig,
+                         err);
     if (!st) st = bt_gguf_string(g, key_of(r, "rope.scaling.type").s, &type, err);
     if (st) return st;
-    r->rope_factor = 1;
-    if (type.n == 4 && memcmp(type.s, "none", 4) == 0) return BT_OK;
-    if (type.n != 6 || memcmp(type.s, "linear", 6) != 0)
-        return bt_err_set(err, BT_EUNSUPPORTED, 0,
-                          "%s: rope scaling '%s' is not supported; none, linear and the "
-                          "tensor rope_freqs.weight are",
-                          bt_gguf_label(g), bt_str_shown(type).s);
+    rope->theta = (float)theta;
+    rope->factor = 1;
+    rope->amplitude = (float)amplitude;
+    rope->orig_ctx = (int32_t)orig;
+    /* The tensors rope_factors_{short,long}.weight say all of longrope but the amplitude. */
+    if (is_text(type, "none") || is_text(type, "longrope")) return BT_OK;
+    if (!is_text(type, "linear") && !is_text(type, "yarn"))
+        return bt_err_set(
+            err, BT_EUNSUPPORTED, 0,
+            "%s: rope scaling '%s' is not supported; none, linear, yarn, longrope and "
+            "the tensor rope_freqs.weight are",
+            bt_gguf_label(g), bt_str_shown(type).s);
     if (factor == 1) return BT_OK;
-    r->rope_scaling = BT_ROPE_SCALING_LINEAR;
-    r->rope_factor = (float)factor;
+    rope->factor = (float)factor;
+    rope->scaling = BT_ROPE_SCALING_LINEAR;
+    if (is_text(type, "linear")) return BT_OK;
+    rope->scaling = BT_ROPE_SCALING_YARN;
+    rope->low = (float)slow;
+    rope->high = (float)fast;
+    rope->amplitude = (float)(amplitude * more * (1 + 0.1 * log(factor)));
     return BT_OK;
 }
 
-static bt_status read_floats(const bt_gguf *g, bt_recipe *r, bt_err *err)
+static bt_status read_floats(const bt_gguf *g, const bt_arch *arch, bt_recipe *r, bt_err *err)
 {
-    recipe_key eps_key = key_of(r, "attention.layer_norm_rms_epsilon");
-    double eps = 0, theta = 10000, scale = 0;
+    recipe_key eps_key = key_of(r, arch->norm == BT_NORM_RMS ? "attention.layer_norm_rms_epsilon"
+                                                             : "attention.layer_norm_epsilon");
+    double eps = 0, scale = 0;
     bt_status st = read_positive(g, eps_key.s, &eps, err);
-    if (!st) st = read_positive(g, key_of(r, "rope.freq_base").s, &theta, err);
     if (!st) st = bt_gguf_float(g, key_of(r, "attention.scale").s, &scale, err);
     if (st) return st;
     if (eps == 0) return missing(g, eps_key.s, err);
@@ -327,9 +328,81 @@ static bt_status read_floats(const bt_gguf *g, bt_recipe *r, bt_err *err)
                           "%s: an attention scale of %g or a norm epsilon of %g cannot be",
                           bt_gguf_label(g), scale, eps);
     r->norm_eps = (float)eps;
-    r->rope_theta = (float)theta;
-    r->attn_scale = (float)(scale > 0 ? scale : 1 / sqrt((double)r->head_dim));
-    return read_rope_scaling(g, r, err);
+    /* GGUF does not carry query_pre_attn_scalar: the largest Gemmas are told by their layers. */
+    bool wide = (strcmp(r->arch, "gemma2") == 0 && r->n_layers == 46) ||
+                (strcmp(r->arch, "gemma3") == 0 && r->n_layers == 62);
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        const bt_layer_recipe *l = &r->layer[i];
+        double dim = wide ? (double)r->hidden / l->n_heads : l->head_dim;
+        r->layer[i].attn_scale = (float)(scale > 0 ? scale : 1 / sqrt(dim));
+    }
+    return read_rope(g, r, err);
+}
+
+/* Embedding, residual and logits: what they are multiplied by, and caps. */
+static bt_status read_scales(const bt_gguf *g, const bt_arch *arch, bt_recipe *r, bt_err *err)
+{
+    double embed = 1, residual = 1, logit = 1, attn_cap = 0, logit_cap = 0;
+    bool times = arch->flags & (BT_ARCH_LOGIT_TIMES | BT_ARCH_LOGIT_DIVIDE);
+    bt_status st = read_positive(g, key_of(r, "embedding_scale").s, &embed, err);
+    if (!st) st = read_positive(g, key_of(r, "residual_scale").s, &residual, err);
+    if (!st) st = read_positive(g, key_of(r, "logit_scale").s, &logit, err);
+    if (!st) st = read_or_off(g, key_of(r, "attn_logit_softcapping").s, &attn_cap, err);
+    if (!st) st = read_or_off(g, key_of(r, "final_logit_softcapping").s, &logit_cap, err);
+    if (st) return st;
+    if (!times && logit != 1)
+        return bt_err_set(
+            err, BT_EUNSUPPORTED, 0,
+            "%s asks for scaled logits (key '%s.logit_scale'), which %s does not have",
+            bt_gguf_label(g), r->arch, r->arch);
+    r->embed_scale = (float)embed;
+    r->residual_scale = (float)residual;
+    r->logit_scale = (float)(arch->flags & BT_ARCH_LOGIT_DIVIDE ? 1 / logit : logit);
+    r->logit_cap = (float)logit_cap;
+    for (int32_t i = 0; i < r->n_layers; i++) r->layer[i].attn_cap = (float)attn_cap;
+    return BT_OK;
+}
+
+/* The window of the layers that have one, and which layers have none: every n-th by a number, or by
+ * an array that repeats so (true: a window). */
+static bt_status read_window(const bt_gguf *g, const bt_recipe *r, int32_t *window, int32_t *every,
+                             bt_err *err)
+{
+    recipe_key pattern = key_of(r, "attention.sliding_window_pattern");
+    int64_t v = 0, n = 0;
+    size_t length = 0;
+    bt_status st = bt_gguf_int(g, key_of(r, "attention.sliding_window").s, 0, INT32_MAX, &v, err);
+    if (st) return st;
+    *window = v < r->ctx_train ? (int32_t)v : 0; // as wide as the context: it hides nothing
+    *every = 0;
+    int elem = bt_gguf_array(g, pattern.s, &length);
+    if (elem < 0) {
+        st = bt_gguf_int(g, pattern.s, 0, BT_LAYERS_MAX, &n, err);
+        *every = (int32_t)n;
+        return st;
+    }
+    bool repeats = elem != BT_GGUF_STRING && length >= (size_t)r->n_layers;
+    int32_t first = 0;
+    while (repeats && first < r->n_layers && bt_gguf_array_int(g, pattern.s, (size_t)first))
+        first++;
+    for (int32_t i = 0; repeats && i < r->n_layers; i++)
+        repeats = !bt_gguf_array_int(g, pattern.s, (size_t)i) == ((i + 1) % (first + 1) == 0);
+    if (!repeats)
+        return bt_err_set(
+            err, BT_EUNSUPPORTED, 0,
+            "%s: key '%s' is no pattern of windows that repeats: that is not supported",
+            bt_gguf_label(g), pattern.s);
+    *every = first + 1;
+    return BT_OK;
+}
+
+/* Where an architecture leaves it to the file whether attention and feed-forward read the same. */
+static bt_status read_parallel(const bt_gguf *g, bt_recipe *r, bt_err *err)
+{
+    bool parallel = false;
+    bt_status st = bt_gguf_bool(g, key_of(r, "use_parallel_residual").s, &parallel, err);
+    for (int32_t i = 0; i < r->n_layers; i++) r->layer[i].parallel = parallel;
+    return st;
 }
 
 /* Rows of the embedding decide: some files have more rows than named tokens (padding). */
@@ -350,25 +423,27 @@ static bt_status read_vocab(const bt_gguf *g, bt_recipe *r, bt_err *err)
     return BT_OK;
 }
 
-bt_status bt_recipe_read(const bt_gguf *g, bt_recipe *out, bt_err *err)
+bt_status bt_recipe_read(const bt_gguf *g, bt_recipe *r, bt_err *err)
 {
-    bt_recipe r = {0};
-    const struct arch *arch = NULL;
+    const bt_arch *arch = NULL;
     bt_str name = {"", 0};
-    bt_status st = read_arch(g, &r, &arch, err);
+    int32_t window = 0, every = 0;
+    double local_theta = 0;
+    memset(r, 0, sizeof *r);
+    bt_status st = read_arch(g, r, &arch, err);
     if (!st) st = bt_gguf_string(g, "general.name", &name, err);
-    if (!st) st = read_ints(g, &r, err);
-    if (!st) st = refuse_features(g, &r, err);
-    if (!st) st = check_heads(g, &r, err);
-    if (!st) st = read_floats(g, &r, err);
-    if (!st) st = read_vocab(g, &r, err);
+    if (!st) st = read_ints(g, r, err);
+    if (!st) st = refuse_features(g, r, err);
+    if (!st) st = check_heads(g, r, err);
+    if (!st) st = read_floats(g, arch, r, err);
+    if (!st) st = read_scales(g, arch, r, err);
+    if (!st) st = read_window(g, r, &window, &every, err);
+    if (!st) st = read_parallel(g, r, err);
+    if (!st) st = read_positive(g, key_of(r, "rope.freq_base_swa").s, &local_theta, err);
+    if (!st) st = read_vocab(g, r, err);
     if (st) return st;
+    bt_arch_apply(arch, window, every, (float)local_theta, r);
     /* Cut on a character's border: the name goes into JSON. */
-    memcpy(r.name, name.s, bt_utf8_valid_prefix(name.s, BT_MIN(name.n, sizeof r.name - 1)));
-    r.rope_style = arch->rope_style;
-    r.qkv_bias = bt_gguf_tensor_find(g, "blk.0.attn_q.bias") ||
-                 bt_gguf_tensor_find(g, "blk.0.attn_k.bias") ||
-                 bt_gguf_tensor_find(g, "blk.0.attn_v.bias");
-    *out = r;
+    memcpy(r->name, name.s, bt_utf8_valid_prefix(name.s, BT_MIN(name.n, sizeof r->name - 1)));
     return BT_OK;
 }

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "kernels/quant/quant.h"
-#include "model/matrices.h"
+#include "model/tensors.h"
 #include <string.h>
 
 bt_status bt_requant_parse(const char *name, int32_t *format, bt_err *err)
@@ -35,7 +35,7 @@ static size_t bytes_of(int32_t format, const bt_weight *w)
 /* Converting what is as small already would only lose. */
 static bool worth_it(const bt_weight *w, int32_t format)
 {
-    return bt_requant_supported(w->format, format, w->cols) &&
+    return w->data && bt_requant_supported(w->format, format, w->cols) &&
            bytes_of(format, w) < bytes_of(w->format, w);
 }
 

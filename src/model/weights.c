@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weights.c - finds, checks and types every tensor of a model, driven by one table.
+/* weights.c - finds, checks and types every tensor of a model, by the table of tensors.h.
  *
  * Matrices stay in the mapped file (a backend repacks them). Vectors are few and small, and kernels
  * want them aligned: they are copied to F32 in one block. */
@@ -8,50 +8,16 @@
 #include "base/mem.h"
 #include "kernels/quant/quant.h"
 #include "model/recipe.h"
+#include "model/tensors.h"
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-/* A size that a shape is made of. */
-typedef enum tensor_size { S_ONE, S_HIDDEN, S_VOCAB, S_FFN, S_Q, S_KV, S_ROPE } tensor_size;
+/* Tensors of layers, of old converters, that repeat what the keys say (rope tables). */
+static const char *const ignored[] = {"attn_rot_embd.weight", "attn_rot_embd"};
 
-typedef enum tensor_need { NEEDED, IF_UNTIED, MAY_BE } tensor_need;
-
-/* rows is S_ONE for a vector: it becomes a const float *, a matrix becomes a bt_weight. Names with
- * %d are one a layer, and their offset is in bt_layer_weights. */
-static const struct tensor_row {
-    const char *name;
-    tensor_size rows, cols;
-    tensor_need need;
-    size_t offset;
-} tensor_table[] = {
-    {"token_embd.weight", S_VOCAB, S_HIDDEN, NEEDED, offsetof(bt_weights, embed)},
-    {"output_norm.weight", S_ONE, S_HIDDEN, NEEDED, offsetof(bt_weights, out_norm)},
-    {"output.weight", S_VOCAB, S_HIDDEN, IF_UNTIED, offsetof(bt_weights, head)},
-    {"rope_freqs.weight", S_ONE, S_ROPE, MAY_BE, offsetof(bt_weights, rope_divisor)},
-    {"blk.%d.attn_norm.weight", S_ONE, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, attn_norm)},
-    {"blk.%d.attn_q.weight", S_Q, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, wq)},
-    {"blk.%d.attn_k.weight", S_KV, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, wk)},
-    {"blk.%d.attn_v.weight", S_KV, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, wv)},
-    {"blk.%d.attn_q.bias", S_ONE, S_Q, MAY_BE, offsetof(bt_layer_weights, bq)},
-    {"blk.%d.attn_k.bias", S_ONE, S_KV, MAY_BE, offsetof(bt_layer_weights, bk)},
-    {"blk.%d.attn_v.bias", S_ONE, S_KV, MAY_BE, offsetof(bt_layer_weights, bv)},
-    {"blk.%d.attn_output.weight", S_HIDDEN, S_Q, NEEDED, offsetof(bt_layer_weights, wo)},
-    {"blk.%d.attn_output.bias", S_ONE, S_HIDDEN, MAY_BE, offsetof(bt_layer_weights, bo)},
-    {"blk.%d.ffn_norm.weight", S_ONE, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, ffn_norm)},
-    {"blk.%d.ffn_gate.weight", S_FFN, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, w_gate)},
-    {"blk.%d.ffn_up.weight", S_FFN, S_HIDDEN, NEEDED, offsetof(bt_layer_weights, w_up)},
-    {"blk.%d.ffn_down.weight", S_HIDDEN, S_FFN, NEEDED, offsetof(bt_layer_weights, w_down)},
-    {"blk.%d.ffn_gate.bias", S_ONE, S_FFN, MAY_BE, offsetof(bt_layer_weights, b_gate)},
-    {"blk.%d.ffn_up.bias", S_ONE, S_FFN, MAY_BE, offsetof(bt_layer_weights, b_up)},
-    {"blk.%d.ffn_down.bias", S_ONE, S_HIDDEN, MAY_BE, offsetof(bt_layer_weights, b_down)},
-};
-
-/* Tensors of old converters that repeat what the keys say (rope tables). */
-static const char *const ignored[] = {"blk.%d.attn_rot_embd.weight", "blk.%d.attn_rot_embd"};
-
-enum { NAME_MAX_BYTES = 64, FLOAT_ALIGN = 16 }; // floats a cache line
+enum { FLOAT_ALIGN = 16 }; // floats a cache line
 
 typedef struct loader {
     const bt_gguf *g;
@@ -60,49 +26,19 @@ typedef struct loader {
     size_t floats_at, floats_cap;
 } loader;
 
-static bool per_layer(const char *name)
-{
-    return strstr(name, "%d") != NULL;
-}
-
-/* The table's name with the layer's number in it. */
-static void name_of(const char *pattern, int32_t layer, char dst[static NAME_MAX_BYTES])
-{
-    const char *mark = strstr(pattern, "%d");
-    if (mark)
-        snprintf(dst, NAME_MAX_BYTES, "%.*s%d%s", (int)(mark - pattern), pattern, layer, mark + 2);
-    else
-        snprintf(dst, NAME_MAX_BYTES, "%s", pattern);
-}
-
 static size_t lines_of(size_t n_floats)
 {
     return (n_floats + FLOAT_ALIGN - 1) / FLOAT_ALIGN * FLOAT_ALIGN;
 }
 
-static int32_t size_of(const bt_recipe *r, tensor_size size)
-{
-    switch (size) {
-    case S_HIDDEN: return r->hidden;
-    case S_VOCAB: return r->vocab;
-    case S_FFN: return r->ffn;
-    case S_Q: return r->n_heads * r->head_dim;
-    case S_KV: return r->n_kv_heads * r->head_dim;
-    case S_ROPE: return r->rope_dim / 2;
-    case S_ONE: break;
-    }
-    return 1;
-}
-
-static bool required(const bt_recipe *r, tensor_need need)
-{
-    return need == NEEDED || (need == IF_UNTIED && !r->tied_head);
-}
-
 /* The longest of what stands for a bias that is missing beside others. */
 static size_t zeros_needed(const bt_recipe *r)
 {
-    return lines_of((size_t)BT_MAX(r->ffn, r->n_heads * r->head_dim));
+    int32_t most = 0;
+    for (int32_t i = 0; i < r->n_layers; i++)
+        most = BT_MAX(
+            most, BT_MAX(bt_tensor_size_of(r, i, BT_SIZE_FFN), bt_tensor_size_of(r, i, BT_SIZE_Q)));
+    return lines_of((size_t)most);
 }
 
 /* Floats that the vectors of the file take, each on cache lines of its own. It counts what is
@@ -110,15 +46,10 @@ static size_t zeros_needed(const bt_recipe *r)
 static size_t floats_needed(const bt_gguf *g, const bt_recipe *r)
 {
     size_t sum = zeros_needed(r);
-    for (size_t i = 0; i < BT_COUNT(tensor_table); i++) {
-        const struct tensor_row *row = &tensor_table[i];
-        int32_t n = row->rows != S_ONE ? 0 : per_layer(row->name) ? r->n_layers : 1;
-        for (int32_t layer = 0; layer < n; layer++) {
-            char name[NAME_MAX_BYTES];
-            name_of(row->name, layer, name);
-            const bt_gguf_tensor *t = bt_gguf_tensor_find(g, name);
-            if (t) sum += lines_of((size_t)t->dim[0]);
-        }
+    for (size_t i = 0; i < bt_gguf_n_tensors(g); i++) {
+        const bt_gguf_tensor *t = bt_gguf_tensor_at(g, i);
+        /* A fused bias becomes three vectors. */
+        if (t->dim[1] == 1) sum += lines_of((size_t)t->dim[0]) + (size_t)2 * FLOAT_ALIGN;
     }
     return sum;
 }
@@ -130,19 +61,19 @@ static void shape_text(const bt_gguf_tensor *t, char dst[static 96])
         at += snprintf(dst + at, 96 - (size_t)at, "%s%lld", i ? " x " : "", (long long)t->dim[i]);
 }
 
-static bt_status check_shape(const loader *l, const struct tensor_row *row, const char *name,
-                             const bt_gguf_tensor *t, bt_err *err)
+/* The sentence about a tensor that is there in another shape. */
+static bt_status wrong_shape(const loader *l, int32_t layer, int32_t id, bool bias,
+                             const bt_tensor_place *p, const bt_gguf_tensor *t, bt_err *err)
 {
-    int32_t cols = size_of(&l->m->recipe, row->cols), rows = size_of(&l->m->recipe, row->rows);
-    if (t->dim[0] == cols && t->dim[1] == rows && t->dim[2] == 1 && t->dim[3] == 1) return BT_OK;
+    int32_t cols = bt_tensor_size_of(&l->m->recipe, layer, bt_tensors[id].cols);
     char have[96], want[32];
     shape_text(t, have);
-    if (row->rows == S_ONE)
-        snprintf(want, sizeof want, "%d", cols);
+    if (bias || bt_tensor_is_vector(id))
+        snprintf(want, sizeof want, "%d", bt_tensor_is_vector(id) ? cols : p->rows);
     else
-        snprintf(want, sizeof want, "%d x %d", cols, rows);
+        snprintf(want, sizeof want, "%d x %d", cols, p->rows);
     return bt_err_set(err, BT_EFORMAT, 0, "%s: tensor '%s' is %s; expected %s", bt_gguf_label(l->g),
-                      name, have, want);
+                      p->name, have, want);
 }
 
 /* n numbers of F32, F16 or BF16, unaligned, to F32. False: another format. */
@@ -165,18 +96,19 @@ static bool to_floats(int32_t format, const void *src, size_t n, float *dst)
     return true;
 }
 
-static bt_status load_vector(loader *l, const struct tensor_row *row, const char *name,
-                             const bt_gguf_tensor *t, const float **out, bt_err *err)
+/* n numbers of a tensor from `first` on, as aligned floats. */
+static bt_status load_vector(loader *l, const char *name, const bt_gguf_tensor *t, size_t first,
+                             size_t n, bool positive, const float **out, bt_err *err)
 {
-    size_t n = (size_t)t->dim[0];
     BT_ASSERT(l->floats_at + n <= l->floats_cap);
     float *dst = l->m->floats + l->floats_at;
-    if (!to_floats(t->format, t->data, n, dst))
+    const char *src = (const char *)t->data + bt_format_bytes(t->format, first);
+    if (!to_floats(t->format, src, n, dst))
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "%s: tensor '%s' is %s; expected F32, F16 or BF16", bt_gguf_label(l->g),
                           name, bt_format_get(t->format)->name);
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(dst[i]) || (row->cols == S_ROPE && dst[i] <= 0))
+        if (!isfinite(dst[i]) || (positive && dst[i] <= 0))
             return bt_err_set(err, BT_EFORMAT, 0,
                               "%s: tensor '%s' holds %g at %zu; the file is damaged",
                               bt_gguf_label(l->g), name, (double)dst[i], i);
@@ -185,36 +117,62 @@ static bt_status load_vector(loader *l, const struct tensor_row *row, const char
     return BT_OK;
 }
 
-static bt_status load_tensor(loader *l, const struct tensor_row *row, int32_t layer, bt_err *err)
+/* A module's weight or bias from the first place that has it. */
+static bt_status load_tensor(loader *l, int32_t id, bool bias, int32_t layer, bt_err *err)
 {
     bt_model *m = l->m;
-    char name[NAME_MAX_BYTES];
-    name_of(row->name, layer, name);
-    const bt_gguf_tensor *t = bt_gguf_tensor_find(l->g, name);
-    if (!t && !required(&m->recipe, row->need)) return BT_OK;
-    if (!t)
-        return bt_err_set(err, BT_EFORMAT, 0, "%s lacks the tensor '%s'", bt_gguf_label(l->g),
-                          name);
-    bt_status st = check_shape(l, row, name, t, err);
-    if (st) return st;
-    l->used[t - bt_gguf_tensor_at(l->g, 0)] = true;
-    m->n_params += (uint64_t)t->dim[0] * (uint64_t)t->dim[1];
-    m->weights_bytes += t->bytes;
-    char *base = per_layer(row->name) ? (char *)&m->weights.layers[layer] : (char *)&m->weights;
-    if (row->rows == S_ONE)
-        return load_vector(l, row, name, t, (const float **)(void *)(base + row->offset), err);
-    bt_weight w = {t->format, (int32_t)t->dim[1], (int32_t)t->dim[0], t->data};
-    memcpy(base + row->offset, &w, sizeof w);
-    return BT_OK;
+    const bt_tensor *row = &bt_tensors[id];
+    bt_tensor_place place[BT_TENSOR_PLACES_MAX];
+    bt_tensor_need need = bt_tensor_needed(&m->recipe, layer, id, bias);
+    if (need == BT_NEED_NOT) return BT_OK;
+    int32_t n = bt_tensor_places(&m->recipe, layer, id, bias, BT_NAMING_GGUF, place), wrong = -1;
+    /* A bias is a vector as long as its matrix has rows, or as the norm has columns. */
+    bool vector = bt_tensor_is_vector(id), lies = bias && !vector;
+    int32_t cols = bt_tensor_size_of(&m->recipe, layer, row->cols);
+    int32_t rows = bt_tensor_size_of(&m->recipe, layer, row->rows);
+    char *base = (char *)&m->weights;
+    if (bt_tensor_per_layer(id)) base = (char *)&m->weights.layers[layer];
+    for (int32_t i = 0; i < n; i++) {
+        const bt_tensor_place *p = &place[i];
+        const bt_gguf_tensor *t = bt_gguf_tensor_find(l->g, p->name);
+        if (!t) continue;
+        if (t->dim[0] != (lies ? p->rows : cols) || t->dim[1] != (lies ? 1 : p->rows) ||
+            t->dim[2] != 1 || t->dim[3] != 1) {
+            /* A gate may lie in what is otherwise the tensor beside it. */
+            if (wrong < 0 && (i == 0 || id != BT_MATRIX_GATE)) wrong = i;
+            continue;
+        }
+        bool *used = &l->used[t - bt_gguf_tensor_at(l->g, 0)];
+        if (!*used) {
+            m->n_params += (uint64_t)t->dim[0] * (uint64_t)t->dim[1];
+            m->weights_bytes += t->bytes;
+        }
+        *used = true;
+        if (vector || bias)
+            return load_vector(l, p->name, t, lies ? (size_t)p->first : 0,
+                               (size_t)(lies ? rows : cols), row->cols == BT_SIZE_ROPE,
+                               (const float **)(void *)(base + (bias ? row->bias_at : row->at)),
+                               err);
+        size_t skip = (size_t)p->first * bt_format_bytes(t->format, (size_t)cols);
+        bt_weight w = {t->format, rows, cols, (const char *)t->data + skip};
+        memcpy(base + row->at, &w, sizeof w);
+        return BT_OK;
+    }
+    if (wrong >= 0)
+        return wrong_shape(l, layer, id, bias, &place[wrong],
+                           bt_gguf_tensor_find(l->g, place[wrong].name), err);
+    if (need == BT_NEED_MAY) return BT_OK;
+    return bt_err_set(err, BT_EFORMAT, 0, "%s lacks the tensor '%s'", bt_gguf_label(l->g),
+                      place[0].name);
 }
 
 static bool is_ignored(bt_str name, int32_t n_layers)
 {
-    char have[NAME_MAX_BYTES];
+    char have[64];
     for (size_t i = 0; i < BT_COUNT(ignored); i++)
         for (int32_t layer = 0; layer < n_layers; layer++) {
-            name_of(ignored[i], layer, have);
-            if (strlen(have) == name.n && memcmp(have, name.s, name.n) == 0) return true;
+            int n = snprintf(have, sizeof have, "blk.%d.%s", layer, ignored[i]);
+            if ((size_t)n == name.n && memcmp(have, name.s, name.n) == 0) return true;
         }
     return false;
 }
@@ -243,7 +201,7 @@ static void complete_biases(loader *l)
             if (!w->bk) w->bk = zeros;
             if (!w->bv) w->bv = zeros;
         }
-        if (w->b_gate || w->b_up) {
+        if (w->w_gate.data && (w->b_gate || w->b_up)) {
             if (!w->b_gate) w->b_gate = zeros;
             if (!w->b_up) w->b_up = zeros;
         }
@@ -253,10 +211,11 @@ static void complete_biases(loader *l)
 static bt_status load_all(loader *l, bt_err *err)
 {
     bt_model *m = l->m;
-    for (size_t i = 0; i < BT_COUNT(tensor_table); i++) {
-        int32_t n = per_layer(tensor_table[i].name) ? m->recipe.n_layers : 1;
+    for (int32_t id = 0; id < BT_TENSORS; id++) {
+        int32_t n = bt_tensor_per_layer(id) ? m->recipe.n_layers : 1;
         for (int32_t layer = 0; layer < n; layer++) {
-            bt_status st = load_tensor(l, &tensor_table[i], layer, err);
+            bt_status st = load_tensor(l, id, false, layer, err);
+            if (!st) st = load_tensor(l, id, true, layer, err);
             if (st) return st;
         }
     }

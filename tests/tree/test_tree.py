@@ -112,7 +112,8 @@ def test_kernels_export_only_bt_symbols():
 # Functions that only tests or bench programs call, and why they are there all the same.
 ONLY_TESTS_CALL = {
     # the specification that a kernel is compared with
-    "bt_activation_silu_mul_ref",
+    "bt_activation_ref",
+    "bt_norm_layer_ref",
     "bt_attention_ref",
     "bt_linear_ref",
     "bt_quant_ref",

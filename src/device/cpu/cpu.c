@@ -81,6 +81,7 @@ static void load_weights(bt_device *d, bt_load_progress progress, void *ud)
         const bt_weight *w = bt__cpu_weight(d->recipe, d->weights, i);
         d->matrix[i] = (bt_linear){w->format, w->rows, w->cols, d->packed + at};
         at += (bt_linear_packed_bytes(w->format, w->rows, w->cols) + 63) / 64 * 64;
+        if (!w->data) continue;
         size_t row = bt_format_bytes(w->format, (size_t)w->cols);
         int32_t panels = (w->rows + BT_LINEAR_PANEL - 1) / BT_LINEAR_PANEL;
         int32_t step = (int32_t)(PIECE_BYTES / (row * BT_LINEAR_PANEL)) + 1;
@@ -100,9 +101,12 @@ static void fill_tables(void *ud, int thread, int threads)
     bt_device *d = ud;
     int32_t a, b;
     bt__cpu_split(d->plan.ctx, thread, threads, &a, &b);
-    int64_t from = (int64_t)a * (d->recipe->rope_dim / 2);
-    bt_rope_tables(d->recipe, d->weights->rope_divisor, a, b, bt__cpu_floats(d, d->at.cos) + from,
-                   bt__cpu_floats(d, d->at.sin) + from);
+    for (int32_t i = 0; i < d->recipe->n_ropes; i++) {
+        int64_t from = (int64_t)a * (d->recipe->rope[i].dim / 2);
+        bt_rope_tables(&d->recipe->rope[i], bt_rope_divisor(d->recipe, d->weights, i, d->plan.ctx),
+                       a, b, bt__cpu_floats(d, d->at.cos[i]) + from,
+                       bt__cpu_floats(d, d->at.sin[i]) + from);
+    }
 }
 
 static bt_status cpu_can(const bt_recipe *recipe, const bt_weights *weights,

@@ -8,6 +8,12 @@
 #include "base/assert.h"
 #include "device/cpu/cpu_device.h"
 
+/* All layers have the same. */
+static const bt_layer_recipe *heads_of(const bt_device *d)
+{
+    return &d->recipe->layer[0];
+}
+
 static cpu_tile *tiles_of(const bt_device *d)
 {
     return (cpu_tile *)(void *)(d->scratch + d->at.tiles);
@@ -16,7 +22,7 @@ static cpu_tile *tiles_of(const bt_device *d)
 static void cut_sequence(bt_device *d, int32_t seq, int32_t pieces)
 {
     const bt_batch_seq *s = &d->batch->seqs[seq];
-    int32_t group = d->recipe->n_heads / d->recipe->n_kv_heads, queries = s->n_rows * group;
+    int32_t group = heads_of(d)->n_heads / heads_of(d)->n_kv_heads, queries = s->n_rows * group;
     int32_t size = BT_MIN((queries + pieces - 1) / pieces, (int32_t)BT_ATTENTION_QUERIES);
     int32_t tiles = (queries + size - 1) / size;
     for (int32_t i = tiles - 1; i >= 0; i--) { // the last rows see most
@@ -31,7 +37,7 @@ static void cut_sequence(bt_device *d, int32_t seq, int32_t pieces)
 /* Whether spans shall be items, and if so numbers items and records. */
 static bool number_spans(bt_device *d)
 {
-    int32_t heads = d->recipe->n_kv_heads, threads = d->plan.threads;
+    int32_t heads = heads_of(d)->n_kv_heads, threads = d->plan.threads;
     int64_t items = 0, records = 0;
     bool longs = false;
     if (threads == 1 || d->n_tiles * heads >= 2 * threads) return false;
@@ -51,7 +57,7 @@ static bool number_spans(bt_device *d)
 void bt__cpu_attention_plan(bt_device *d)
 {
     const bt_batch *b = d->batch;
-    int32_t heads = d->recipe->n_kv_heads, group = d->recipe->n_heads / heads;
+    int32_t heads = heads_of(d)->n_kv_heads, group = heads_of(d)->n_heads / heads;
     d->n_tiles = 0;
     d->att_cost = 0;
     if (b->n_seqs == 0) return;
@@ -65,7 +71,7 @@ void bt__cpu_attention_plan(bt_device *d)
     for (int32_t i = 0; i < b->n_seqs; i++) {
         const bt_batch_seq *s = &b->seqs[i];
         cut_sequence(d, i, pieces);
-        d->att_cost += (int64_t)s->n_rows * s->kv_len * heads * group * d->recipe->head_dim;
+        d->att_cost += (int64_t)s->n_rows * s->kv_len * heads * group * heads_of(d)->head_dim;
     }
     d->by_span = number_spans(d);
     if (!d->by_span) d->n_items = d->n_tiles * heads;
@@ -103,10 +109,16 @@ static void span_item(const bt_device *d, const bt_attention *a, int32_t item, v
 
 void bt__cpu_attention_work(bt_device *d, int threads, int thread)
 {
-    int32_t heads = d->recipe->n_kv_heads, item;
+    const bt_layer_recipe *l = &d->recipe->layer[d->layer];
+    int32_t heads = l->n_kv_heads, item;
     void *scratch = d->scratch + d->at.thread_scratch + (size_t)thread * d->at.thread_stride;
-    bt_attention a = {d->at.kv, d->recipe->n_heads, d->recipe->attn_scale,
-                      d->kv + (size_t)d->layer * d->at.layer_stride, d->at.page_stride};
+    bt_attention a = {.kv = d->at.kv,
+                      .n_heads = l->n_heads,
+                      .scale = l->attn_scale,
+                      .pages = d->kv + (size_t)d->layer * d->at.layer_stride,
+                      .page_stride = d->at.page_stride,
+                      .window = l->window,
+                      .cap = l->attn_cap};
     if (d->by_span) {
         while ((item = atomic_fetch_add(&d->next[0], 1)) < d->n_items)
             span_item(d, &a, item, scratch);

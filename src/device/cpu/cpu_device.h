@@ -12,7 +12,7 @@
 #include "baton/backend.h"
 #include "kernels/attention/attention.h"
 #include "kernels/linear/linear.h"
-#include "model/matrices.h"
+#include "model/tensors.h"
 #include <stdatomic.h>
 
 enum { ACT_KINDS = 2 };
@@ -23,8 +23,11 @@ typedef struct cpu_layout {
     int64_t ld_x, ld_q, ld_kv, ld_ffn, ld_logits; // row strides, floats
     int32_t tiles_max, records_max;
     /* Offsets in scratch. qkv, attention output and the MLP's halves are never alive together. */
-    size_t x, normed, q, k, v, att, gate, up, act[ACT_KINDS], logits, cos, sin, records, tiles;
-    size_t thread_scratch, thread_stride; // attention's and sampling's, one a thread
+    size_t x, normed, q, k, v, att, gate, up, act[ACT_KINDS], logits, records, tiles;
+    size_t side;                                 // parallel: what the feed-forward reads
+    size_t added;                                // what a layer adds, where it is normed or scaled
+    size_t cos[BT_ROPES_MAX], sin[BT_ROPES_MAX]; // [ctx, dim / 2]
+    size_t thread_scratch, thread_stride;        // attention's and sampling's, one a thread
     uint64_t weights_bytes, kv_bytes, scratch_bytes;
 } cpu_layout;
 

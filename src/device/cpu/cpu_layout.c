@@ -13,10 +13,11 @@ const bt_weight *bt__cpu_weight(const bt_recipe *r, const bt_weights *w, int32_t
     return bt_layer_matrix(&w->layers[i / BT_MATRICES_PER_LAYER], i % BT_MATRICES_PER_LAYER);
 }
 
-static const char *weight_name(const bt_recipe *r, int32_t i, char dst[static 64])
+static const char *weight_name(const bt_recipe *r, int32_t i, char dst[static BT_TENSOR_NAME_MAX])
 {
-    if (i == r->n_layers * BT_MATRICES_PER_LAYER) return bt_head_name(r);
-    return bt_layer_matrix_name(i / BT_MATRICES_PER_LAYER, i % BT_MATRICES_PER_LAYER, dst);
+    int32_t layer = i / BT_MATRICES_PER_LAYER, id = i % BT_MATRICES_PER_LAYER;
+    if (layer == r->n_layers) id = r->tied_head ? BT_TENSOR_EMBED : BT_TENSOR_HEAD;
+    return bt_tensor_name(r, layer % r->n_layers, id, BT_NAMING_GGUF, dst);
 }
 
 static bool refuse(const char *name, const bt_weight *w, bt_err *err)
@@ -42,32 +43,53 @@ static bool refuse(const char *name, const bt_weight *w, bt_err *err)
     return false;
 }
 
-static bool plan_is_sane(const bt_recipe *r, const bt_device_plan *p, bt_err *err)
+static bool plan_is_sane(const bt_device_plan *p, bt_err *err)
 {
     bool ok = p->threads >= 1 && (p->page_tokens == 16 || p->page_tokens == 32) &&
               p->n_pages >= 1 && p->ctx >= 1 && p->rows_max >= 1 && p->seqs_max >= 1 &&
               p->out_max >= 1 && p->out_max <= p->rows_max && p->kv_format >= BT_KV_F16 &&
               p->kv_format <= BT_KV_FP8;
     if (!ok) bt_err_set(err, BT_EINVAL, 0, "the CPU device cannot be opened with this plan");
-    if (ok && r->head_dim > BT_KV_HEAD_DIM_MAX) {
-        bt_err_set(err, BT_EUNSUPPORTED, 0, "heads of %d dimensions; the CPU has kernels up to %d",
-                   r->head_dim, (int)BT_KV_HEAD_DIM_MAX);
-        return false;
-    }
     return ok;
+}
+
+static bool layers_can(const bt_recipe *r, bt_err *err)
+{
+    const bt_layer_recipe *first = &r->layer[0];
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        const bt_layer_recipe *l = &r->layer[i];
+        if (l->head_dim > BT_KV_HEAD_DIM_MAX) {
+            bt_err_set(err, BT_EUNSUPPORTED, 0,
+                       "heads of %d dimensions; the CPU has kernels up to %d", l->head_dim,
+                       (int)BT_KV_HEAD_DIM_MAX);
+            return false;
+        }
+        if (l->n_heads != first->n_heads || l->n_kv_heads != first->n_kv_heads ||
+            l->head_dim != first->head_dim) {
+            bt_err_set(err, BT_EUNSUPPORTED, 0,
+                       "layer %d has other heads than the first; the CPU cannot do that yet", i);
+            return false;
+        }
+    }
+    return true;
 }
 
 bool bt__cpu_can(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p, bt_err *err)
 {
-    char name[64];
-    if (!plan_is_sane(r, p, err)) return false;
+    char name[BT_TENSOR_NAME_MAX];
+    if (!plan_is_sane(p, err) || !layers_can(r, err)) return false;
     for (int32_t i = 0; i < bt__cpu_weight_count(r); i++) {
         const bt_weight *m = bt__cpu_weight(r, w, i);
+        bool gate = i % BT_MATRICES_PER_LAYER == BT_MATRIX_GATE;
+        if (gate && r->layer[i / BT_MATRICES_PER_LAYER].plain) continue;
         if (!m->data || !bt_linear_supported(m->format, m->cols))
             return refuse(weight_name(r, i, name), m, err);
     }
     if (!w->embed.data || !bt_embed_supported(w->embed.format, w->embed.cols))
         return refuse("token_embd.weight", &w->embed, err);
+    if (r->learned_positions &&
+        (!w->positions.data || !bt_embed_supported(w->positions.format, w->positions.cols)))
+        return refuse("position_embd.weight", &w->positions, err);
     return true;
 }
 
@@ -98,6 +120,7 @@ static void layout_weights(const bt_recipe *r, const bt_weights *w, const bt_dev
 {
     for (int32_t i = 0; i < bt__cpu_weight_count(r); i++) {
         const bt_weight *m = bt__cpu_weight(r, w, i);
+        if (!m->data) continue;
         l->weights_bytes += round64(bt_linear_packed_bytes(m->format, m->rows, m->cols));
         int kind = bt_linear_act_kind(m->format);
         BT_ASSERT(kind >= 0 && kind < ACT_KINDS);
@@ -107,7 +130,8 @@ static void layout_weights(const bt_recipe *r, const bt_weights *w, const bt_dev
 
 static void layout_kv(const bt_recipe *r, const bt_device_plan *p, cpu_layout *l)
 {
-    l->kv = (bt_kv_layout){p->kv_format, r->n_kv_heads, r->head_dim, p->page_tokens};
+    const bt_layer_recipe *first = &r->layer[0];
+    l->kv = (bt_kv_layout){p->kv_format, first->n_kv_heads, first->head_dim, p->page_tokens};
     l->page_stride = bt_kv_page_bytes(&l->kv);
     l->layer_stride = l->page_stride * (size_t)p->n_pages;
     l->kv_bytes = l->layer_stride * (size_t)r->n_layers;
@@ -119,12 +143,12 @@ static void layout_kv(const bt_recipe *r, const bt_device_plan *p, cpu_layout *l
 static void layout_attention(const bt_recipe *r, const bt_device_plan *p, cpu_layout *l,
                              size_t *end)
 {
-    int32_t group = r->n_heads / r->n_kv_heads;
+    int32_t heads = r->layer[0].n_heads, group = heads / r->layer[0].n_kv_heads;
     int32_t spans = (p->ctx + BT_ATTENTION_SPAN - 1) / BT_ATTENTION_SPAN;
     l->tiles_max = (int32_t)((int64_t)p->rows_max * group / BT_ATTENTION_QUERIES) +
                    2 * p->seqs_max + p->threads + 1;
     l->tiles = take(end, (size_t)l->tiles_max * sizeof(cpu_tile));
-    l->records_max = p->threads > 1 && spans > 1 ? 4 * r->n_heads * spans : 0;
+    l->records_max = p->threads > 1 && spans > 1 ? 4 * heads * spans : 0;
     l->records =
         take(end, (size_t)l->records_max * bt_attention_record_floats(&l->kv) * sizeof(float));
 }
@@ -137,13 +161,20 @@ void bt__cpu_layout_make(const bt_recipe *r, const bt_weights *w, const bt_devic
     layout_weights(r, w, p, l, act_bytes);
     layout_kv(r, p, l);
     l->ld_x = row_stride(r->hidden);
-    l->ld_q = row_stride((int64_t)r->n_heads * r->head_dim);
-    l->ld_kv = row_stride((int64_t)r->n_kv_heads * r->head_dim);
-    l->ld_ffn = row_stride(r->ffn);
+    l->ld_q = row_stride(bt_tensor_size_of(r, 0, BT_SIZE_Q));
+    l->ld_kv = row_stride(bt_tensor_size_of(r, 0, BT_SIZE_KV));
+    bool side = false, added = r->residual_scale != 1;
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        l->ld_ffn = BT_MAX(l->ld_ffn, row_stride(r->layer[i].ffn));
+        side = side || r->layer[i].parallel;
+        added = added || r->layer[i].norm_after;
+    }
     l->ld_logits = row_stride(r->vocab);
 
     l->x = take_rows(&end, p->rows_max, l->ld_x);
     l->normed = take_rows(&end, p->rows_max, l->ld_x);
+    l->side = take_rows(&end, side ? p->rows_max : 0, l->ld_x);
+    l->added = take_rows(&end, added ? p->rows_max : 0, l->ld_x);
     size_t mlp_end = end;
     l->q = take_rows(&end, p->rows_max, l->ld_q);
     l->k = take_rows(&end, p->rows_max, l->ld_kv);
@@ -154,11 +185,12 @@ void bt__cpu_layout_make(const bt_recipe *r, const bt_weights *w, const bt_devic
     end = BT_MAX(end, mlp_end);
     for (int i = 0; i < ACT_KINDS; i++) l->act[i] = take(&end, act_bytes[i]);
     l->logits = take_rows(&end, p->out_max, l->ld_logits);
-    size_t table = r->rope_style == BT_ROPE_NONE
-                       ? 0
-                       : (size_t)p->ctx * (size_t)(r->rope_dim / 2) * sizeof(float);
-    l->cos = take(&end, table);
-    l->sin = take(&end, table);
+    for (int32_t i = 0; i < r->n_ropes; i++) {
+        const bt_rope *rope = &r->rope[i];
+        size_t pairs = rope->style == BT_ROPE_NONE ? 0 : (size_t)(rope->dim / 2);
+        l->cos[i] = take(&end, (size_t)p->ctx * pairs * sizeof(float));
+        l->sin[i] = take(&end, (size_t)p->ctx * pairs * sizeof(float));
+    }
     layout_attention(r, p, l, &end);
     l->thread_stride =
         BT_MAX(bt_attention_scratch_bytes(&l->kv), bt_sample_scratch_bytes(r->vocab));

@@ -70,6 +70,7 @@ static void prepare(bt_device *d, const bt_linear *m0, const bt_linear *m1, cons
 {
     bool done[ACT_KINDS] = {false};
     for (const bt_linear *m = m0; r0 < r1 && m < m1; m++) {
+        if (m->n == 0) continue; // a gate that the recipe has not
         int kind = bt_linear_act_kind(m->format);
         if (!done[kind])
             bt_linear_act_prepare(kind, x, ld, rows, m->k, d->scratch + d->at.act[kind], r0, r1);
@@ -113,10 +114,18 @@ static int64_t matrix_cost(const bt_device *d, int32_t first, int32_t last)
 static void embed_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
+    const bt_recipe *r = d->recipe;
     int32_t a, b;
     bt__cpu_split(d->batch->n_rows, thread, threads, &a, &b);
-    bt_embed_rows(&d->weights->embed, d->batch->token + a, b - a,
-                  bt__cpu_floats(d, d->at.x) + a * d->at.ld_x, d->at.ld_x);
+    float *x = bt__cpu_floats(d, d->at.x) + a * d->at.ld_x, *row = x;
+    bt_embed_rows(&d->weights->embed, d->batch->token + a, b - a, x, d->at.ld_x);
+    for (int32_t i = a; r->embed_scale != 1 && i < b; i++, row += d->at.ld_x)
+        for (int32_t c = 0; c < r->hidden; c++) row[c] *= r->embed_scale;
+    if (!r->learned_positions) return;
+    /* Rows of the table of positions, by way of the room that the norms use later. */
+    float *pos = bt__cpu_floats(d, d->at.normed) + a * d->at.ld_x;
+    bt_embed_rows(&d->weights->positions, d->batch->pos + a, b - a, pos, d->at.ld_x);
+    for (int64_t i = 0; i < (b - a) * d->at.ld_x; i++) x[i] += pos[i];
 }
 
 bt_status bt__cpu_embed(bt_device *d, bt_err *err)
@@ -135,43 +144,70 @@ static void store_kv(bt_device *d, int32_t row, const float *k, const float *v)
     bt_kv_append(&d->at.kv, page, pos % tokens, k, v);
 }
 
+static void norm_heads(const bt_recipe *r, const bt_layer_recipe *l, const float *w, int32_t heads,
+                       float *x)
+{
+    bool row = l->qk_norm == BT_QK_NORM_ROW;
+    int32_t cols = row ? heads * l->head_dim : l->head_dim;
+    bt_norm_rms(x, cols, w, row ? 1 : heads, cols, r->norm_eps, x, cols);
+}
+
+/* Rows of q and k: normed, rotated; k and v go to their page. */
 static void rotate_and_store(bt_device *d, int32_t r0, int32_t r1)
 {
     const bt_recipe *r = d->recipe;
+    const bt_layer_recipe *lr = &r->layer[d->layer];
+    const bt_layer_weights *w = &d->weights->layers[d->layer];
+    const bt_rope *rope = &r->rope[lr->rope];
     const cpu_layout *l = &d->at;
-    int64_t half = r->rope_style == BT_ROPE_NONE ? 0 : r->rope_dim / 2;
+    int64_t half = rope->style == BT_ROPE_NONE ? 0 : rope->dim / 2;
     for (int32_t row = r0; row < r1; row++) {
         float *q = bt__cpu_floats(d, l->q) + row * l->ld_q;
         float *k = bt__cpu_floats(d, l->k) + row * l->ld_kv;
         float *v = bt__cpu_floats(d, l->v) + row * l->ld_kv;
-        const float *cos = bt__cpu_floats(d, l->cos) + d->batch->pos[row] * half;
-        const float *sin = bt__cpu_floats(d, l->sin) + d->batch->pos[row] * half;
-        bt_rope_apply(r, cos, sin, r->n_heads, q);
-        bt_rope_apply(r, cos, sin, r->n_kv_heads, k);
+        const float *cos = bt__cpu_floats(d, l->cos[lr->rope]) + d->batch->pos[row] * half;
+        const float *sin = bt__cpu_floats(d, l->sin[lr->rope]) + d->batch->pos[row] * half;
+        if (lr->qk_norm != BT_QK_NORM_NONE) {
+            norm_heads(r, lr, w->q_norm, lr->n_heads, q);
+            norm_heads(r, lr, w->k_norm, lr->n_kv_heads, k);
+        }
+        bt_rope_apply(rope, cos, sin, lr->n_heads, lr->head_dim, q);
+        bt_rope_apply(rope, cos, sin, lr->n_kv_heads, lr->head_dim, k);
         store_kv(d, row, k, v);
     }
 }
 
-static void norm_and_prepare(bt_device *d, const float *w, int32_t first, int32_t last, int thread,
-                             int threads)
+/* Rows of the residual stream's width. */
+static void norm_rows(const bt_device *d, const float *x, const float *w, const float *bias,
+                      int32_t rows, float *y)
 {
-    const cpu_layout *l = &d->at;
-    float *normed = bt__cpu_floats(d, l->normed);
-    int32_t a, b;
-    bt__cpu_split(d->batch->n_rows, thread, threads, &a, &b);
-    bt_norm_rms(bt__cpu_floats(d, l->x) + a * l->ld_x, l->ld_x, w, b - a, d->recipe->hidden,
-                d->recipe->norm_eps, normed + a * l->ld_x, l->ld_x);
-    prepare(d, matrix_of(d, first), matrix_of(d, last) + 1, normed, l->ld_x, d->batch->n_rows, a,
-            b);
+    const bt_recipe *r = d->recipe;
+    int64_t ld = d->at.ld_x;
+    if (r->norm == BT_NORM_LAYER)
+        bt_norm_layer(x, ld, w, bias, rows, r->hidden, r->norm_eps, y, ld);
+    else
+        bt_norm_rms(x, ld, w, rows, r->hidden, r->norm_eps, y, ld);
 }
 
 static void attn_in_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
     const cpu_layout *l = &d->at;
+    const bt_layer_recipe *lr = &d->recipe->layer[d->layer];
     const bt_layer_weights *w = &d->weights->layers[d->layer];
     int32_t rows = d->batch->n_rows, a, b;
-    norm_and_prepare(d, w->attn_norm, BT_MATRIX_Q, BT_MATRIX_V, thread, threads);
+    float *x = bt__cpu_floats(d, l->x), *in = lr->norm_before ? bt__cpu_floats(d, l->normed) : x;
+    bt__cpu_split(rows, thread, threads, &a, &b);
+    int64_t at = a * l->ld_x;
+    if (lr->norm_before) norm_rows(d, x + at, w->attn_norm, w->attn_norm_b, b - a, in + at);
+    prepare(d, matrix_of(d, BT_MATRIX_Q), matrix_of(d, BT_MATRIX_V) + 1, in, l->ld_x, rows, a, b);
+    if (lr->parallel) {
+        float *side = bt__cpu_floats(d, l->side) + at;
+        if (w->ffn_norm)
+            norm_rows(d, x + at, w->ffn_norm, w->ffn_norm_b, b - a, side);
+        else if (b > a)
+            memcpy(side, in + at, (size_t)((b - a) * l->ld_x) * sizeof *side);
+    }
     bt__cpu_meet(d, threads);
 
     const bt_linear *q = matrix_of(d, BT_MATRIX_Q), *k = matrix_of(d, BT_MATRIX_K),
@@ -210,23 +246,37 @@ bt_status bt__cpu_attention(bt_device *d, int32_t layer, bt_err *err)
     return BT_OK;
 }
 
-/* x += matrix * in + bias, by all threads; `in` is finished. */
+/* x += matrix * in + bias, by all threads; `in` is finished. What is added is normed by `norm` and
+ * scaled where the recipe says so. */
 static void project_back(bt_device *d, const bt_linear *m, const float *bias, const float *in,
-                         int64_t ld, int thread, int threads)
+                         int64_t ld, const float *norm, const float *norm_bias, int thread,
+                         int threads)
 {
     int32_t rows = d->batch->n_rows, a, b;
+    float scale = d->recipe->residual_scale, *x = bt__cpu_floats(d, d->at.x);
+    bool direct = !norm && scale == 1;
+    float *y = direct ? x : bt__cpu_floats(d, d->at.added);
     bt__cpu_split(rows, thread, threads, &a, &b);
     prepare(d, m, m + 1, in, ld, rows, a, b);
     bt__cpu_meet(d, threads);
-    bt__cpu_split(panels_of(m), thread, threads, &a, &b);
-    apply(d, m, rows, bias, true, bt__cpu_floats(d, d->at.x), d->at.ld_x, a, b);
+    int32_t p, q;
+    bt__cpu_split(panels_of(m), thread, threads, &p, &q);
+    apply(d, m, rows, bias, direct, y, d->at.ld_x, p, q);
+    if (direct) return;
+    bt__cpu_meet(d, threads);
+    x += a * d->at.ld_x;
+    y += a * d->at.ld_x;
+    if (norm) norm_rows(d, y, norm, norm_bias, b - a, y);
+    for (int32_t i = a; i < b; i++, x += d->at.ld_x, y += d->at.ld_x)
+        for (int32_t c = 0; c < d->recipe->hidden; c++) x[c] += scale * y[c];
 }
 
 static void attn_out_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
-    project_back(d, matrix_of(d, BT_MATRIX_O), d->weights->layers[d->layer].bo,
-                 bt__cpu_floats(d, d->at.att), d->at.ld_q, thread, threads);
+    const bt_layer_weights *w = &d->weights->layers[d->layer];
+    project_back(d, matrix_of(d, BT_MATRIX_O), w->bo, bt__cpu_floats(d, d->at.att), d->at.ld_q,
+                 w->attn_after, w->attn_after_b, thread, threads);
 }
 
 bt_status bt__cpu_attn_out(bt_device *d, int32_t layer, bt_err *err)
@@ -241,22 +291,32 @@ static void mlp_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
     const cpu_layout *l = &d->at;
+    const bt_layer_recipe *lr = &d->recipe->layer[d->layer];
     const bt_layer_weights *w = &d->weights->layers[d->layer];
     int32_t rows = d->batch->n_rows, a, b;
     float *gate = bt__cpu_floats(d, l->gate), *up = bt__cpu_floats(d, l->up);
-    norm_and_prepare(d, w->ffn_norm, BT_MATRIX_GATE, BT_MATRIX_UP, thread, threads);
+    float *x = bt__cpu_floats(d, l->x), *in = lr->norm_before ? bt__cpu_floats(d, l->normed) : x;
+    bt__cpu_split(rows, thread, threads, &a, &b);
+    if (lr->parallel)
+        in = bt__cpu_floats(d, l->side);
+    else if (lr->norm_before)
+        norm_rows(d, x + a * l->ld_x, w->ffn_norm, w->ffn_norm_b, b - a, in + a * l->ld_x);
+    prepare(d, matrix_of(d, BT_MATRIX_GATE), matrix_of(d, BT_MATRIX_UP) + 1, in, l->ld_x, rows, a,
+            b);
     bt__cpu_meet(d, threads);
 
     /* A thread makes the same columns of both halves, so it can join them without a meeting. */
     const bt_linear *g = matrix_of(d, BT_MATRIX_GATE), *u = matrix_of(d, BT_MATRIX_UP);
-    bt__cpu_split(panels_of(g), thread, threads, &a, &b);
-    apply(d, g, rows, w->b_gate, false, gate, l->ld_ffn, a, b);
+    float *out = lr->plain ? up : gate;
+    bt__cpu_split(panels_of(u), thread, threads, &a, &b);
+    if (!lr->plain) apply(d, g, rows, w->b_gate, false, gate, l->ld_ffn, a, b);
     apply(d, u, rows, w->b_up, false, up, l->ld_ffn, a, b);
-    bt_activation_silu_mul(gate, up, rows, l->ld_ffn, a * BT_LINEAR_PANEL,
-                           BT_MIN(b * BT_LINEAR_PANEL, g->n));
+    bt_activation_apply(lr->activation, out, lr->plain ? NULL : up, rows, l->ld_ffn,
+                        a * BT_LINEAR_PANEL, BT_MIN(b * BT_LINEAR_PANEL, u->n));
     bt__cpu_meet(d, threads);
 
-    project_back(d, matrix_of(d, BT_MATRIX_DOWN), w->b_down, gate, l->ld_ffn, thread, threads);
+    project_back(d, matrix_of(d, BT_MATRIX_DOWN), w->b_down, out, l->ld_ffn, w->ffn_after,
+                 w->ffn_after_b, thread, threads);
 }
 
 bt_status bt__cpu_mlp(bt_device *d, int32_t layer, bt_err *err)
@@ -277,12 +337,18 @@ static void head_work(void *ud, int thread, int threads)
     int32_t a, b;
     bt__cpu_split(batch->n_out, thread, threads, &a, &b);
     for (int32_t i = a; i < b; i++)
-        bt_norm_rms(x + batch->out_row[i] * l->ld_x, l->ld_x, d->weights->out_norm, 1,
-                    d->recipe->hidden, d->recipe->norm_eps, normed + i * l->ld_x, l->ld_x);
+        norm_rows(d, x + batch->out_row[i] * l->ld_x, d->weights->out_norm, d->weights->out_norm_b,
+                  1, normed + i * l->ld_x);
     prepare(d, m, m + 1, normed, l->ld_x, batch->n_out, a, b);
     bt__cpu_meet(d, threads);
     bt__cpu_split(panels_of(m), thread, threads, &a, &b);
-    apply(d, m, batch->n_out, NULL, false, bt__cpu_floats(d, l->logits), l->ld_logits, a, b);
+    float *logits = bt__cpu_floats(d, l->logits);
+    apply(d, m, batch->n_out, d->weights->head_b, false, logits, l->ld_logits, a, b);
+    if (d->recipe->logit_scale == 1 && d->recipe->logit_cap == 0) return;
+    int32_t n0 = a * BT_LINEAR_PANEL, n1 = BT_MIN(b * BT_LINEAR_PANEL, m->n);
+    for (int32_t i = 0; n0 < n1 && i < batch->n_out; i++)
+        bt_activation_cap(logits + i * l->ld_logits + n0, n1 - n0, d->recipe->logit_scale,
+                          d->recipe->logit_cap);
 }
 
 bt_status bt__cpu_head(bt_device *d, bt_err *err)

@@ -96,7 +96,7 @@ bt_status bt__cuda_batch_upload(bt_device *d, cuda_flight *f, bt_err *err)
     fill_seqs(d, f, b);
     bt_cuda_kv kv = bt__cuda_kv_shape(d->recipe, &d->plan);
     d->n_work =
-        bt_cuda_attention_plan(&kv, &d->props, d->recipe->n_heads, b->n_seqs,
+        bt_cuda_attention_plan(&kv, &d->props, d->recipe->layer[0].n_heads, b->n_seqs,
                                part(f, d->at.in_n_rows), 2, part(f, d->at.in_work), d->at.work_max);
     BT_ASSERT(d->n_work <= d->at.work_max);
     size_t n = d->at.in_work + (size_t)d->n_work * BT_CUDA_ATTENTION_WORK_INTS * sizeof(int32_t);

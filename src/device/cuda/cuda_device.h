@@ -26,7 +26,7 @@
 #include "kernels/attention/kv_cuda.h"
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/sample/sample_cuda.h"
-#include "model/matrices.h"
+#include "model/tensors.h"
 #include <cuda_runtime_api.h>
 
 enum { SEG_WEIGHTS, SEG_KV, SEG_SCRATCH, SEG_COUNT };
@@ -40,6 +40,7 @@ typedef struct cuda_layer {
     int32_t n_gate_up;
     bt_cuda_matrix down;
     const float *attn_norm, *ffn_norm; // device
+    const float *q_norm, *k_norm;      // device, or NULL
     /* device, or NULL; of matrices that are one, one after the other */
     const float *bias[BT_MATRICES_PER_LAYER];
 } cuda_layer;

@@ -52,33 +52,69 @@ static bool weight_can(const bt_weight *w)
 
 static bool weights_can(const bt_recipe *r, const bt_weights *w, bt_err *err)
 {
-    char name[64];
+    char name[BT_TENSOR_NAME_MAX];
     for (int32_t l = 0; l < r->n_layers; l++)
         for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++) {
             const bt_weight *m = bt_layer_matrix(&w->layers[l], i);
             if (weight_can(m)) continue;
-            return refuse(bt_layer_matrix_name(l, i, name), m, err);
+            return refuse(bt_tensor_name(r, l, i, BT_NAMING_GGUF, name), m, err);
         }
-    if (!weight_can(&w->head)) return refuse(bt_head_name(r), &w->head, err);
+    int32_t head = r->tied_head ? BT_TENSOR_EMBED : BT_TENSOR_HEAD;
+    if (!weight_can(&w->head))
+        return refuse(bt_tensor_name(r, 0, head, BT_NAMING_GGUF, name), &w->head, err);
     return weight_can(&w->embed) || refuse("token_embd.weight", &w->embed, err);
+}
+
+/* What a recipe asks for and no kernel here does yet; NULL: nothing. */
+static const char *lacking(const bt_recipe *r, const bt_weights *w)
+{
+    if (r->norm != BT_NORM_RMS) return "norms that take out the mean";
+    if (r->embed_scale != 1 || r->residual_scale != 1 || r->logit_scale != 1)
+        return "scaled embeddings, residuals or logits";
+    if (r->logit_cap != 0) return "soft-capped logits";
+    if (r->learned_positions) return "learned positions";
+    if (w->head_b) return "a bias of the head";
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        const bt_layer_recipe *l = &r->layer[i], *first = &r->layer[0];
+        if (l->n_heads != first->n_heads || l->n_kv_heads != first->n_kv_heads ||
+            l->head_dim != first->head_dim || l->ffn != first->ffn)
+            return "layers of different shapes";
+        if (l->rope != 0) return "a second rope";
+        if (l->window > 0) return "sliding windows";
+        if (l->attn_cap != 0) return "soft-capped attention";
+        if (l->qk_norm == BT_QK_NORM_ROW) return "norms over all heads of a row";
+        if (!l->norm_before || l->norm_after) return "norms of what layers add";
+        if (l->parallel) return "attention and feed-forward side by side";
+        if (l->plain || l->activation != BT_ACTIVATION_SILU)
+            return "feed-forwards other than gated SiLU";
+    }
+    return NULL;
 }
 
 bool bt__cuda_can(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p,
                   const bt_cuda_props *props, bt_err *err)
 {
+    const bt_layer_recipe *l = &r->layer[0];
     bool ok = (p->page_tokens == 16 || p->page_tokens == 32) && p->n_pages >= 1 && p->ctx >= 1 &&
               p->rows_max >= 1 && p->seqs_max >= 1 && p->out_max >= 1 && p->out_max <= p->rows_max;
     if (!ok) {
         bt_err_set(err, BT_EINVAL, 0, "the CUDA device cannot be opened with this plan");
         return false;
     }
+    const char *lack = lacking(r, w);
+    if (lack) {
+        bt_err_set(err, BT_EUNSUPPORTED, 0,
+                   "%s asks for %s; CUDA has no kernels for that yet: use --device cpu", r->arch,
+                   lack);
+        return false;
+    }
     bt_cuda_kv kv = bt__cuda_kv_shape(r, p);
-    if (!bt_cuda_attention_supported(&kv, r->n_heads, props)) {
+    if (!bt_cuda_attention_supported(&kv, l->n_heads, props)) {
         bt_err_set(err, BT_EUNSUPPORTED, 0,
                    "heads of %d dimensions with this KV format have no kernel on a device of "
                    "compute capability %d.%d; bf16 needs 8.0, and dimensions are multiples of 4 up "
                    "to 256",
-                   r->head_dim, props->sm / 10, props->sm % 10);
+                   l->head_dim, props->sm / 10, props->sm % 10);
         return false;
     }
     return weights_can(r, w, err);
@@ -120,10 +156,11 @@ static int32_t place_group(const bt_layer_weights *l, const int32_t *which, int3
     return one ? 1 : n;
 }
 
+/* On 16 bytes, as kernels load them. */
 static const float *place_floats(size_t n, char *base, size_t *end)
 {
     size_t at = *end;
-    *end += n * sizeof(float);
+    *end += (n + 3) / 4 * 4 * sizeof(float);
     return base ? (const float *)(const void *)(base + at) : NULL;
 }
 
@@ -145,6 +182,8 @@ static void place_layer_floats(const bt_recipe *r, const bt_layer_weights *w, cu
 {
     l->attn_norm = place_floats((size_t)r->hidden, base, end);
     l->ffn_norm = place_floats((size_t)r->hidden, base, end);
+    l->q_norm = w->q_norm ? place_floats((size_t)r->layer[0].head_dim, base, end) : NULL;
+    l->k_norm = w->k_norm ? place_floats((size_t)r->layer[0].head_dim, base, end) : NULL;
     for (int32_t i = 0; i < BT_MATRICES_PER_LAYER; i++)
         l->bias[i] = bt_layer_bias(w, i)
                          ? place_floats((size_t)bt_layer_matrix(w, i)->rows, base, end)
@@ -172,9 +211,9 @@ void bt__cuda_place(const bt_recipe *r, const bt_weights *w, const bt_device_pla
     const float *out_norm = place_floats((size_t)r->hidden, base, &end);
     at->floats_bytes = end - at->floats;
     end = round_up(end);
-    size_t table = r->rope_style == BT_ROPE_NONE
+    size_t table = r->rope[0].style == BT_ROPE_NONE
                        ? 0
-                       : (size_t)p->ctx * (size_t)(r->rope_dim / 2) * sizeof(float);
+                       : (size_t)p->ctx * (size_t)(r->rope[0].dim / 2) * sizeof(float);
     at->cos = take(&end, table);
     at->sin = take(&end, table);
     at->segment_bytes[SEG_WEIGHTS] = end;
@@ -188,16 +227,18 @@ void bt__cuda_place(const bt_recipe *r, const bt_weights *w, const bt_device_pla
 
 bt_cuda_kv bt__cuda_kv_shape(const bt_recipe *r, const bt_device_plan *p)
 {
+    const bt_layer_recipe *l = &r->layer[0];
     return (bt_cuda_kv){.format = p->kv_format,
-                        .kv_heads = r->n_kv_heads,
-                        .head_dim = r->head_dim,
+                        .kv_heads = l->n_kv_heads,
+                        .head_dim = l->head_dim,
                         .page_tokens = p->page_tokens};
 }
 
 static void layout_kv(const bt_recipe *r, const bt_device_plan *p, cuda_layout *l)
 {
+    const bt_layer_recipe *first = &r->layer[0];
     l->page_stride =
-        bt_cuda_kv_page_bytes(p->kv_format, r->n_kv_heads, r->head_dim, p->page_tokens);
+        bt_cuda_kv_page_bytes(p->kv_format, first->n_kv_heads, first->head_dim, p->page_tokens);
     l->layer_stride = l->page_stride * (size_t)p->n_pages;
     l->segment_bytes[SEG_KV] = l->layer_stride * (size_t)r->n_layers;
 }
@@ -269,16 +310,17 @@ static size_t linear_scratch(const bt_recipe *r, const bt_weights *w, const bt_d
 static void layout_widths(const bt_recipe *r, const bt_device_plan *p, const bt_cuda_props *props,
                           cuda_layout *l)
 {
-    l->q_cols = r->n_heads * r->head_dim;
-    l->kv_cols = r->n_kv_heads * r->head_dim;
+    const bt_layer_recipe *first = &r->layer[0];
+    l->q_cols = first->n_heads * first->head_dim;
+    l->kv_cols = first->n_kv_heads * first->head_dim;
     l->qkv_cols = l->q_cols + 2 * l->kv_cols;
     l->ld_x = (r->hidden + 3) / 4 * 4;
     l->ld_logits = (r->vocab + 3) / 4 * 4;
-    l->k_max = BT_MAX(BT_MAX(r->hidden, l->q_cols), r->ffn);
+    l->k_max = BT_MAX(BT_MAX(r->hidden, l->q_cols), first->ffn);
     l->pages_ld = (p->ctx + p->page_tokens - 1) / p->page_tokens;
     l->bucket_max = BT_MIN(BT_MIN(p->rows_max, p->seqs_max), p->out_max);
     bt_cuda_kv kv = bt__cuda_kv_shape(r, p);
-    l->work_max = (int32_t)((int64_t)p->rows_max * (r->n_heads / r->n_kv_heads) /
+    l->work_max = (int32_t)((int64_t)p->rows_max * (first->n_heads / first->n_kv_heads) /
                             bt_cuda_attention_tile(&kv, props)) +
                   p->seqs_max;
 }
@@ -286,6 +328,7 @@ static void layout_widths(const bt_recipe *r, const bt_device_plan *p, const bt_
 static void layout_scratch(const bt_recipe *r, const bt_weights *w, const bt_device_plan *p,
                            const bt_cuda_props *props, cuda_layout *l)
 {
+    const bt_layer_recipe *first = &r->layer[0];
     size_t end = 0, rows = (size_t)p->rows_max, f = sizeof(float);
     l->x = take(&end, rows * (size_t)l->ld_x * f);
     l->act = take(&end, bt_cuda_act_bytes(p->rows_max, l->k_max, ACT_ALL));
@@ -293,15 +336,15 @@ static void layout_scratch(const bt_recipe *r, const bt_weights *w, const bt_dev
     size_t mlp_end = end;
     l->qkv = take(&end, rows * (size_t)l->qkv_cols * f);
     l->att = take(&end, rows * (size_t)l->q_cols * f);
-    l->gate_up = take(&mlp_end, rows * (size_t)r->ffn * 2 * f);
-    l->glu = take(&mlp_end, rows * (size_t)r->ffn * f);
+    l->gate_up = take(&mlp_end, rows * (size_t)first->ffn * 2 * f);
+    l->glu = take(&mlp_end, rows * (size_t)first->ffn * f);
     end = BT_MAX(end, mlp_end);
     l->logits = take(&end, (size_t)p->out_max * (size_t)l->ld_logits * f);
     l->linear_bytes = linear_scratch(r, w, p, props);
     l->linear = take(&end, l->linear_bytes);
     bt_cuda_kv kv = bt__cuda_kv_shape(r, p);
-    l->attention_bytes =
-        bt_cuda_attention_scratch(&kv, props, r->n_heads, p->seqs_max, p->ctx, p->deterministic);
+    l->attention_bytes = bt_cuda_attention_scratch(&kv, props, first->n_heads, p->seqs_max, p->ctx,
+                                                   p->deterministic);
     l->attention = take(&end, l->attention_bytes);
     l->sample_bytes = bt_cuda_sample_scratch(p->out_max, r->vocab);
     l->sample = take(&end, l->sample_bytes);

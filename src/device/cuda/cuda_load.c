@@ -149,13 +149,15 @@ static bt_status load_floats(loader *l, const float *src, size_t n, const float 
 static bt_status load_vectors(loader *l, bt_err *err)
 {
     bt_device *d = l->d;
-    size_t hidden = (size_t)d->recipe->hidden;
+    size_t hidden = (size_t)d->recipe->hidden, head_dim = (size_t)d->recipe->layer[0].head_dim;
     bt_status st = load_floats(l, d->weights->out_norm, hidden, d->w.out_norm, err);
     for (int32_t i = 0; !st && i < d->recipe->n_layers; i++) {
         const bt_layer_weights *w = &d->weights->layers[i];
         const cuda_layer *c = &d->w.layer[i];
         st = load_floats(l, w->attn_norm, hidden, c->attn_norm, err);
         if (!st) st = load_floats(l, w->ffn_norm, hidden, c->ffn_norm, err);
+        if (!st && w->q_norm) st = load_floats(l, w->q_norm, head_dim, c->q_norm, err);
+        if (!st && w->k_norm) st = load_floats(l, w->k_norm, head_dim, c->k_norm, err);
         for (int32_t b = 0; !st && b < BT_MATRICES_PER_LAYER; b++)
             if (c->bias[b])
                 st = load_floats(l, bt_layer_bias(w, b), (size_t)bt_layer_matrix(w, b)->rows,
@@ -168,9 +170,9 @@ static bt_status load_vectors(loader *l, bt_err *err)
 static bt_status load_tables(loader *l, bt_err *err)
 {
     bt_device *d = l->d;
-    size_t half = (size_t)(d->recipe->rope_dim / 2), row = half * sizeof(float);
+    size_t half = (size_t)(d->recipe->rope[0].dim / 2), row = half * sizeof(float);
     char *base = d->memory.segment[SEG_WEIGHTS].base;
-    if (d->recipe->rope_style == BT_ROPE_NONE) return BT_OK;
+    if (d->recipe->rope[0].style == BT_ROPE_NONE) return BT_OK;
     int32_t piece = (int32_t)BT_MIN(d->at.stage_bytes / (2 * row), (size_t)d->plan.ctx);
     BT_ASSERT(piece > 0);
     for (int32_t p = 0; p < d->plan.ctx; p += piece) {
@@ -179,7 +181,8 @@ static bt_status load_tables(loader *l, bt_err *err)
         bt_status st = stage_take(l, &i, err);
         if (st) return st;
         float *cos = (float *)(void *)d->stage[i], *sin = cos + (size_t)(end - p) * half;
-        bt_rope_tables(d->recipe, d->weights->rope_divisor, p, end, cos, sin);
+        bt_rope_tables(&d->recipe->rope[0], bt_rope_divisor(d->recipe, d->weights, 0, d->plan.ctx),
+                       p, end, cos, sin);
         st = stage_send(l, i, base + d->at.cos + at, bytes, err);
         if (!st)
             st = bt__cuda_check(d,

@@ -172,9 +172,9 @@ bt_status bt__cuda_attn_in(bt_device *d, int32_t layer, bt_err *err)
     cudaError_t code = project_qkv(d, &d->w.layer[layer], qkv);
     bt_cuda_rope_args a = {.kv = kv_of(d, layer),
                            .rows = d->rows,
-                           .n_heads = r->n_heads,
-                           .style = r->rope_style,
-                           .rope_dim = r->rope_dim,
+                           .n_heads = r->layer[0].n_heads,
+                           .style = r->rope[0].style,
+                           .rope_dim = r->rope[0].dim,
                            .cos = (const float *)(const void *)(tables + d->at.cos),
                            .sin = (const float *)(const void *)(tables + d->at.sin),
                            .q = qkv,
@@ -183,6 +183,9 @@ bt_status bt__cuda_attn_in(bt_device *d, int32_t layer, bt_err *err)
                            .ldq = d->at.qkv_cols,
                            .ldk = d->at.qkv_cols,
                            .ldv = d->at.qkv_cols,
+                           .q_norm = d->w.layer[layer].q_norm,
+                           .k_norm = d->w.layer[layer].k_norm,
+                           .norm_eps = r->norm_eps,
                            .pos = bt__cuda_input(d, d->at.in_pos),
                            .row_seq = bt__cuda_input(d, d->at.in_row_seq),
                            .pages = bt__cuda_scratch(d, d->at.pages),
@@ -196,8 +199,8 @@ bt_status bt__cuda_attention(bt_device *d, int32_t layer, bt_err *err)
 {
     if (d->mode == MODE_REPLAY) return BT_OK;
     bt_cuda_attention_args a = {.kv = kv_of(d, layer),
-                                .n_heads = d->recipe->n_heads,
-                                .scale = d->recipe->attn_scale,
+                                .n_heads = d->recipe->layer[0].n_heads,
+                                .scale = d->recipe->layer[0].attn_scale,
                                 .q = bt__cuda_floats(d, d->at.qkv),
                                 .ldq = d->at.qkv_cols,
                                 .out = bt__cuda_floats(d, d->at.att),
@@ -235,7 +238,7 @@ bt_status bt__cuda_attn_out(bt_device *d, int32_t layer, bt_err *err)
 
 static cudaError_t gated_unit(const bt_device *d, const cuda_layer *l, float *glu)
 {
-    int32_t hidden = d->recipe->hidden, ffn = d->recipe->ffn;
+    int32_t hidden = d->recipe->hidden, ffn = d->recipe->layer[0].ffn;
     unsigned kinds = kinds_of(d, l->gate_up, l->n_gate_up, d->rows);
     bt_cuda_act act = act_of(d, d->rows, hidden, kinds);
     cudaError_t code =
@@ -267,7 +270,7 @@ bt_status bt__cuda_mlp(bt_device *d, int32_t layer, bt_err *err)
     cudaError_t code = gated_unit(d, &d->w.layer[layer], glu);
     const cuda_layer *l = &d->w.layer[layer];
     if (code == cudaSuccess)
-        code = project_back(d, &l->down, l->bias[BT_MATRIX_DOWN], glu, d->recipe->ffn);
+        code = project_back(d, &l->down, l->bias[BT_MATRIX_DOWN], glu, d->recipe->layer[0].ffn);
     bt_status st = bt__cuda_check(d, code, "the MLP", err);
     return st ? give_up(d, st) : BT_OK;
 }

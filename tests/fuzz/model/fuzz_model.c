@@ -31,19 +31,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     const bt_recipe *r = &m->recipe;
-    BT_ASSERT(r->n_heads % r->n_kv_heads == 0 && r->rope_dim <= r->head_dim && r->norm_eps >= 0);
+    BT_ASSERT(r->norm_eps >= 0 && r->n_ropes >= 1 && r->n_ropes <= BT_ROPES_MAX);
     check_matrix(&m->weights.embed, r->vocab, r->hidden, data, size);
     check_matrix(&m->weights.head, r->vocab, r->hidden, data, size);
     check_vector(m->weights.out_norm, r->hidden);
-    if (m->weights.rope_divisor) check_vector(m->weights.rope_divisor, r->rope_dim / 2);
+    if (m->weights.rope_divisor) check_vector(m->weights.rope_divisor, r->rope[0].dim / 2);
     for (int32_t i = 0; i < r->n_layers; i++) {
         const bt_layer_weights *l = &m->weights.layers[i];
-        check_matrix(&l->wk, (int64_t)r->n_kv_heads * r->head_dim, r->hidden, data, size);
-        check_matrix(&l->w_down, r->hidden, r->ffn, data, size);
-        check_vector(l->ffn_norm, r->hidden);
-        BT_ASSERT(!l->bq == !l->bk && !l->bk == !l->bv && !l->b_gate == !l->b_up);
-        if (l->bq) check_vector(l->bq, r->n_heads * r->head_dim);
-        if (l->b_up) check_vector(l->b_up, r->ffn);
+        const bt_layer_recipe *s = &r->layer[i];
+        BT_ASSERT(s->n_heads % s->n_kv_heads == 0 && s->rope < r->n_ropes && s->window >= 0);
+        BT_ASSERT(r->rope[s->rope].dim <= s->head_dim);
+        check_matrix(&l->wk, (int64_t)s->n_kv_heads * s->head_dim, r->hidden, data, size);
+        check_matrix(&l->w_down, r->hidden, s->ffn, data, size);
+        if (l->ffn_norm) check_vector(l->ffn_norm, r->hidden);
+        BT_ASSERT(!l->bq == !l->bk && !l->bk == !l->bv && (s->plain || !l->b_gate == !l->b_up));
+        if (l->bq) check_vector(l->bq, s->n_heads * s->head_dim);
+        if (l->b_up) check_vector(l->b_up, s->ffn);
         if (l->bo) check_vector(l->bo, r->hidden);
     }
     bt_model_close(m);

@@ -24,8 +24,9 @@ static scene scene_new(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, 
     random_counter = seed * 1000003;
     int32_t n_pages = (n + kv.page_tokens - 1) / kv.page_tokens, width = kv.kv_heads * kv.head_dim;
     c.spans = (n + BT_ATTENTION_SPAN - 1) / BT_ATTENTION_SPAN;
-    c.a = (bt_attention){kv, kv.kv_heads * group, 1.0f / sqrtf((float)kv.head_dim), NULL,
-                         bt_kv_page_bytes(&kv)};
+    c.a = (bt_attention){kv,   kv.kv_heads * group,   1.0f / sqrtf((float)kv.head_dim),
+                         NULL, bt_kv_page_bytes(&kv), 0,
+                         0};
     size_t bytes = (size_t)n_pages * c.a.page_stride;
     c.pages = bt_must(bt_aligned_alloc(64, bytes));
     memset(c.pages, 0xFF, bytes);
@@ -91,9 +92,12 @@ static void run_by_spans(scene *c, int32_t tile)
 
 /* Against the reference, then bit for bit: every instruction set, every tiling, spans apart, rows
  * alone. */
-static void check_scene(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, double bound)
+static void check_masked(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, int32_t window,
+                         float cap, double bound)
 {
     scene c = scene_new(kv, group, n, rows, 7);
+    c.a.window = window;
+    c.a.cap = cap;
     size_t bytes = c.out_floats * sizeof(float);
     float *want = bt_must(bt_malloc(bytes)), *first = bt_must(bt_malloc(bytes));
     bt_attention_ref(&c.a, &c.s, rows);
@@ -126,6 +130,25 @@ static void check_scene(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows,
     bt_free(want);
     bt_free(first);
     scene_free(&c);
+}
+
+static void check_scene(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, double bound)
+{
+    check_masked(kv, group, n, rows, 0, 0, bound);
+}
+
+/* Windows that end inside a block, a page and a span, at their borders, and past the beginning;
+ * most of the sequence hidden; and capped scores. */
+static void windows_and_caps(void)
+{
+    static const int32_t windows[] = {1, 2, 15, 16, 17, 63, 64, 65, 100, 512, 700};
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        check_masked((bt_kv_layout){BT_KV_F16, 2, 32, 16}, 3, 140, 140, windows[i], 0, 1e-5);
+        check_masked((bt_kv_layout){BT_KV_INT8, 1, 20, 32}, 2, 75, 9, windows[i], 0, 1e-5);
+        check_masked((bt_kv_layout){BT_KV_F32, 1, 16, 16}, 2, 1700, 4, windows[i], 0, 1e-5);
+        check_masked((bt_kv_layout){BT_KV_F16, 1, 16, 32}, 1, 1100, 80, windows[i], 2, 1e-5);
+    }
+    check_masked((bt_kv_layout){BT_KV_F16, 2, 64, 16}, 2, 130, 11, 0, 5, 1e-5);
 }
 
 static void lengths_and_rows(void)
@@ -312,6 +335,7 @@ int main(void)
     RUN(shapes);
     RUN(across_spans);
     RUN(kv_formats);
+    RUN(windows_and_caps);
     RUN(page_size_does_not_matter);
     RUN(extreme_scores);
     RUN(nan_stays_with_those_who_see_it);

@@ -25,7 +25,8 @@ typedef struct shape {
 
 typedef struct step {
     bt_cuda_rope_args a;
-    bt_recipe recipe;
+    bt_rope rope;
+    int32_t head_dim;
     float *q, *k, *v; // host, as given
     float *q_norm, *k_norm;
     size_t page_bytes;
@@ -33,10 +34,8 @@ typedef struct step {
 
 static step step_new(const shape *s)
 {
-    step t = {.recipe = {.head_dim = s->head_dim,
-                         .rope_style = s->style,
-                         .rope_dim = s->rope_dim,
-                         .rope_theta = 10000}};
+    step t = {.rope = {.style = s->style, .dim = s->rope_dim, .theta = 10000, .amplitude = 1},
+              .head_dim = s->head_dim};
     int64_t nq = (int64_t)s->n_heads * s->head_dim, nk = (int64_t)s->kv_heads * s->head_dim;
     t.q = random_floats((size_t)(ROWS * (nq + 4)), 2);
     t.k = random_floats((size_t)(ROWS * (nk + 8)), 3);
@@ -46,7 +45,7 @@ static step step_new(const shape *s)
     t.page_bytes = bt_cuda_kv_page_bytes(s->format, s->kv_heads, s->head_dim, s->page_tokens);
     size_t table = (size_t)CTX * (size_t)(s->rope_dim / 2);
     float *cos = bt_must(bt_calloc(table + 1, 4)), *sin = bt_must(bt_calloc(table + 1, 4));
-    bt_rope_tables(&t.recipe, NULL, 0, CTX, cos, sin);
+    bt_rope_tables(&t.rope, NULL, 0, CTX, cos, sin);
     t.a = (bt_cuda_rope_args){
         .kv = {s->format, s->kv_heads, s->head_dim, s->page_tokens, NULL, t.page_bytes},
         .rows = ROWS,
@@ -88,13 +87,13 @@ static void step_free(step *t)
 /* A head as the reference turns it: norm and rotation in double. */
 static void turn(const step *t, const float *norm, int32_t pos, const float *x, float *y)
 {
-    int32_t n = t->recipe.head_dim;
+    int32_t n = t->head_dim;
     double sum = 0;
     for (int32_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
     double scale = 1 / sqrt(sum / n + 1e-6);
     for (int32_t i = 0; i < n; i++)
         y[i] = norm ? (float)((double)x[i] * scale * (double)norm[i]) : x[i];
-    bt_rope_ref(&t->recipe, NULL, pos, 1, y);
+    bt_rope_ref(&t->rope, NULL, pos, 1, n, y);
 }
 
 static double greatest(const float *x, int32_t n)

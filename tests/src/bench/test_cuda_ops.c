@@ -31,17 +31,14 @@ static void on_row(void *ud, const bt_ops_row *row, const bt_ops_limits *limits)
 
 static void table(void)
 {
-    static const bt_recipe tiny = {.n_layers = 1,
-                                   .hidden = 256,
-                                   .n_heads = 8,
-                                   .n_kv_heads = 2,
-                                   .head_dim = 32,
-                                   .ffn = 256,
-                                   .vocab = 520,
-                                   .attn_scale = 0.17678f,
-                                   .rope_style = BT_ROPE_HALF,
-                                   .rope_dim = 32,
-                                   .rope_theta = 10000};
+    static const bt_recipe tiny = {
+        .n_layers = 1,
+        .hidden = 256,
+        .vocab = 520,
+        .n_ropes = 1,
+        .rope = {{.style = BT_ROPE_HALF, .dim = 32, .theta = 10000, .amplitude = 1}},
+        .layer = {
+            {.n_heads = 8, .n_kv_heads = 2, .head_dim = 32, .attn_scale = 0.17678f, .ffn = 256}}};
     static const int32_t formats[] = {BT_FORMAT_Q4_K, BT_FORMAT_F16};
     seen s = {0};
     bt_err err = {0};

@@ -67,17 +67,13 @@ static void on_row(void *ud, const bt_ops_row *row, const bt_ops_limits *limits)
     bt_ops_print(row, limits, false, s->table.len == 0, &s->table);
 }
 
-static const bt_recipe tiny = {.n_layers = 1,
-                               .hidden = 256,
-                               .n_heads = 8,
-                               .n_kv_heads = 2,
-                               .head_dim = 32,
-                               .ffn = 512,
-                               .vocab = 1000,
-                               .attn_scale = 0.17678f,
-                               .rope_style = BT_ROPE_HALF,
-                               .rope_dim = 32,
-                               .rope_theta = 10000};
+static const bt_recipe tiny = {
+    .n_layers = 1,
+    .hidden = 256,
+    .vocab = 1000,
+    .n_ropes = 1,
+    .rope = {{.style = BT_ROPE_HALF, .dim = 32, .theta = 10000, .amplitude = 1}},
+    .layer = {{.n_heads = 8, .n_kv_heads = 2, .head_dim = 32, .attn_scale = 0.17678f, .ffn = 512}}};
 
 static void cpu_table(void)
 {

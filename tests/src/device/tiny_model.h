@@ -60,22 +60,27 @@ static inline tiny_model *tiny_new(const tiny_spec *s, uint64_t seed)
     tiny_model *m = bt_must(bt_calloc(1, sizeof *m));
     int32_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
     m->seed = seed;
-    m->recipe = (bt_recipe){.arch = "llama",
-                            .n_layers = s->layers,
-                            .hidden = s->hidden,
-                            .n_heads = s->heads,
-                            .n_kv_heads = s->kv_heads,
-                            .head_dim = s->head_dim,
-                            .ffn = s->ffn,
-                            .vocab = s->vocab,
-                            .ctx_train = 2048,
-                            .norm_eps = 1e-5f,
-                            .attn_scale = 1 / sqrtf((float)s->head_dim),
-                            .rope_style = s->style,
-                            .rope_dim = s->rope_dim,
-                            .rope_theta = 10000,
-                            .qkv_bias = s->bias,
-                            .tied_head = s->tied};
+    m->recipe = (bt_recipe){
+        .arch = "llama",
+        .n_layers = s->layers,
+        .hidden = s->hidden,
+        .vocab = s->vocab,
+        .ctx_train = 2048,
+        .norm_eps = 1e-5f,
+        .embed_scale = 1,
+        .residual_scale = 1,
+        .logit_scale = 1,
+        .tied_head = s->tied,
+        .n_ropes = 1,
+        .rope = {
+            {.style = s->style, .dim = s->rope_dim, .theta = 10000, .factor = 1, .amplitude = 1}}};
+    for (int32_t i = 0; i < s->layers; i++)
+        m->recipe.layer[i] = (bt_layer_recipe){.n_heads = s->heads,
+                                               .n_kv_heads = s->kv_heads,
+                                               .head_dim = s->head_dim,
+                                               .attn_scale = 1 / sqrtf((float)s->head_dim),
+                                               .norm_before = true,
+                                               .ffn = s->ffn};
     bt_weights *w = &m->weights;
     w->embed = tiny_matrix(m, s->format[2], s->vocab, s->hidden);
     w->head = s->tied ? w->embed : tiny_matrix(m, s->format[2], s->vocab, s->hidden);
@@ -136,12 +141,12 @@ static inline void tiny_norm(const bt_recipe *r, const float *w, const double *x
 
 static inline void tiny_rotate(const tiny_model *m, int32_t pos, int32_t heads, double *x)
 {
-    const bt_recipe *r = &m->recipe;
-    for (int32_t h = 0; h < heads; h++, x += r->head_dim) {
-        for (int32_t i = 0; i < r->rope_dim / 2; i++) {
-            bool pairs = r->rope_style == BT_ROPE_INTERLEAVED;
-            int32_t a = pairs ? 2 * i : i, b = pairs ? a + 1 : i + r->rope_dim / 2;
-            double f = pow((double)r->rope_theta, -2.0 * i / r->rope_dim);
+    const bt_rope *r = &m->recipe.rope[0];
+    for (int32_t h = 0; h < heads; h++, x += m->recipe.layer[0].head_dim) {
+        for (int32_t i = 0; i < r->dim / 2; i++) {
+            bool pairs = r->style == BT_ROPE_INTERLEAVED;
+            int32_t a = pairs ? 2 * i : i, b = pairs ? a + 1 : i + r->dim / 2;
+            double f = pow((double)r->theta, -2.0 * i / r->dim);
             if (m->weights.rope_divisor) f /= (double)m->weights.rope_divisor[i];
             double c = cos(pos * f), s = sin(pos * f), xa = x[a], xb = x[b];
             x[a] = xa * c - xb * s;
@@ -154,11 +159,12 @@ static inline void tiny_rotate(const tiny_model *m, int32_t pos, int32_t heads, 
 static inline void tiny_layer(const tiny_model *m, const bt_layer_weights *l, int32_t pos,
                               double *x, double *k, double *v)
 {
-    const bt_recipe *r = &m->recipe;
+    const bt_recipe *recipe = &m->recipe;
+    const bt_layer_recipe *r = &recipe->layer[0];
     int32_t dim = r->head_dim, kv = r->n_kv_heads * dim, wide = r->n_heads * dim + r->ffn;
-    double *t = bt_must(bt_calloc((size_t)(3 * wide + r->hidden + pos + 1), sizeof *t));
-    double *q = t + r->hidden, *out = q + wide, *up = out + wide, *p = up + wide;
-    tiny_norm(r, l->attn_norm, x, t);
+    double *t = bt_must(bt_calloc((size_t)(3 * wide + recipe->hidden + pos + 1), sizeof *t));
+    double *q = t + recipe->hidden, *out = q + wide, *up = out + wide, *p = up + wide;
+    tiny_norm(recipe, l->attn_norm, x, t);
     tiny_apply(&l->wq, l->bq, t, q, false);
     tiny_apply(&l->wk, l->bk, t, k + (int64_t)pos * kv, false);
     tiny_apply(&l->wv, l->bv, t, v + (int64_t)pos * kv, false);
@@ -180,7 +186,7 @@ static inline void tiny_layer(const tiny_model *m, const bt_layer_weights *l, in
         }
     }
     tiny_apply(&l->wo, l->bo, out, x, true);
-    tiny_norm(r, l->ffn_norm, x, t);
+    tiny_norm(recipe, l->ffn_norm, x, t);
     tiny_apply(&l->w_gate, l->b_gate, t, q, false);
     tiny_apply(&l->w_up, l->b_up, t, up, false);
     for (int32_t i = 0; i < r->ffn; i++) q[i] = q[i] / (1 + exp(-q[i])) * up[i];
@@ -192,7 +198,7 @@ static inline void tiny_layer(const tiny_model *m, const bt_layer_weights *l, in
 static inline double *tiny_forward(const tiny_model *m, const int32_t *token, int32_t n)
 {
     const bt_recipe *r = &m->recipe;
-    size_t layer = (size_t)(n * r->n_kv_heads * r->head_dim);
+    size_t layer = (size_t)(n * r->layer[0].n_kv_heads * r->layer[0].head_dim);
     double *k = bt_must(bt_calloc(2 * layer * (size_t)r->n_layers, sizeof *k));
     double *logits = bt_must(bt_calloc((size_t)n * (size_t)r->vocab, sizeof *logits));
     double *x = bt_must(bt_calloc(2 * (size_t)r->hidden, sizeof *x));

@@ -221,19 +221,19 @@ static void check_plain(const bt_model *m)
     CHECK_STR(r->name, "Tiny");
     CHECK_INT(r->n_layers, LAYERS);
     CHECK_INT(r->hidden, HIDDEN);
-    CHECK_INT(r->n_heads, HEADS);
-    CHECK_INT(r->n_kv_heads, KV);
-    CHECK_INT(r->head_dim, HEAD_DIM);
-    CHECK_INT(r->rope_dim, HEAD_DIM);
-    CHECK_INT(r->ffn, FFN);
+    CHECK_INT(r->layer[LAYERS - 1].n_heads, HEADS);
+    CHECK_INT(r->layer[LAYERS - 1].n_kv_heads, KV);
+    CHECK_INT(r->layer[LAYERS - 1].head_dim, HEAD_DIM);
+    CHECK_INT(r->rope[0].dim, HEAD_DIM);
+    CHECK_INT(r->layer[LAYERS - 1].ffn, FFN);
     CHECK_INT(r->vocab, VOCAB);
     CHECK_INT(r->ctx_train, 64);
     CHECK_NEAR(r->norm_eps, 1e-5f, 0);
-    CHECK_NEAR(r->rope_theta, 500000, 0);
-    CHECK_NEAR(r->attn_scale, 0.5, 1e-7);
-    CHECK_INT(r->rope_style, BT_ROPE_INTERLEAVED);
-    CHECK_INT(r->rope_scaling, BT_ROPE_SCALING_NONE);
-    CHECK(!r->qkv_bias && !r->tied_head);
+    CHECK_NEAR(r->rope[0].theta, 500000, 0);
+    CHECK_NEAR(r->layer[LAYERS - 1].attn_scale, 0.5, 1e-7);
+    CHECK_INT(r->rope[0].style, BT_ROPE_INTERLEAVED);
+    CHECK_INT(r->rope[0].scaling, BT_ROPE_SCALING_NONE);
+    CHECK(!m->weights.layers[0].bq && !r->tied_head);
     CHECK(m->weights.head.data != m->weights.embed.data);
     CHECK(!m->weights.rope_divisor && !m->weights.layers[0].bq);
     for (int i = 0; i < LAYERS; i++) {
@@ -259,7 +259,6 @@ static void check_tied(const bt_model *m)
 
 static void check_bias(const bt_model *m)
 {
-    CHECK(m->recipe.qkv_bias);
     CHECK_NEAR(m->weights.layers[1].bv[KV * HEAD_DIM - 1], 1, 0);
     CHECK_NEAR(m->weights.layers[0].bo[HIDDEN - 1], 1, 0);
     CHECK_NEAR(m->weights.layers[0].b_down[HIDDEN - 1], 1, 0);
@@ -270,7 +269,7 @@ static void check_bias(const bt_model *m)
 static void check_no_bias(const bt_model *m)
 {
     CHECK_STR(m->recipe.arch, "qwen2");
-    CHECK(!m->recipe.qkv_bias && !m->weights.layers[0].bq && !m->weights.layers[1].bv);
+    CHECK(!m->weights.layers[0].bq && !m->weights.layers[1].bv);
 }
 
 /* What is left out beside others is zero; what is left out altogether is not there. */
@@ -287,26 +286,42 @@ static void check_some_bias(const bt_model *m)
 
 static void check_linear(const bt_model *m)
 {
-    CHECK_INT(m->recipe.rope_scaling, BT_ROPE_SCALING_LINEAR);
-    CHECK_NEAR(m->recipe.rope_factor, 4, 0);
+    CHECK_INT(m->recipe.rope[0].scaling, BT_ROPE_SCALING_LINEAR);
+    CHECK_NEAR(m->recipe.rope[0].factor, 4, 0);
+}
+
+/* What one layer has and another has not, or all have alike, by its key. */
+static void check_layer_keys(const bt_model *m)
+{
+    const bt_recipe *r = &m->recipe;
+    CHECK_INT(r->layer[0].ffn, FFN);
+    CHECK_INT(r->layer[1].window, 32);
+    CHECK_NEAR(r->layer[1].attn_cap, 50, 0);
+    CHECK_NEAR(r->logit_cap, 30, 0);
+    CHECK_NEAR(r->embed_scale, 12, 0);
+    CHECK_NEAR(r->residual_scale, 0.5, 0);
+    CHECK_NEAR(r->logit_scale, 1, 0);
+    CHECK_INT(r->rope[0].scaling, BT_ROPE_SCALING_YARN);
+    CHECK_NEAR(r->rope[0].amplitude, 1.13862944, 1e-7); // 1 + 0.1 ln 4
+    CHECK_INT(r->rope[0].orig_ctx, 16);
 }
 
 static void check_no_scaling(const bt_model *m)
 {
-    CHECK_INT(m->recipe.rope_scaling, BT_ROPE_SCALING_NONE);
+    CHECK_INT(m->recipe.rope[0].scaling, BT_ROPE_SCALING_NONE);
 }
 
 static void check_divisors(const bt_model *m)
 {
-    CHECK_INT(m->recipe.rope_scaling, BT_ROPE_SCALING_NONE);
+    CHECK_INT(m->recipe.rope[0].scaling, BT_ROPE_SCALING_NONE);
     CHECK(m->weights.rope_divisor && m->weights.rope_divisor[1] == 8.0f);
 }
 
 static void check_wide_heads(const bt_model *m)
 {
-    CHECK_INT(m->recipe.head_dim, 6);
-    CHECK_INT(m->recipe.rope_dim, 2);
-    CHECK_NEAR(m->recipe.attn_scale, 0.25, 0);
+    CHECK_INT(m->recipe.layer[0].head_dim, 6);
+    CHECK_INT(m->recipe.rope[0].dim, 2);
+    CHECK_NEAR(m->recipe.layer[0].attn_scale, 0.25, 0);
 }
 
 static float first_norm; // what a vector of 16-bit numbers became
@@ -371,6 +386,17 @@ static void what_a_recipe_expresses_opens(void)
     text(&s, "llama.rope.scaling.type", "linear");
     key(&s, "llama.rope.scaling.factor", BT_GGUF_F32, 4);
     expect_opens(&s, check_linear);
+
+    spec_llama(&s);
+    key(&s, "llama.attention.sliding_window", BT_GGUF_U32, 32);
+    key(&s, "llama.attn_logit_softcapping", BT_GGUF_F32, 50);
+    key(&s, "llama.final_logit_softcapping", BT_GGUF_F32, 30);
+    key(&s, "llama.embedding_scale", BT_GGUF_F32, 12);
+    key(&s, "llama.residual_scale", BT_GGUF_F32, 0.5);
+    text(&s, "llama.rope.scaling.type", "yarn");
+    key(&s, "llama.rope.scaling.factor", BT_GGUF_F32, 4);
+    key(&s, "llama.rope.scaling.original_context_length", BT_GGUF_U32, 16);
+    expect_opens(&s, check_layer_keys);
     key(&s, "llama.rope.scaling.type", -1, 0);
     expect_opens(&s, check_linear);
     text(&s, "llama.rope.scaling.type", "none");
@@ -490,7 +516,7 @@ static void missing_and_wrong_tensors_are_named(void)
     t->dim[2] = 4;
     expect_refused(&s, BT_EFORMAT, "'blk.0.ffn_up.weight' is 8 x 12 x 4; expected 8 x 12");
 
-    static const char *const unknown[] = {"blk.0.attn_qkv.bias", "blk.0.attn_q_norm.weight",
+    static const char *const unknown[] = {"blk.0.attn_qkv.scale", "blk.0.attn_q_norm.weight",
                                           "blk.2.attn_q.weight", "blk.00.attn_norm.weight",
                                           "vision.patch"};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
@@ -544,15 +570,11 @@ static const struct bad_key {
     {"llama.attention.scale", BT_GGUF_F32, -1, BT_EFORMAT, "attention scale of -1"},
     {"llama.expert_count", BT_GGUF_U32, 8, BT_EUNSUPPORTED,
      "a mixture of experts (key 'llama.expert_count')"},
-    {"llama.attention.sliding_window", BT_GGUF_U32, 32, BT_EUNSUPPORTED,
-     "a sliding window (key 'llama.attention.sliding_window')"},
-    {"llama.attn_logit_softcapping", BT_GGUF_F32, 50, BT_EUNSUPPORTED, "soft-capped attention"},
-    {"llama.final_logit_softcapping", BT_GGUF_F32, 30, BT_EUNSUPPORTED, "soft-capped logits"},
+    {"llama.attention.sliding_window", BT_GGUF_I32, -1, BT_EFORMAT, "sliding_window' is -1"},
+    {"llama.attn_logit_softcapping", BT_GGUF_F32, -1, BT_EFORMAT, "softcapping' is -1"},
+    {"llama.residual_scale", BT_GGUF_F32, 0, BT_EFORMAT, "residual_scale' is 0"},
     {"llama.logit_scale", BT_GGUF_F32, 0.5, BT_EUNSUPPORTED, "scaled logits"},
-    {"llama.residual_scale", BT_GGUF_F32, 0.5, BT_EUNSUPPORTED, "scaled residuals"},
-    {"llama.embedding_scale", BT_GGUF_F32, 12, BT_EUNSUPPORTED, "scaled embeddings"},
     {"llama.attention.causal", BT_GGUF_BOOL, 0, BT_EUNSUPPORTED, "an encoder"},
-    {"llama.rope.scaling.attn_factor", BT_GGUF_F32, 1.2, BT_EUNSUPPORTED, "(yarn)"},
     {"llama.rope.dimension_sections", BT_GGUF_U32, 1, BT_EUNSUPPORTED, "multi-axis rope"},
     {"llama.nextn_predict_layers", BT_GGUF_U32, 1, BT_EUNSUPPORTED, "multi-token prediction"},
     {"general.name", BT_GGUF_U32, 3, BT_EFORMAT, "'general.name' is an unsigned 32-bit integer"},
@@ -564,11 +586,11 @@ static const struct bad_text {
     const char *says;
 } bad_texts[] = {
     {"general.architecture", "mamba", BT_EUNSUPPORTED,
-     "the architecture 'mamba' is not known; known are llama, qwen2"},
+     "the architecture 'mamba' is not known; known are llama, qwen2, qwen3"},
     {"general.architecture", "a\x01\xff", BT_EUNSUPPORTED, "the architecture 'a?\?' is not known"},
     {"general.type", "adapter", BT_EUNSUPPORTED, "F is a LoRA adapter and no model"},
-    {"llama.rope.scaling.type", "yarn", BT_EUNSUPPORTED, "rope scaling 'yarn' is not supported"},
-    {"llama.rope.scaling.type", "longrope", BT_EUNSUPPORTED, "rope scaling 'longrope'"},
+    {"llama.rope.scaling.type", "dynamic", BT_EUNSUPPORTED,
+     "'dynamic' is not supported; none, lin"},
     {"llama.block_count", "two", BT_EFORMAT, "'llama.block_count' is a string"},
     {"llama.expert_count", "eight", BT_EUNSUPPORTED, "a mixture of experts"},
 };
@@ -587,8 +609,8 @@ static void what_a_recipe_lacks_is_refused_by_key(void)
         expect_refused(&s, bad_texts[i].code, bad_texts[i].says);
     }
     spec_llama(&s);
-    array(&s, "llama.attention.head_count_kv", 2, LAYERS, -1);
-    expect_refused(&s, BT_EUNSUPPORTED, "head_count_kv' differs from layer to layer");
+    array(&s, "llama.attention.head_count_kv", 1, LAYERS, 1); // the second layer's are two
+    expect_refused(&s, BT_EFORMAT, "'blk.1.attn_k.weight' is 8 x 4; expected 8 x 8");
     spec_llama(&s);
     array(&s, "llama.attention.head_count_kv", -1, LAYERS, 0);
     expect_refused(&s, BT_EFORMAT, "head_count_kv' is -1");
@@ -656,13 +678,13 @@ static void committed_models_open(void)
         const bt_recipe *r = &m->recipe;
         CHECK_STR(r->arch, want[i].arch);
         CHECK(r->n_layers == want[i].layers && r->hidden == want[i].hidden &&
-              r->n_heads == want[i].heads && r->n_kv_heads == want[i].kv &&
-              r->head_dim == want[i].head_dim && r->vocab == want[i].vocab);
-        CHECK(r->qkv_bias == want[i].bias && r->tied_head == want[i].tied);
+              r->layer[0].n_heads == want[i].heads && r->layer[0].n_kv_heads == want[i].kv &&
+              r->layer[0].head_dim == want[i].head_dim && r->vocab == want[i].vocab);
+        CHECK(!!m->weights.layers[0].bq == want[i].bias && r->tied_head == want[i].tied);
         CHECK_INT(m->weights.rope_divisor != NULL, want[i].divisors);
-        CHECK_INT(r->rope_scaling, want[i].scaling);
+        CHECK_INT(r->rope[0].scaling, want[i].scaling);
         CHECK_INT(m->weights.layers[0].wq.format, want[i].format);
-        CHECK_INT(r->rope_style,
+        CHECK_INT(r->rope[0].style,
                   strcmp(r->arch, "llama") == 0 ? BT_ROPE_INTERLEAVED : BT_ROPE_HALF);
         if (want[i].divisors) {
             CHECK_NEAR(m->weights.rope_divisor[0], 1, 0);

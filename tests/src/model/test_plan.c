@@ -2,7 +2,7 @@
 /* The planner: what fits is planned, what does not is refused with what would. */
 #include "model/plan.h"
 #include "kernels/quant/quant.h"
-#include "model/matrices.h"
+#include "model/tensors.h"
 #include "test.h"
 #include <stdbool.h>
 #include <sys/stat.h>

@@ -32,7 +32,7 @@ static fixture model_new(bool tied)
 {
     fixture f = {.m = bt_must(bt_calloc(1, sizeof *f.m))};
     bt_weights *w = &f.m->weights;
-    f.m->recipe = (bt_recipe){.n_layers = LAYERS, .hidden = HIDDEN, .ffn = FFN, .vocab = VOCAB};
+    f.m->recipe = (bt_recipe){.n_layers = LAYERS, .hidden = HIDDEN, .vocab = VOCAB};
     w->embed = matrix(&f, BT_FORMAT_F16, VOCAB, HIDDEN);
     w->head = tied ? w->embed : matrix(&f, BT_FORMAT_F32, VOCAB, HIDDEN);
     w->layers = bt_must(bt_calloc(LAYERS, sizeof *w->layers));

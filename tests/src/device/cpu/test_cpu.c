@@ -339,7 +339,7 @@ static void open_refuses_by_name(void)
     p.page_tokens = 24;
     drive_refused(cpu, m, &p, BT_EINVAL, "plan", "CPU");
     p = plan_of(1, BT_KV_F16, 16);
-    m->recipe.head_dim = 512;
+    m->recipe.layer[0].head_dim = 512;
     drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "512", "256");
     tiny_free(m);
 }

@@ -388,7 +388,7 @@ static void open_refuses_by_name(void)
     p.n_pages = 1 << 28;
     drive_refused(cuda, m, &p, BT_ENOMEM, "missing", "--ctx");
     p = plan_of(BT_KV_F16, 16);
-    m->recipe.head_dim = 260;
+    m->recipe.layer[0].head_dim = 260;
     drive_refused(cuda, m, &p, BT_EUNSUPPORTED, "260", "256");
     tiny_free(m);
 }

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* arch.c - one row an architecture. */
+#include "model/arch.h"
+#include "base/assert.h"
+#include <math.h>
+#include <string.h>
+
+/* Name, rope, norm, activation, norm of q and k, every, flags. */
+static const bt_arch archs[] = {
+    {"llama", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
+    {"qwen2", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
+    {"qwen3", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_HEAD, 0, 0, 0},
+};
+
+const bt_arch *bt_arch_find(const char *name, size_t n)
+{
+    for (size_t i = 0; i < BT_COUNT(archs); i++)
+        if (strlen(archs[i].name) == n && memcmp(archs[i].name, name, n) == 0) return &archs[i];
+    return NULL;
+}
+
+const char *bt_arch_names(void)
+{
+    static const char text[] = "llama, qwen2, qwen3";
+    return text;
+}
+
+void bt_arch_apply(const bt_arch *a, int32_t window, int32_t every, float local_theta, bt_recipe *r)
+{
+    memcpy(r->arch, a->name, strlen(a->name) + 1);
+    r->norm = a->norm;
+    r->learned_positions = a->flags & BT_ARCH_POSITIONS;
+    if (a->flags & BT_ARCH_EMBED_SQRT) r->embed_scale = sqrtf((float)r->hidden);
+    if (every == 0) every = a->every;
+    r->rope[0].style = a->style;
+    bool local = a->flags & BT_ARCH_LOCAL_ROPE && window > 0 && every > 0;
+    bool none = a->flags & BT_ARCH_NO_ROPE || (a->flags & BT_ARCH_WINDOW_ROPE && window > 0);
+    float theta = local_theta > 0      ? local_theta
+                  : a->local_theta > 0 ? a->local_theta
+                                       : r->rope[0].theta;
+    r->n_ropes = local || none ? 2 : 1;
+    r->rope[1] = (bt_rope){.style = local ? a->style : BT_ROPE_NONE,
+                           .dim = local ? r->rope[0].dim : 0,
+                           .theta = theta,
+                           .factor = 1,
+                           .amplitude = 1};
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        bt_layer_recipe *l = &r->layer[i];
+        bool stands_out = every > 0 && (i + 1) % every == 0;
+        l->window = stands_out ? 0 : window;
+        l->rope = (local && !stands_out) || (none && stands_out) ? 1 : 0;
+        l->norm_before = !(a->flags & BT_ARCH_NO_NORM_BEFORE);
+        l->norm_after = a->flags & BT_ARCH_NORM_AFTER;
+        l->parallel = l->parallel || a->flags & BT_ARCH_PARALLEL;
+        l->plain = a->flags & BT_ARCH_PLAIN;
+        l->qk_norm = a->qk_norm;
+        l->activation = a->activation;
+    }
+}

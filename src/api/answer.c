@@ -22,7 +22,7 @@ static char *prompt_copy(const bt_answer *a, const bt_front_request *req, size_t
     bt_buf_adds(&text, "");
     for (int32_t i = 0; i < req->n_tokens; i++) {
         size_t len = 0;
-        const char *s = bt_front_token_bytes(a->front, req->tokens[i], &len);
+        const char *s = bt_unit_token_bytes(a->unit, req->tokens[i], &len);
         if (s) bt_buf_add(&text, s, len);
     }
     if (text.failed) bt_buf_release(&text);
@@ -45,7 +45,7 @@ bt_status bt_answer_open(const bt_api_request *req, const bt_api_context *ctx, b
     a->n_parts = req->n_parts;
     a->n_choices = req->n_parts * req->n_seq;
     a->held_finish = -1;
-    a->front = ctx->front;
+    a->unit = ctx->unit;
     a->created_s = ctx->created_s;
     a->model = bt_strdup(ctx->model);
     a->fingerprint = bt_strdup(ctx->fingerprint);

@@ -34,7 +34,7 @@ struct bt_answer {
     const bt_dialect *dialect;
     bool stream, include_usage, echo, score_only, logprobs;
     int32_t n_seq, n_parts, n_choices, n_ended;
-    bt_front *front;           // borrowed: the server outlives its answers
+    bt_unit *unit;             // borrowed: front outlives its answers
     char *model, *fingerprint; // owned
     int64_t created_s;
     char account[64], tier[32];

@@ -68,7 +68,7 @@ char *bt_api_id(uint64_t id, char dst[static 24]);
 /* ---- answers */
 
 typedef struct bt_api_context {
-    bt_front *front;         // for the bytes of tokens
+    bt_unit *unit;           // whose tokens they are
     const char *model;       // name the answer carries
     const char *fingerprint; // system_fingerprint
     int64_t created_s;
@@ -85,7 +85,7 @@ typedef enum bt_answer_state {
                       // event
 } bt_answer_state;
 
-/* Copies what it needs of req and ctx (front is borrowed). */
+/* Copies what it needs of req and ctx (the unit is borrowed). */
 bt_status bt_answer_open(const bt_api_request *req, const bt_api_context *ctx, bt_answer **out,
                          bt_err *err);
 void bt_answer_close(bt_answer *a);

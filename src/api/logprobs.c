@@ -34,7 +34,7 @@ void bt__logprob_write(bt_jw *w, float v)
 
 const char *bt__logprob_bytes(const bt_answer *a, int32_t id, size_t *n)
 {
-    const char *s = bt_front_token_bytes(a->front, id, n);
+    const char *s = bt_unit_token_bytes(a->unit, id, n);
     if (!s) *n = 0;
     return s ? s : "";
 }
@@ -89,7 +89,7 @@ static bt_token_out as_spelled(const bt_answer *a, const bt_token_out *t, const 
 {
     bt_token_out out = *t;
     size_t len = 0, blank = 0;
-    const char *name = t->n_bytes ? NULL : bt_front_token_piece(a->front, t->token, &len);
+    const char *name = t->n_bytes ? NULL : bt_unit_token_piece(a->unit, t->token, &len);
     while (blank < n && s[blank] == ' ') blank++;
     if (name && len <= n - blank && memcmp(s + blank, name, len) == 0) {
         out.bytes = name;

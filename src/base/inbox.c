@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/inbox.h"
+#include "base/assert.h"
 #include "base/cond.h"
 #include "base/mem.h"
 #include <string.h>
@@ -36,16 +37,21 @@ void bt_inbox_close(bt_inbox *b)
     pthread_mutex_unlock(&b->mu);
 }
 
-bt_status bt_inbox_push_wait(bt_inbox *b, const void *item, int64_t deadline_ns)
+bt_status bt_inbox_push_wait(bt_inbox *b, const void *items, size_t n, int64_t deadline_ns)
 {
     bt_status st = BT_OK;
+    BT_ASSERT(n >= 1 && n <= b->cap);
     pthread_mutex_lock(&b->mu);
-    while (!b->closed && b->len == b->cap && st == BT_OK)
+    while (!b->closed && b->cap - b->len < n && st == BT_OK)
         if (deadline_ns == 0 || !bt_cond_wait(&b->drained, &b->mu, deadline_ns)) st = BT_ETIMEOUT;
     if (b->closed) st = BT_ECLOSED;
     if (st == BT_OK) {
-        memcpy(b->slot + (b->head + b->len) % b->cap * b->item_bytes, item, b->item_bytes);
-        if (b->len++ == 0) pthread_cond_signal(&b->filled);
+        size_t at = (b->head + b->len) % b->cap, straight = BT_MIN(n, b->cap - at);
+        memcpy(b->slot + at * b->item_bytes, items, straight * b->item_bytes);
+        memcpy(b->slot, (const char *)items + straight * b->item_bytes,
+               (n - straight) * b->item_bytes);
+        if (b->len == 0) pthread_cond_signal(&b->filled);
+        b->len += n;
     }
     pthread_mutex_unlock(&b->mu);
     return st;
@@ -53,7 +59,7 @@ bt_status bt_inbox_push_wait(bt_inbox *b, const void *item, int64_t deadline_ns)
 
 bt_status bt_inbox_push(bt_inbox *b, const void *item)
 {
-    bt_status st = bt_inbox_push_wait(b, item, 0);
+    bt_status st = bt_inbox_push_wait(b, item, 1, 0);
     return st == BT_ETIMEOUT ? BT_EBUSY : st;
 }
 
@@ -63,14 +69,13 @@ int bt_inbox_take(bt_inbox *b, void *items, int max, int64_t deadline_ns)
     while (b->len == 0 && !b->closed && deadline_ns != 0)
         if (!bt_cond_wait(&b->filled, &b->mu, deadline_ns)) break;
     int n = 0;
-    bool full = b->len == b->cap;
     for (; n < max && b->len > 0; n++, b->len--) {
         memcpy((char *)items + (size_t)n * b->item_bytes, b->slot + b->head * b->item_bytes,
                b->item_bytes);
         b->head = (b->head + 1) % b->cap;
     }
     if (n == 0 && b->closed) n = -1;
-    if (full && n > 0) pthread_cond_broadcast(&b->drained);
+    if (n > 0) pthread_cond_broadcast(&b->drained);
     pthread_mutex_unlock(&b->mu);
     return n;
 }

@@ -24,7 +24,9 @@ void bt_inbox_release(bt_inbox *b);
 /* After close, pushes fail with BT_ECLOSED; what is inside can still be taken. */
 void bt_inbox_close(bt_inbox *b);
 bt_status bt_inbox_push(bt_inbox *b, const void *item); // BT_EBUSY when full
-bt_status bt_inbox_push_wait(bt_inbox *b, const void *item, int64_t deadline_ns); // BT_ETIMEOUT
+/* n of them, at most as many as it holds, in order and nothing between them: all or none.
+ * BT_ETIMEOUT: there was no room for them. */
+bt_status bt_inbox_push_wait(bt_inbox *b, const void *items, size_t n, int64_t deadline_ns);
 /* Takes up to max messages, waiting for the first until deadline_ns (0 = do not wait).
  * Returns how many; -1 when closed and empty. */
 int bt_inbox_take(bt_inbox *b, void *items, int max, int64_t deadline_ns);

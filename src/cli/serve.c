@@ -86,10 +86,13 @@ static void reap_orphans(bt_front *f)
 {
     for (;;) {
         siginfo_t ended = {0};
-        bt_front_state st; // after the look: by then a new engine's id is known
+        /* After the look: by then a new engine's id is known. */
         if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || !ended.si_pid) return;
-        bt_front_state_get(f, &st);
-        if (ended.si_pid == st.engine_pid) return;
+        for (bt_unit *u = NULL; (u = bt_front_unit_next(f, u)) != NULL;) {
+            bt_unit_state state;
+            bt_unit_state_get(u, &state);
+            if (ended.si_pid == state.engine_pid) return;
+        }
         waitpid(ended.si_pid, NULL, WNOHANG);
     }
 }
@@ -107,25 +110,28 @@ static int serve_wait(bt_front *f, const sigset_t *set)
         if (sig == SIGHUP)
             bt_log(BT_LOG_INFO, "server.hup", "a hang-up ends nothing and nothing is read again");
         if (getpid() == 1) reap_orphans(f);
-        bt_front_state st;
-        bt_front_state_get(f, &st);
-        if (!st.failed) continue;
-        bt_err err = {.code = st.code};
-        snprintf(err.msg, sizeof err.msg, "%s", st.message);
-        return bt_cli_fail(&err);
+        for (bt_unit *u = NULL; (u = bt_front_unit_next(f, u)) != NULL;) {
+            bt_unit_state state;
+            bt_unit_state_get(u, &state);
+            if (!state.failed) continue;
+            bt_err err = {.code = state.code};
+            snprintf(err.msg, sizeof err.msg, "%s", state.message);
+            return bt_cli_fail(&err);
+        }
     }
 }
 
 void bt_cli_front_options(const bt_options *o, const char *data, const char *token,
                           bt_front_options *out)
 {
-    out->model_alias = o->alias;
+    out->n_units = 1;
+    out->unit[0].alias = o->alias;
+    out->unit[0].park_after_s = (int32_t)o->park_after;
+    out->unit[0].engine_timeout_s = (int32_t)o->engine_timeout;
     out->data_dir = data;
     out->queue = (int32_t)o->queue;
     out->queue_wait_s = (int32_t)o->queue_wait;
     out->anonymous_percent = (int32_t)o->anonymous_share;
-    out->park_after_s = (int32_t)o->park_after;
-    out->engine_timeout_s = (int32_t)o->engine_timeout;
     out->price = o->price;
     out->accounts = (bt_accounts_options){
         .api_keys = o->api_keys,
@@ -159,7 +165,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL); // every thread inherits it; main takes them
-    bt_status st = bt_options_engine(o, &fo.engine, &err);
+    bt_status st = bt_options_engine(o, &fo.unit[0].engine, &err);
     if (st == BT_OK && argc > 0)
         st = bt_err_set(&err, BT_EINVAL, 0, "unexpected argument '%s'", argv[0]);
     if (st == BT_OK && level < 0)
@@ -167,7 +173,7 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     if (st) return bt_cli_fail(&err);
     bt_log_set_level((bt_log_level)level);
     bt_log_background();
-    st = bt_cli_chat_template(o, &chat_template, &fo.chat_template, &err);
+    st = bt_cli_chat_template(o, &chat_template, &fo.unit[0].chat_template, &err);
     if (st == BT_OK) st = data_make(data, &err);
     if (st == BT_OK) st = owner_token(o, data, token, &err);
     bt_cli_front_options(o, data, token, &fo);

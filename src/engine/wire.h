@@ -5,6 +5,8 @@
  *          host byte order (both ends are one machine and one build). Get trusts nothing: counts
  *          are checked against what is there before anything is sized by them, enums and ranges
  *          against their maps, numbers that must be finite are, and bytes left over are an error.
+ *          A token is encoded by the engine and decoded by who writes the answer: between them the
+ *          payload is checked and handed on. Those that no logprobs were asked of are a number.
  * STREAM   front sends OPTIONS once, then commands; the engine sends LOAD..., READY or FATAL, then
  *          events. A submit that the engine refuses comes back as END with a status.
  * NOT HERE sockets (base/frame.h), the engine. Thread: any. */
@@ -62,18 +64,23 @@ bt_status bt_wire_get_command(uint16_t type, bt_rd *r, bt_wire_command *out, bt_
 
 /* ---- events ---- */
 
-/* Where a decoded event's arrays live; reuse it for the next. */
-typedef struct bt_wire_storage {
+/* Where a decoded event's tokens live; reuse it for the next. */
+typedef struct bt_wire_tokens {
     bt_token_out token[BT_WIRE_TOKENS_MAX];
     int32_t top_token[BT_WIRE_TOKENS_MAX][BT_TOP_LOGPROBS_MAX];
     float top_logprob[BT_WIRE_TOKENS_MAX][BT_TOP_LOGPROBS_MAX];
+} bt_wire_tokens;
+
+/* And all else of it. */
+typedef struct bt_wire_storage {
     bt_step_share share[BT_WIRE_SHARES_MAX];
     char name[3][BT_WIRE_NAME_MAX + 1];
     char message[512];
 } bt_wire_storage;
 
 void bt_wire_put_event(bt_buf *b, const bt_engine_event *ev);
-/* type is the frame's. *out points into the storage and, for text and bytes (not NUL-terminated),
- * into the frame. */
-bt_status bt_wire_get_event(uint16_t type, bt_rd *r, bt_wire_storage *storage, bt_engine_event *out,
-                            bt_err *err);
+/* type is the frame's. *out points into storage and tokens and, for text and bytes (not
+ * NUL-terminated), into the frame. tokens NULL: they are checked and counted, and out's token is
+ * NULL. storage may be NULL where the type is known to be one with tokens. */
+bt_status bt_wire_get_event(uint16_t type, bt_rd *r, bt_wire_storage *storage,
+                            bt_wire_tokens *tokens, bt_engine_event *out, bt_err *err);

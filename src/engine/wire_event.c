@@ -24,30 +24,41 @@ static int32_t get_count(bt_rd *r, int32_t max)
     return r->ok ? n : 0;
 }
 
-static void get_token(bt_rd *r, bt_wire_storage *st, int32_t k)
+/* top_token, top_logprob: [BT_TOP_LOGPROBS_MAX] */
+static void get_token(bt_rd *r, bt_token_out *t, int32_t *top_token, float *top_logprob)
 {
-    bt_token_out *t = &st->token[k];
     size_t n_bytes = 0;
     t->token = bt_get_i32(r);
     t->logprob = bt_get_f32(r); // NaN says that there is none
     t->n_top = get_count(r, BT_TOP_LOGPROBS_MAX);
-    t->top_token = st->top_token[k];
-    t->top_logprob = st->top_logprob[k];
+    t->top_token = top_token;
+    t->top_logprob = top_logprob;
     for (int32_t i = 0; i < t->n_top; i++) {
-        st->top_token[k][i] = bt_get_i32(r);
-        st->top_logprob[k][i] = bt_get_f32(r);
-        if (isnan(st->top_logprob[k][i])) r->ok = false;
+        top_token[i] = bt_get_i32(r);
+        top_logprob[i] = bt_get_f32(r);
+        if (isnan(top_logprob[i])) r->ok = false;
     }
     t->bytes = bt_get_bytes(r, BT_WIRE_TEXT_MAX, &n_bytes);
     t->n_bytes = (int32_t)n_bytes;
 }
 
+static bool get_flag(bt_rd *r)
+{
+    uint8_t v = bt_get_u8(r);
+    if (v > 1) r->ok = false;
+    return v == 1;
+}
+
 static void put_tokens(bt_buf *b, const bt_engine_event *ev)
 {
-    BT_ASSERT(ev->u.tokens.n_tokens <= BT_WIRE_TOKENS_MAX);
+    int32_t n = ev->u.tokens.n_tokens;
+    bool each = ev->type == BT_EE_PROMPT_LOGPROBS ||
+                (n > 0 && ev->u.tokens.token && !isnan(ev->u.tokens.token->logprob));
+    BT_ASSERT(n <= BT_WIRE_TOKENS_MAX);
     bt_put_i32(b, (int32_t)ev->u.tokens.finish);
-    bt_put_i32(b, ev->u.tokens.n_tokens);
-    for (int32_t i = 0; i < ev->u.tokens.n_tokens; i++) put_token(b, &ev->u.tokens.token[i]);
+    bt_put_i32(b, n);
+    bt_put_u8(b, each);
+    for (int32_t i = 0; each && i < n; i++) put_token(b, &ev->u.tokens.token[i]);
     bt_put_bytes(b, ev->u.tokens.text, (size_t)ev->u.tokens.n_text);
 }
 
@@ -58,13 +69,23 @@ static bt_finish get_finish(bt_rd *r)
     return r->ok ? (bt_finish)f : BT_FINISH_NONE;
 }
 
-static void get_tokens(bt_rd *r, bt_wire_storage *st, bt_engine_event *ev)
+static void get_tokens(bt_rd *r, bt_wire_tokens *keep, bt_engine_event *ev)
 {
     size_t n_text = 0;
+    bt_token_out token;
+    int32_t top_token[BT_TOP_LOGPROBS_MAX];
+    float top_logprob[BT_TOP_LOGPROBS_MAX];
     ev->u.tokens.finish = get_finish(r);
-    ev->u.tokens.n_tokens = get_count(r, BT_WIRE_TOKENS_MAX);
-    ev->u.tokens.token = st->token;
-    for (int32_t i = 0; r->ok && i < ev->u.tokens.n_tokens; i++) get_token(r, st, i);
+    int32_t n = ev->u.tokens.n_tokens = get_count(r, BT_WIRE_TOKENS_MAX);
+    bool each = get_flag(r), prompt = ev->type == BT_EE_PROMPT_LOGPROBS;
+    if (prompt ? !each : each && n == 0) r->ok = false;
+    ev->u.tokens.token = each && keep ? keep->token : NULL;
+    for (int32_t i = 0; each && r->ok && i < n; i++) {
+        bt_token_out *t = keep ? &keep->token[i] : &token;
+        get_token(r, t, keep ? keep->top_token[i] : top_token,
+                  keep ? keep->top_logprob[i] : top_logprob);
+        if (!prompt && i == 0 && isnan(t->logprob)) r->ok = false;
+    }
     ev->u.tokens.text = bt_get_bytes(r, BT_WIRE_TEXT_MAX, &n_text);
     ev->u.tokens.n_text = (int32_t)n_text;
 }
@@ -238,8 +259,8 @@ void bt_wire_put_event(bt_buf *b, const bt_engine_event *ev)
     bt_frame_end(b, mark);
 }
 
-bt_status bt_wire_get_event(uint16_t type, bt_rd *r, bt_wire_storage *storage, bt_engine_event *out,
-                            bt_err *err)
+bt_status bt_wire_get_event(uint16_t type, bt_rd *r, bt_wire_storage *storage,
+                            bt_wire_tokens *tokens, bt_engine_event *out, bt_err *err)
 {
     if (type < BT_WIRE_EVENT || type > BT_WIRE_EVENT + BT_EE_RESIDENCY)
         return bt_err_set(err, BT_EIO, type, "the engine sent a frame of unknown type %d", type);
@@ -253,7 +274,7 @@ bt_status bt_wire_get_event(uint16_t type, bt_rd *r, bt_wire_storage *storage, b
         break;
     case BT_EE_PROMPT_LOGPROBS:
     case BT_EE_TOKENS:
-    case BT_EE_SEQ_END: get_tokens(r, storage, &ev); break;
+    case BT_EE_SEQ_END: get_tokens(r, tokens, &ev); break;
     case BT_EE_END: get_end(r, &ev); break;
     case BT_EE_STEP: get_step(r, storage, &ev); break;
     case BT_EE_LOAD:

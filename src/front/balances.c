@@ -137,17 +137,26 @@ void bt__balances_totals(bt_front *f, const bt_ledger_totals *totals)
     pthread_mutex_unlock(&f->balances.mu);
 }
 
-void bt__balances_engine(bt_front *f, uint64_t boot, int64_t busy_us, int64_t house_us)
+void bt__balances_engine(bt_front *f, int64_t busy_us, int64_t house_us)
 {
-    bt_balances *b = &f->balances;
-    pthread_mutex_lock(&b->mu);
-    if (b->boot != boot) b->boot_busy_us = b->boot_house_us = 0;
-    b->boot = boot;
-    b->totals.busy_us += busy_us - b->boot_busy_us;
-    b->totals.house_us += house_us - b->boot_house_us;
-    b->boot_busy_us = busy_us;
-    b->boot_house_us = house_us;
-    pthread_mutex_unlock(&b->mu);
+    pthread_mutex_lock(&f->balances.mu);
+    f->balances.totals.busy_us += busy_us;
+    f->balances.totals.house_us += house_us;
+    pthread_mutex_unlock(&f->balances.mu);
+}
+
+void bt__balances_refuses(bt_front *f, const char *why)
+{
+    pthread_mutex_lock(&f->balances.mu);
+    snprintf(f->balances.refuses, sizeof f->balances.refuses, "%s", why);
+    pthread_mutex_unlock(&f->balances.mu);
+}
+
+void bt__balances_refusal(bt_front *f, char *text, size_t cap)
+{
+    pthread_mutex_lock(&f->balances.mu);
+    snprintf(text, cap, "%s", f->balances.refuses);
+    pthread_mutex_unlock(&f->balances.mu);
 }
 
 void bt__balances_booked(bt_front *f, int holds, int64_t device_us, int64_t charged_us)

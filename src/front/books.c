@@ -213,7 +213,6 @@ struct bt_unposted {
     int64_t next_try_ns;
     bool failing;                   // the last write failed
     bool gone;                      // DATA is no longer the directory that was opened: no new holds
-    bool usage_said;                // the log has been told that the usage file is no good
     char *unsettled[UNSETTLED_MAX]; // owned: usage files of dead engines
 };
 
@@ -289,7 +288,7 @@ static void deliver_hold(bt_front *f, const bt_book *b, const outcome *o)
         s->balance = o->balance;
         s->hold_status = o->st;
     }
-    bt__front_event(f, &ev);
+    bt__unit_events(s->unit, &ev, 1);
 }
 
 /* The client's last event. */
@@ -319,7 +318,7 @@ static void tell_end(bt_front *f, const bt_book *b, int64_t charged_us,
 static void deliver_end(bt_front *f, const bt_book *b, const outcome *o)
 {
     /* What was voided never came to the engine: it has nothing to release. */
-    if (b->type == BT_BOOK_POST) bt__link_done(f, b->stream->id);
+    if (b->type == BT_BOOK_POST) bt__link_done(&b->stream->unit->link, b->stream->id);
     bt__count(&f->count.charged_us, (uint64_t)o->charged_us);
     if (!b->told) tell_end(f, b, o->charged_us, &o->balance);
     bt__front_forget(f, b->stream);
@@ -357,7 +356,7 @@ static bt_status unposted_open(bt_front *f, bt_err *err)
 {
     bt_unposted *u = f->unposted = bt_calloc(1, sizeof *u);
     if (u) {
-        u->cap = (size_t)f->opt.queue + BT_RUNNING_MAX;
+        u->cap = (size_t)f->alive_max;
         u->item = bt_calloc(u->cap, sizeof *u->item);
         u->again = bt_calloc(u->cap, sizeof *u->again);
     }
@@ -368,6 +367,7 @@ static bt_status unposted_open(bt_front *f, bt_err *err)
 void bt__books_release(bt_front *f)
 {
     bt_unposted *u = f->unposted;
+    bt_inbox_release(&f->ledger_in);
     if (!u) return;
     for (int i = 0; i < UNSETTLED_MAX; i++) bt_free(u->unsettled[i]);
     bt_free(u->item);
@@ -376,21 +376,13 @@ void bt__books_release(bt_front *f)
     f->unposted = NULL;
 }
 
-/* What /health/ready says of the books; the log is told when it changes. */
-static void say_ledger(bt_front *f, const char *why)
-{
-    pthread_mutex_lock(&f->state_mu);
-    snprintf(f->state.ledger, sizeof f->state.ledger, "%s", why);
-    pthread_mutex_unlock(&f->state_mu);
-}
-
 static void write_failed(bt_front *f, bt_unposted *u, const bt_err *err)
 {
     if (!u->failing)
         bt_log(BT_LOG_ERR, "ledger.write_failed",
                "why=\"%s\" holds are refused and posts kept until it can be written", err->msg);
     u->failing = true;
-    if (!u->gone) say_ledger(f, err->msg);
+    if (!u->gone) bt__balances_refuses(f, err->msg);
 }
 
 static void write_worked(bt_front *f, bt_unposted *u)
@@ -398,7 +390,7 @@ static void write_worked(bt_front *f, bt_unposted *u)
     if (!u->failing) return;
     bt_log(BT_LOG_INFO, "ledger.writable", "it can be written again");
     u->failing = false;
-    if (!u->gone) say_ledger(f, "");
+    if (!u->gone) bt__balances_refuses(f, "");
 }
 
 static void unposted_keep(bt_front *f, bt_unposted *u, const bt_book *b)
@@ -424,10 +416,10 @@ static void book_failed(bt_front *f, const bt_book *b, bt_status st, bt_unposted
     deliver(f, b, &o);
 }
 
-/* The engine's cumulative times into link.bank, and for metrics. *boot stays 0: none runs. */
-static bt_status engine_read(bt_front *f, uint64_t *boot, bt_err *err)
+/* The times of a unit's engine into link.bank, and for metrics. *boot stays 0: none runs. */
+static bt_status engine_read(bt_unit *u, uint64_t *boot, bt_err *err)
 {
-    bt_link *l = &f->link;
+    bt_link *l = &u->link;
     bt_status st = BT_EBUSY;
     pthread_mutex_lock(&l->usage_mu);
     if (l->usage) {
@@ -435,9 +427,13 @@ static bt_status engine_read(bt_front *f, uint64_t *boot, bt_err *err)
         st = bt_usage_read(l->usage, &l->bank, err);
     }
     pthread_mutex_unlock(&l->usage_mu);
-    if (st == BT_OK)
-        bt__balances_engine(f, *boot, (int64_t)l->bank.busy_us, (int64_t)l->bank.house_us);
-    return st;
+    if (st) return st;
+    if (l->spent_boot != *boot) l->told = l->booked = (bt_spent){0};
+    l->spent_boot = *boot;
+    bt_spent now = {(int64_t)l->bank.busy_us, (int64_t)l->bank.house_us};
+    bt__balances_engine(u->front, now.busy_us - l->told.busy_us, now.house_us - l->told.house_us);
+    l->told = now;
+    return BT_OK;
 }
 
 /* Runs books[0..n) as one transaction and delivers. */
@@ -462,7 +458,8 @@ static void books_commit(bt_front *f, const bt_book *books, size_t n, bt_unposte
         bt_ledger_rollback(f->ledger);
     if (st == BT_OK) {
         write_worked(f, keep);
-        if (posts) (void)engine_read(f, &boot, NULL); // no more is attributed than was busy
+        for (int32_t i = 0; posts && i < f->n_units; i++) // no more is attributed than was busy
+            (void)engine_read(f->unit[i], &boot, NULL);
         for (size_t i = 0; i < n; i++) remember(f, &books[i], &out[i]);
         for (size_t i = 0; i < n; i++) deliver(f, &books[i], &out[i]);
     } else if (apple && n > 1) { // one bad apple must not spoil the batch
@@ -499,28 +496,45 @@ static void unposted_close(bt_front *f, bt_unposted *u)
     }
 }
 
-/* For whoever asks for metrics: read here, so that nobody waits for the ledger. */
+/* For whoever asks for metrics: read here, so that nobody waits for the ledger. What engines were
+ * busy since they were booked is added. */
 static void books_totals(bt_front *f)
 {
     bt_ledger_totals t;
-    if (bt_ledger_totals_read(f->ledger, &t, NULL) == BT_OK) bt__balances_totals(f, &t);
+    if (bt_ledger_totals_read(f->ledger, &t, NULL)) return;
+    for (int32_t i = 0; i < f->n_units; i++) {
+        const bt_link *l = &f->unit[i]->link;
+        t.busy_us += l->told.busy_us - l->booked.busy_us;
+        t.house_us += l->told.house_us - l->booked.house_us;
+    }
+    bt__balances_totals(f, &t);
 }
 
-/* ---- the engine's own books: busy and house time */
+/* ---- the engines' own books: busy and house time */
 
-static void books_engine(bt_front *f, bt_unposted *keep)
+static bool engine_book(bt_unit *u, bool failing)
 {
-    bt_link *l = &f->link;
+    bt_link *l = &u->link;
     bt_err err = {0};
     uint64_t boot = 0;
-    bt_status st = engine_read(f, &boot, &err);
+    bt_status st = engine_read(u, &boot, &err);
     if (st == BT_OK)
-        st = bt_ledger_engine(f->ledger, boot, (int64_t)l->bank.busy_us, (int64_t)l->bank.house_us,
+        st = bt_ledger_engine(u->front->ledger, boot, l->told.busy_us, l->told.house_us,
                               bt_wall_us(), &err);
-    if (st == BT_OK) books_totals(f);
-    if (st && boot && !keep->failing && !keep->usage_said)
+    if (st == BT_OK) l->booked = l->told;
+    if (st && boot && !failing && !l->usage_said)
         bt_log(BT_LOG_WARN, "ledger.engine", "why=\"%s\"", err.msg);
-    keep->usage_said = st && boot;
+    l->usage_said = st && boot;
+    return st == BT_OK;
+}
+
+static void books_engines(bt_front *f, const bt_unposted *keep)
+{
+    bool booked = false;
+    bt_err err = {0};
+    for (int32_t i = 0; i < f->n_units; i++)
+        booked = engine_book(f->unit[i], keep->failing) || booked;
+    if (booked) books_totals(f);
     if (bt_ledger_tidy(f->ledger, &err) && !keep->failing)
         bt_log(BT_LOG_WARN, "ledger.tidy", "why=\"%s\"", err.msg);
 }
@@ -534,7 +548,7 @@ static void books_there(bt_front *f, bt_unposted *u)
     bool gone = bt_ledger_there(f->ledger, &err) != BT_OK;
     if (gone != u->gone) {
         u->gone = gone;
-        say_ledger(f, err.msg);
+        bt__balances_refuses(f, err.msg);
         bt_log(gone ? BT_LOG_ERR : BT_LOG_INFO, gone ? "ledger.gone" : "ledger.back", "%s",
                gone ? err.msg : "the data directory is there again");
     }
@@ -575,9 +589,10 @@ static void unsettled_retry(bt_front *f, bt_unposted *u)
 
 /* A dead engine: what its file still holds is booked, the file goes, and the next engine may start.
  * Its requests' posts come first: they know what is charged and what is our own fault. */
-static void books_settle(bt_front *f, uint64_t boot, bt_unposted *keep)
+static void books_settle(bt_unit *u, uint64_t boot, bt_unposted *keep)
 {
-    bt_link *l = &f->link;
+    bt_front *f = u->front;
+    bt_link *l = &u->link;
     char path[4200] = "";
     pthread_mutex_lock(&l->usage_mu);
     if (l->usage && l->boot == boot) {
@@ -588,8 +603,9 @@ static void books_settle(bt_front *f, uint64_t boot, bt_unposted *keep)
     pthread_mutex_unlock(&l->usage_mu);
     keep->next_try_ns = 0;
     unposted_retry(f, keep);
+    l->told = l->booked = (bt_spent){0}; // its file has all
     if (path[0] && (keep->n > 0 || !settle(f, path))) unsettled_keep(keep, path);
-    bt__link_down_settled(f, boot);
+    bt__link_down_settled(l, boot);
 }
 
 /* ---- thread */
@@ -602,6 +618,9 @@ bt_status bt__books_open(bt_front *f, bt_err *err)
         return bt_err_set(err, BT_EIO, errno, "cannot make the data directory %s: %s", dir,
                           strerror(errno));
     bt_status st = unposted_open(f, err);
+    if (st == BT_OK)
+        st = bt_inbox_init(&f->ledger_in, sizeof(bt_book), BT_LEDGER_INBOX + (size_t)f->alive_max,
+                           err);
     if (st == BT_OK) st = bt_ledger_open(dir, &f->ledger, err);
     if (st) return st;
     bt_ledger_set_price(f->ledger, f->opt.price);
@@ -620,7 +639,8 @@ static void books_batch(bt_front *f, const bt_book *books, int n, bt_unposted *k
         bool plain = i < n && books[i].type != BT_BOOK_SETTLE && books[i].type != BT_BOOK_ASK;
         if (plain) continue;
         if (i > from) books_commit(f, books + from, (size_t)(i - from), keep);
-        if (i < n && books[i].type == BT_BOOK_SETTLE) books_settle(f, books[i].boot, keep);
+        if (i < n && books[i].type == BT_BOOK_SETTLE)
+            books_settle(books[i].unit, books[i].boot, keep);
         if (i < n && books[i].type == BT_BOOK_ASK) ask_run(f, books[i].ask);
         from = i + 1;
     }
@@ -641,7 +661,7 @@ void *bt__ledger_main(void *front)
         if (bt_now_ns() >= next_look_ns) {
             next_look_ns = bt_now_ns() + look_ns;
             books_there(f, keep);
-            books_engine(f, keep);
+            books_engines(f, keep);
             unsettled_retry(f, keep);
         }
         if (bt_now_ns() >= next_compact_ns) {

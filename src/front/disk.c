@@ -11,7 +11,7 @@
 
 enum { SYNC_NS = 1000000000 };
 
-/* The usage file may be closed meanwhile: a descriptor of our own stays good. */
+/* An engine's usage file may be closed meanwhile: a descriptor of our own stays good. */
 static void sync_usage(bt_link *l)
 {
     pthread_mutex_lock(&l->usage_mu);
@@ -31,7 +31,7 @@ void *bt__disk_main(void *front)
     while (!d->stop) {
         pthread_mutex_unlock(&d->mu);
         bt_err err;
-        sync_usage(&f->link);
+        for (int32_t i = 0; i < f->n_units; i++) sync_usage(&f->unit[i]->link);
         bool failed = bt_ledger_sync(f->ledger, &err) != BT_OK;
         if (failed && !failing) bt_log(BT_LOG_WARN, "ledger.sync", "why=\"%s\"", err.msg);
         failing = failed;

@@ -1,112 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* front.c - start, stop, submit and the registry of living requests.
+/* front.c - start, stop and submit.
  *
  * Shutdown is one function, the reverse of start: stop accepting -> cancel the queue -> let running
- * requests end or cancel them -> stop the engine -> post or void -> join. */
+ * requests end or cancel them -> stop the engines -> post or void -> join. */
 #include "front/internal.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/crypto.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "front/model_text.h"
 #include <string.h>
 
 enum {
     QUEUE_DEFAULT = 1024,
-    CTX_DEFAULT = 4096, // until the engine says; its own rules too
-    SLOTS_DEFAULT = 8,
     STREAM_BYTES_DEFAULT = 256 << 10,
-    PUSH_WAIT_NS = 1000000000,
     DRAIN_NS = 20000000, // one look at the drain
 };
 static const int64_t ns_per_s = 1000000000;
 
-/* ---- small shared helpers */
+/* ---- units */
 
-/* Under a lock, so that a server that unhooks itself can be freed: no wake is still in flight. */
-void bt__front_wake(bt_front *f, bt_stream *s)
+bt_unit *bt_front_unit(bt_front *f, const char *name)
 {
-    pthread_mutex_lock(&f->wake_mu);
-    if (f->wake) f->wake(f->wake_ud, s);
-    pthread_mutex_unlock(&f->wake_mu);
+    if (!name || f->n_units == 1) return f->unit[0];
+    for (int32_t i = 0; i < f->n_units; i++)
+        if (strcmp(f->unit[i]->name, name) == 0) return f->unit[i];
+    return NULL;
 }
 
-void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud)
+bt_unit *bt_front_unit_next(bt_front *f, const bt_unit *u)
 {
-    pthread_mutex_lock(&f->wake_mu);
-    f->wake_ud = ud;
-    f->wake = wake;
-    pthread_mutex_unlock(&f->wake_mu);
-}
-
-void bt__front_event(bt_front *f, const bt_sched_event *ev)
-{
-    bt_status st = bt_inbox_push_wait(&f->sched_in, ev, bt_now_ns() + PUSH_WAIT_NS);
-    if (st == BT_ETIMEOUT) bt_log(BT_LOG_ERR, "sched.inbox_full", "event=%d", ev->type);
-}
-
-void bt__front_event_simple(bt_front *f, bt_sched_event_type type, uint64_t request)
-{
-    bt_sched_event ev = {.type = type, .request = request};
-    bt__front_event(f, &ev);
-}
-
-void bt__front_book(bt_front *f, const bt_book *book)
-{
-    if (bt_inbox_push_wait(&f->ledger_in, book, bt_now_ns() + 10 * ns_per_s) == BT_OK) return;
-    bt_log(BT_LOG_ERR, "ledger.inbox_full", "type=%d", book->type);
-    bt_stream_unref(book->stream);
-}
-
-bt_stream *bt__front_find(bt_front *f, uint64_t id)
-{
-    uint64_t value = 0;
-    pthread_mutex_lock(&f->registry_mu);
-    bool found = bt_map_get(&f->registry, id, &value);
-    bt_stream *s = found ? (bt_stream *)(uintptr_t)value : NULL;
-    if (s) bt__stream_ref(s);
-    pthread_mutex_unlock(&f->registry_mu);
-    return s;
-}
-
-bool bt__front_register(bt_front *f, bt_stream *s)
-{
-    pthread_mutex_lock(&f->registry_mu);
-    s->registered = bt_map_put(&f->registry, s->id, (uintptr_t)s);
-    pthread_mutex_unlock(&f->registry_mu);
-    if (s->registered) atomic_fetch_add(&f->alive, 1);
-    return s->registered;
-}
-
-void bt__front_forget(bt_front *f, bt_stream *s)
-{
-    pthread_mutex_lock(&f->registry_mu);
-    bool removed = bt_map_remove(&f->registry, s->id);
-    pthread_mutex_unlock(&f->registry_mu);
-    if (!removed) return;
-    bt_stream_unref(s);
-    atomic_fetch_sub(&f->alive, 1);
-}
-
-void bt__front_say(bt_front *f, bool ready, const char *message)
-{
-    pthread_mutex_lock(&f->state_mu);
-    f->state.ready = ready;
-    snprintf(f->state_message, sizeof f->state_message, "%s", message);
-    pthread_mutex_unlock(&f->state_mu);
-}
-
-void bt_front_state_get(bt_front *f, bt_front_state *out)
-{
-    pthread_mutex_lock(&f->state_mu);
-    *out = f->state;
-    memcpy(out->message, f->state_message, sizeof out->message);
-    pthread_mutex_unlock(&f->state_mu);
-    out->draining = atomic_load(&f->draining);
-    out->model = f->state_model;
-    out->engine_restarts = (int32_t)atomic_load(&f->count.engine_restarts);
+    int32_t i = u ? u->index + 1 : 0;
+    return i < f->n_units ? f->unit[i] : NULL;
 }
 
 const bt_accounts *bt_front_accounts(bt_front *f)
@@ -116,9 +41,9 @@ const bt_accounts *bt_front_accounts(bt_front *f)
 
 /* ---- submit */
 
-static bt_status check_ids(const bt_front *f, const bt_front_request *req, bt_err *err)
+static bt_status check_ids(const bt_unit *u, const bt_front_request *req, bt_err *err)
 {
-    int32_t end = bt_vocab_size(f->vocab);
+    int32_t end = bt_vocab_size(u->vocab);
     for (int32_t i = 0; i < req->n_tokens; i++)
         if (req->tokens[i] < 0 || req->tokens[i] >= end)
             return bt_err_field(err, BT_EINVAL, "prompt",
@@ -133,18 +58,19 @@ static bt_status check_ids(const bt_front *f, const bt_front_request *req, bt_er
 }
 
 /* What the engine would refuse is refused here, by name: there it is too late for a status line. */
-static bt_status submit_check(bt_front *f, const bt_front_request *req, bt_err *err)
+static bt_status submit_check(bt_unit *u, const bt_front_request *req, bt_err *err)
 {
+    bt_front *f = u->front;
     int given = (req->text != NULL) + (req->tokens != NULL) + (req->chat != NULL);
     if (given != 1 || (req->tokens && req->n_tokens < 1))
         return bt_err_field(err, BT_EINVAL, "prompt", "the prompt is missing or empty");
     if (req->n_seq < 1 || req->n_seq > BT_SEQS_PER_REQUEST_MAX)
         return bt_err_field(err, BT_EINVAL, "n", "'n' must be between 1 and %d",
                             BT_SEQS_PER_REQUEST_MAX);
-    if (check_ids(f, req, err)) return BT_EINVAL;
+    if (check_ids(u, req, err)) return BT_EINVAL;
     if (atomic_load(&f->draining))
         return bt_err_set(err, BT_ECLOSED, 0, "the server is shutting down");
-    bt_status st = bt__text_fits(f, req, err);
+    bt_status st = bt__text_fits(u, req, err);
     if (st) bt__count_refused(&f->count, st);
     return st;
 }
@@ -159,17 +85,18 @@ static int64_t lease_ns_of(const bt_front_request *req)
 bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, bt_stream **out,
                           bt_err *err)
 {
+    bt_unit *u = req->unit ? req->unit : f->unit[0];
     bt_status st = BT_OK;
     for (int32_t i = 0; i < n; i++) {
-        st = submit_check(f, &req[i], err);
+        st = submit_check(u, &req[i], err);
         if (st) {
             bt__parts_name(err, i, n);
             return st;
         }
     }
-    if (atomic_load(&f->alive) >= f->opt.queue + BT_RUNNING_MAX)
+    if (atomic_load(&f->alive) >= f->alive_max)
         return bt_err_set(err, BT_EBUSY, 0, "the queue is full; try again in a moment");
-    bt_parts *p = bt__parts_new(f, req, n, err);
+    bt_parts *p = bt__parts_new(u, req, n, err);
     if (!p) return BT_ENOMEM;
     bt_stream *first = p->part[0];
     for (int32_t i = 0; i < n; i++) {
@@ -178,7 +105,7 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, b
         bt__stream_ref(out[i]); // the registry's, in time
     }
     bt__stream_ref(first); // the text worker's
-    st = bt__front_register(f, first) ? bt__text_start(f, first, err)
+    st = bt__front_register(f, first) ? bt__text_start(first, err)
                                       : bt_err_set(err, BT_ENOMEM, 0, "out of memory");
     if (st == BT_OK) {
         bt__count(&f->count.submitted, (uint64_t)n);
@@ -196,27 +123,26 @@ bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, b
     return st;
 }
 
-/* ---- what others ask of the scheduler's state */
+/* ---- what others ask of the schedulers */
 
-int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *out, int32_t max,
-                       int32_t *depth, int32_t *slots)
+/* Adds those of a unit to out[n..max); returns how many there are now. */
+static int32_t queue_of(bt_unit *u, uint64_t account_id, bt_front_queue_entry *out, int32_t n,
+                        int32_t max, int32_t *depth, int32_t *slots)
 {
     bt_sched_view view[256];
     int64_t now = bt_now_ns();
-    pthread_mutex_lock(&f->sched_mu);
-    size_t n = bt_sched_list(f->sched, now, account_id, view, BT_COUNT(view));
-    *depth = bt_sched_waiting(f->sched);
-    pthread_mutex_unlock(&f->sched_mu);
-    pthread_mutex_lock(&f->state_mu);
-    *slots = f->state.slots;
-    pthread_mutex_unlock(&f->state_mu);
-    if (n > BT_COUNT(view)) n = BT_COUNT(view);
-    int32_t count = 0;
-    for (size_t i = 0; i < n && count < max; i++) {
+    pthread_mutex_lock(&u->sched_mu);
+    size_t found = bt_sched_list(u->sched, now, account_id, view, BT_COUNT(view));
+    *depth += bt_sched_waiting(u->sched);
+    pthread_mutex_unlock(&u->sched_mu);
+    pthread_mutex_lock(&u->state_mu);
+    *slots += u->state.slots;
+    pthread_mutex_unlock(&u->state_mu);
+    for (size_t i = 0; i < BT_MIN(found, BT_COUNT(view)) && n < max; i++) {
         const bt_sched_view *v = &view[i];
-        bt_front_queue_entry *e = &out[count];
-        bt_stream *s = bt__front_find(f, v->request);
+        bt_stream *s = bt__front_find(u->front, v->request);
         if (!s) continue;
+        bt_front_queue_entry *e = &out[n++];
         memset(e, 0, sizeof *e);
         snprintf(e->account, sizeof e->account, "%s", s->identity.account);
         e->request = v->request;
@@ -229,9 +155,18 @@ int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *o
         e->left_ms = v->running ? BT_MAX(0, (v->lease.deadline_ns - now) / 1000000) : e->lease_ms;
         e->device_us = v->used_us;
         bt_stream_unref(s);
-        count++;
     }
-    return count;
+    return n;
+}
+
+int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *out, int32_t max,
+                       int32_t *depth, int32_t *slots)
+{
+    int32_t n = 0;
+    *depth = *slots = 0;
+    for (int32_t i = 0; i < f->n_units; i++)
+        n = queue_of(f->unit[i], account_id, out, n, max, depth, slots);
+    return n;
 }
 
 /* ---- start */
@@ -250,128 +185,75 @@ static const char *keep(bt_front *f, const char *s)
 static void open_options(bt_front *f, const bt_front_options *opt)
 {
     f->opt = *opt;
-    f->opt.engine.model_path = keep(f, opt->engine.model_path);
-    f->opt.engine.device = keep(f, opt->engine.device);
-    f->opt.engine.quant = keep(f, opt->engine.quant);
-    f->opt.model_alias = keep(f, opt->model_alias);
-    f->opt.chat_template = keep(f, opt->chat_template);
     f->opt.data_dir = keep(f, opt->data_dir);
     f->opt.engine_program = keep(f, opt->engine_program ? opt->engine_program : "/proc/self/exe");
-    memset(&f->opt.accounts, 0, sizeof f->opt.accounts); // read by bt_accounts_open only
+    memset(f->opt.unit, 0, sizeof f->opt.unit);          // read by bt__unit_open only
+    memset(&f->opt.accounts, 0, sizeof f->opt.accounts); // and by bt_accounts_open
     if (f->opt.queue <= 0) f->opt.queue = QUEUE_DEFAULT;
     if (f->opt.queue_wait_s <= 0) f->opt.queue_wait_s = 600;
     if (f->opt.anonymous_percent <= 0) f->opt.anonymous_percent = 75;
-    if (f->opt.engine_timeout_s <= 0) f->opt.engine_timeout_s = 60;
-    if (f->opt.engine.slots <= 0) f->opt.engine.slots = SLOTS_DEFAULT;
     if (f->opt.stream_bytes <= 0) f->opt.stream_bytes = STREAM_BYTES_DEFAULT;
     if (f->opt.price <= 0) f->opt.price = 1;
+    f->alive_max = f->opt.queue + opt->n_units * BT_RUNNING_MAX;
 }
 
-/* "models/stories260K.gguf" -> "stories260K" */
-static void open_alias(bt_front *f)
+static bt_status open_units(bt_front *f, const bt_front_options *opt, bt_err *err)
 {
-    const char *path = f->opt.engine.model_path, *slash = strrchr(path, '/');
-    const char *name = f->opt.model_alias ? f->opt.model_alias : slash ? slash + 1 : path;
-    snprintf(f->state_model, sizeof f->state_model, "%s", name);
-    size_t n = strlen(f->state_model);
-    if (!f->opt.model_alias && n > 5 && strcmp(f->state_model + n - 5, ".gguf") == 0)
-        f->state_model[n - 5] = 0;
-}
-
-static bt_status open_text(bt_front *f, bt_err *err)
-{
-    bt_model_text t;
-    bt_status st = bt_model_text_open(f->opt.engine.model_path, f->opt.chat_template, &t, err);
-    if (st) return st;
-    f->vocab = t.vocab;
-    f->tokenizer = t.tokenizer;
-    f->chat = t.chat;
-    f->chat_why = t.chat_why;
-    if (t.chat_why.code)
-        bt_log(BT_LOG_WARN, "chat.template", "error=\"%s\" hint=\"give --chat-template plain\"",
-               t.chat_why.msg);
-    int32_t wanted = f->opt.engine.ctx > 0         ? f->opt.engine.ctx
-                     : f->opt.engine.kv_tokens > 0 ? BT_MIN(f->opt.engine.kv_tokens, CTX_DEFAULT)
-                                                   : CTX_DEFAULT;
-    f->state.ctx = BT_MIN(t.model->recipe.ctx_train, wanted);
-    f->state.chat_template = t.chat && !bt_chat_is_plain(t.chat);
-    f->state.vocab = bt_vocab_size(t.vocab);
-    bt_model_close(t.model); // the engine opens its own
+    BT_ASSERT(opt->n_units >= 1 && opt->n_units <= BT_UNITS_MAX);
+    for (; f->n_units < opt->n_units; f->n_units++) {
+        bt_unit **u = &f->unit[f->n_units];
+        bt_status st = bt__unit_open(f, &opt->unit[f->n_units], u, err);
+        if (st) return st;
+        for (int32_t i = 0; i < f->n_units; i++)
+            if (strcmp(f->unit[i]->name, (*u)->name) == 0)
+                return bt_err_set(err, BT_EINVAL, 0,
+                                  "two models are called \"%s\": give one of them another name",
+                                  (*u)->name);
+    }
     return BT_OK;
 }
 
-static bt_status open_sched(bt_front *f, bt_err *err)
+static bool start(pthread_t *thread, bool *started, void *(*body)(void *), void *arg, bt_err *err)
 {
-    bt_sched_config c;
-    bt_sched_config_init(&c);
-    c.queue_max = f->opt.queue;
-    c.requests_max = f->opt.queue + BT_RUNNING_MAX;
-    c.accounts_max = c.requests_max + 4096;
-    c.queue_wait_ns = f->opt.queue_wait_s * ns_per_s;
-    c.anonymous_percent = f->opt.anonymous_percent;
-    c.group_max = BT_MAX(c.queue_max / 16, 8);
-    return bt_sched_open(&c, &f->sched, err);
-}
-
-/* Sized so that what must not be lost finds room: a living request has at most a submit, a cancel
- * of its client and one of a drain, and an answer of the ledger or an end on their way to the
- * scheduler, and one book on its way to the ledger. */
-static bt_status open_inboxes(bt_front *f, bt_err *err)
-{
-    size_t alive = (size_t)f->opt.queue + BT_RUNNING_MAX;
-    bt_status st =
-        bt_inbox_init(&f->sched_in, sizeof(bt_sched_event), BT_SCHED_INBOX + 4 * alive, err);
-    if (st == BT_OK)
-        st = bt_inbox_init(&f->ledger_in, sizeof(bt_book), BT_LEDGER_INBOX + alive, err);
-    return st;
+    int rc = pthread_create(thread, NULL, body, arg);
+    *started = rc == 0;
+    if (rc) bt_err_set(err, BT_ENOMEM, rc, "cannot start a thread: %s", strerror(rc));
+    return *started;
 }
 
 static bt_status open_threads(bt_front *f, bt_err *err)
 {
-    struct {
-        pthread_t *thread;
-        void *(*body)(void *);
-    } const row[] = {{&f->ledger_thread, bt__ledger_main},
-                     {&f->disk.thread, bt__disk_main},
-                     {&f->sched_thread, bt__sched_main},
-                     {&f->link.thread, bt__link_main}};
-    for (size_t i = 0; i < BT_COUNT(row); i++) {
-        int rc = pthread_create(row[i].thread, NULL, row[i].body, f);
-        if (rc) return bt_err_set(err, BT_ENOMEM, rc, "cannot start a thread: %s", strerror(rc));
-        f->threads_started++;
+    bool ok = start(&f->ledger_thread, &f->ledger_started, bt__ledger_main, f, err) &&
+              start(&f->disk.thread, &f->disk.started, bt__disk_main, f, err);
+    for (int32_t i = 0; ok && i < f->n_units; i++) {
+        bt_unit *u = f->unit[i];
+        ok = start(&u->sched_thread, &u->sched_started, bt__sched_main, u, err) &&
+             start(&u->link_thread, &u->link_started, bt__life_main, u, err);
     }
-    return BT_OK;
+    return ok ? BT_OK : BT_ENOMEM;
 }
 
 bt_status bt_front_open(const bt_front_options *opt, bt_front **out, bt_err *err)
 {
     bt_front *f = bt_calloc(1, sizeof *f);
     if (!f) return bt_err_set(err, BT_ENOMEM, 0, "out of memory at start-up");
-    f->link.fd = -1;
     f->boot = bt_random_id();
-    pthread_mutex_init(&f->sched_mu, NULL);
     pthread_mutex_init(&f->registry_mu, NULL);
-    pthread_mutex_init(&f->state_mu, NULL);
     pthread_mutex_init(&f->wake_mu, NULL);
     pthread_mutex_init(&f->disk.mu, NULL);
     bt_cond_init(&f->disk.stopped);
-    bt__link_open(f);
     bt__balances_open(f);
     open_options(f, opt);
-    open_alias(f);
-    f->state.created = bt_wall_us() / 1000000;
-    snprintf(f->state_message, sizeof f->state_message, "loading the model");
-    bt_status st = open_text(f, err);
+    bt_status st = open_units(f, opt, err);
     if (st == BT_OK) st = bt_accounts_open(&opt->accounts, &f->accounts, err);
     if (st == BT_OK) st = bt__books_open(f, err);
-    if (st == BT_OK) st = open_sched(f, err);
-    if (st == BT_OK) st = open_inboxes(f, err);
     if (st == BT_OK) st = bt__works_open(f, err);
     if (st == BT_OK) st = open_threads(f, err);
     if (st) {
         bt_front_close(f);
         return st;
     }
+    f->open = true;
     *out = f;
     return BT_OK;
 }
@@ -383,7 +265,7 @@ void bt_front_drain(bt_front *f)
     long long never = 0;
     if (!atomic_compare_exchange_strong(&f->drained_ns, &never, bt_now_ns())) return;
     atomic_store(&f->draining, true);
-    if (f->threads_started > 2) bt__front_event_simple(f, BT_EV_DRAIN, 0);
+    for (int32_t i = 0; i < f->n_units; i++) bt__unit_event(f->unit[i], BT_EV_DRAIN, 0);
 }
 
 /* Ends all that lives. Not under the registry's lock: the scheduler needs that to make room in its
@@ -399,9 +281,10 @@ static bool cancel_all(bt_front *f)
     if (!ids) return false;
     for (size_t i = 0; i < n; i++) {
         bt_stream *s = bt__front_find(f, ids[i]);
-        if (s) bt_work_cancel(f, &s->work);
+        if (!s) continue;
+        bt_work_cancel(f, &s->work);
+        bt__unit_event(s->unit, BT_EV_CANCEL, ids[i]);
         bt_stream_unref(s);
-        bt__front_event_simple(f, BT_EV_CANCEL, ids[i]);
     }
     bt_free(ids);
     return true;
@@ -422,33 +305,33 @@ void bt_front_drain_wait(bt_front *f)
 void bt_front_close(bt_front *f)
 {
     if (!f) return;
-    int n = f->threads_started;
-    if (n == 4) bt_front_drain_wait(f);
+    if (f->open) bt_front_drain_wait(f);
     atomic_store(&f->stopping, true);
-    if (n > 3) {
-        bt__link_stop(f);
-        pthread_join(f->link.thread, NULL);
+    for (int32_t i = 0; i < f->n_units; i++) {
+        bt__link_stop(&f->unit[i]->link);
+        bt__link_poke(&f->unit[i]->link);
     }
+    for (int32_t i = 0; i < f->n_units; i++)
+        if (f->unit[i]->link_started) pthread_join(f->unit[i]->link_thread, NULL);
     bt__works_close(f);
-    if (n > 2) bt_inbox_close(&f->sched_in), pthread_join(f->sched_thread, NULL);
-    if (n > 1) bt__disk_stop(f);
-    if (n > 0) bt_inbox_close(&f->ledger_in), pthread_join(f->ledger_thread, NULL);
-    bt__link_release(f);
+    for (int32_t i = 0; i < f->n_units; i++) {
+        if (!f->unit[i]->sched_started) continue;
+        bt_inbox_close(&f->unit[i]->sched_in);
+        pthread_join(f->unit[i]->sched_thread, NULL);
+    }
+    if (f->disk.started) bt__disk_stop(f);
+    if (f->ledger_started) {
+        bt_inbox_close(&f->ledger_in);
+        pthread_join(f->ledger_thread, NULL);
+    }
     bt__books_release(f);
+    for (size_t i = 0; i < BT_COUNT(f->unit); i++) bt__unit_close(f->unit[i]);
     bt__balances_release(f);
-    bt_inbox_release(&f->sched_in);
-    bt_inbox_release(&f->ledger_in);
-    bt_sched_close(f->sched);
     bt_ledger_close(f->ledger);
     bt_accounts_close(f->accounts);
-    bt_chat_close(f->chat);
-    bt_tokenizer_close(f->tokenizer);
-    bt_vocab_close(f->vocab);
     bt_map_release(&f->registry);
     for (size_t i = 0; i < BT_COUNT(f->strings); i++) bt_free(f->strings[i]);
-    pthread_mutex_destroy(&f->sched_mu);
     pthread_mutex_destroy(&f->registry_mu);
-    pthread_mutex_destroy(&f->state_mu);
     pthread_mutex_destroy(&f->wake_mu);
     pthread_mutex_destroy(&f->disk.mu);
     pthread_cond_destroy(&f->disk.stopped);

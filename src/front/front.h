@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* front.h - joins requests, scheduler, ledger and engine; owns the threads (docs/design.md).
+/* front.h - joins requests, scheduler, ledger and engines; owns the threads (docs/design.md).
+ *
+ * UNITS    Each model is a unit: its engine process, vocabulary, templates and queue. A request
+ *          names its unit at submit. Accounts, ledger and text threads are all units'.
  *
  * A dialect (src/api) fills a bt_front_request and calls bt_front_submit; everything that comes
  * back comes as stream events through one bounded ring, taken on the HTTP loop thread. Nothing here
@@ -16,19 +19,27 @@
 #include <stdint.h>
 
 typedef struct bt_front bt_front;
+typedef struct bt_unit bt_unit; // lives as long as its front
 typedef struct bt_stream bt_stream;
 
+enum { BT_UNITS_MAX = 8 };
+
+typedef struct bt_unit_options {
+    bt_engine_options engine;  // model_path and the rest; its paths are front's own business
+    const char *alias;         // name shown by /v1/models; NULL = file's base name without .gguf
+    const char *chat_template; // "plain" or a template's source; NULL = the model's own
+    int32_t park_after_s;      // parked after so long without requests; 0 = never
+    int32_t engine_timeout_s;  // an engine with work and without a word is killed; 0 = 60
+} bt_unit_options;
+
 typedef struct bt_front_options {
-    bt_engine_options engine;     // model_path and the rest; usage_path is front's own business
-    const char *model_alias;      // name shown by /v1/models; NULL = file's base name without .gguf
-    const char *chat_template;    // "plain" or a template's source; NULL = the model's own
+    bt_unit_options unit[BT_UNITS_MAX];
+    int32_t n_units;              // at least 1
     const char *data_dir;         // made if missing
     bt_accounts_options accounts; // keys, tiers, proxies, owner
     int32_t queue;                // waiting requests in all; 0 = 1024
     int32_t queue_wait_s;         // longest wait in the queue; 0 = 600
     int32_t anonymous_percent;    // what visitors without a key may take together; 0 = 75
-    int32_t park_after_s;         // the model is parked after so long without requests; 0 = never
-    int32_t engine_timeout_s;     // an engine with work and without a word is killed; 0 = 60
     double price;                 // charged = device x price; 0 = 1
     int32_t stream_bytes;         // ring of one stream; 0 = 256 KiB
     const char *engine_program;   // runs as the engine process; NULL = this program
@@ -36,6 +47,7 @@ typedef struct bt_front_options {
 
 /* Where prompt text comes from: exactly one of text, tokens or chat. */
 typedef struct bt_front_request {
+    bt_unit *unit;        // NULL = the first
     bt_identity identity; // from bt_account_identify
     const char *text;     // completions
     size_t n_text;
@@ -103,7 +115,7 @@ void bt_front_drain_wait(bt_front *f);
 typedef void (*bt_front_wake)(void *ud, bt_stream *s);
 void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud);
 
-/* The n prompts of one request, of one identity and with the same params: they take one place in
+/* The n prompts of one request, for one unit, of one identity and with the same params: they take one place in
  * the queue (parts.c). The first stream alone is refused, for whatever is wrong with any of them,
  * and then nothing comes of the others. Once one has run none is refused: those that cannot end
  * with no text. Copies all it needs. Errors here are immediate refusals (bad values, inbox full).
@@ -121,29 +133,37 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out);
 void bt_stream_cancel(bt_stream *s);
 void bt_stream_unref(bt_stream *s);
 
-/* Text services, for jobs of text work (work.h): they end early where t->stop says so. n_max bounds
- * the tokens (BT_ECONTEXT; 0 = no bound). */
+/* ---- units */
+
+/* The unit of a model's name (BT_ENOTFOUND is NULL). Where there is one, any name is its; no name
+ * (NULL) is the first's. */
+bt_unit *bt_front_unit(bt_front *f, const char *name);
+/* The one after u, or the first (u NULL); NULL: there are no more. */
+bt_unit *bt_front_unit_next(bt_front *f, const bt_unit *u);
+
+/* Text services, for jobs of text work (work.h), of the job's unit: they end early where t->stop
+ * says so. n_max bounds the tokens (BT_ECONTEXT; 0 = no bound). */
 bt_status bt_front_tokenize(bt_text *t, const char *text, size_t n, bool add_special,
                             bool parse_special, size_t n_max, int32_t **ids, size_t *n_ids,
                             bt_err *err); // *ids: bt_free
-bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
-                              size_t *n_text,
-                              bt_err *err); // *text: bt_free, valid UTF-8
-/* Bytes of one token's piece; NULL if out of range. */
-const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n);
-/* The same, but a control token's is its name. */
-const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n);
 /* A chat as the model's template writes it: the prompt's text, and its tokens as a request would
  * have them. text or ids may be NULL: not wanted; both are bt_free's, text ends in a NUL. */
 bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_special, size_t n_max,
                         char **text, size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err);
+/* Thread: any, as all below. */
+bt_status bt_unit_detokenize(bt_unit *u, const int32_t *ids, size_t n, char **text, size_t *n_text,
+                             bt_err *err); // *text: bt_free, valid UTF-8
+/* Bytes of one token's piece; NULL if out of range. */
+const char *bt_unit_token_bytes(bt_unit *u, int32_t id, size_t *n);
+/* The same, but a control token's is its name. */
+const char *bt_unit_token_piece(bt_unit *u, int32_t id, size_t *n);
 
-/* State for /health, /v1/models, /v1/queue, /v1/quota, /metrics. */
-typedef struct bt_front_state {
+/* A unit's state, for /health, /v1/models, /v1/engines. */
+typedef struct bt_unit_state {
     bool ready, draining;
     bool failed;        // the model could not be loaded at start-up: message says why
     bool chat_template; // the model's own, or the owner's: not the plain format
-    const char *model;  // alias
+    const char *model;  // its name
     char message[248];  // why not ready, or ""; it may name files, so it is for the owner
     char ledger[248];   // why the ledger refuses new requests just now, or ""; likewise
     bool not_finite;    // all that the model has computed so far was NaN or infinite
@@ -157,10 +177,18 @@ typedef struct bt_front_state {
     int64_t created; // unix seconds
     int32_t engine_restarts;
     int64_t engine_pid; // 0 = none runs; else its exit code is front's to collect
-} bt_front_state;
-void bt_front_state_get(bt_front *f, bt_front_state *out);
+} bt_unit_state;
+void bt_unit_state_get(bt_unit *u, bt_unit_state *out);
+/* Owner: gives the device back (level 1 or 2, see residency.c), and takes it again. Both only ask;
+ * the state tells when it is done. BT_EBUSY: there are requests; BT_EUNSUPPORTED: level 1 on a
+ * device without it; BT_ENOTREADY: still loading. */
+bt_status bt_unit_park(bt_unit *u, int32_t level, bt_err *err);
+bt_status bt_unit_wake(bt_unit *u, bt_err *err);
+
+/* ---- for /v1/queue, /v1/quota, /metrics */
+
 const bt_accounts *bt_front_accounts(bt_front *f);
-/* Appends the Prometheus text of front, scheduler, ledger and engine. */
+/* Appends the Prometheus text of front, schedulers, ledger and engines: sums over the units. */
 void bt_front_metrics(bt_front *f, bt_buf *out);
 /* What the ledger said of it last: false if it has not been asked yet, or the tier's limit has
  * changed since. Waits for nothing. */
@@ -179,14 +207,9 @@ typedef struct bt_front_queue_entry {
     int32_t position, slot;
     int64_t eta_ms, waited_ms, lease_ms, left_ms, device_us;
 } bt_front_queue_entry;
-/* account_id (of bt_identity) 0 = everyone's. Returns the count written. */
+/* account_id (of bt_identity) 0 = everyone's. Of all units. Returns the count written. */
 int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *out, int32_t max,
                        int32_t *depth, int32_t *slots);
-/* Owner: gives the device back (level 1 or 2, see residency.c), and takes it again. Both only ask;
- * the state tells when it is done. BT_EBUSY: there are requests; BT_EUNSUPPORTED: level 1 on a
- * device without it; BT_ENOTREADY: still loading. */
-bt_status bt_front_engine_park(bt_front *f, int32_t level, bt_err *err);
-bt_status bt_front_engine_wake(bt_front *f, bt_err *err);
 /* Owner: for `baton quota`. BT_ENOTFOUND: nobody is or was booked under that name. */
 bt_status bt_front_quota_set(bt_front *f, const char *account, int64_t limit_us,
                              bt_err *err); // -1 = tier's

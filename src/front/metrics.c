@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* metrics.c - the Prometheus text of front. Reads counters that live where things happen; changes
  * nothing. */
+#include "base/assert.h"
 #include "base/log.h"
 #include "front/internal.h"
 #include <inttypes.h>
@@ -82,35 +83,57 @@ static void ttft_part(bt_front *f, bt_buf *b)
                 (double)atomic_load(&c->queue_sum_us) / 1e6, atomic_load(&c->queue_count));
 }
 
+/* What the units add up to. */
+typedef struct sums {
+    bool ready; // all are
+    int32_t slots, waiting, running;
+    unsigned long long steps, step_rows, step_us, step_longest_us, restarts, not_finite;
+} sums;
+
+static void sums_add(sums *t, bt_unit *u)
+{
+    const bt_unit_counters *c = &u->count;
+    pthread_mutex_lock(&u->state_mu);
+    t->ready = t->ready && u->state.ready;
+    t->slots += u->state.slots;
+    pthread_mutex_unlock(&u->state_mu);
+    pthread_mutex_lock(&u->sched_mu);
+    t->waiting += bt_sched_waiting(u->sched);
+    t->running += bt_sched_running(u->sched);
+    pthread_mutex_unlock(&u->sched_mu);
+    t->steps += atomic_load(&c->steps);
+    t->step_rows += atomic_load(&c->step_rows);
+    t->step_us += atomic_load(&c->step_us);
+    t->step_longest_us = BT_MAX(t->step_longest_us, atomic_load(&c->step_longest_us));
+    t->restarts += atomic_load(&c->engine_restarts);
+    t->not_finite += atomic_load(&c->not_finite);
+}
+
 void bt_front_metrics(bt_front *f, bt_buf *out)
 {
-    const bt_front_counters *c = &f->count;
-    bt_front_state st;
-    bt_front_state_get(f, &st);
-    pthread_mutex_lock(&f->sched_mu);
-    int32_t waiting = bt_sched_waiting(f->sched), running = bt_sched_running(f->sched);
-    pthread_mutex_unlock(&f->sched_mu);
-    one(out, "ready", "gauge", "1 while the model is loaded.", st.ready);
-    one(out, "ledger_writable", "gauge", "0 while the ledger refuses new requests.", !st.ledger[0]);
-    one(out, "queue_depth", "gauge", "Requests waiting for a lease.", waiting);
-    one(out, "leases_active", "gauge", "Requests holding a lease.", running);
-    one(out, "slots", "gauge", "Seats in the running batch.", st.slots);
+    sums t = {.ready = true};
+    char refuses[8];
+    for (int32_t i = 0; i < f->n_units; i++) sums_add(&t, f->unit[i]);
+    bt__balances_refusal(f, refuses, sizeof refuses);
+    one(out, "ready", "gauge", "1 while the model is loaded.", t.ready);
+    one(out, "ledger_writable", "gauge", "0 while the ledger refuses new requests.", !refuses[0]);
+    one(out, "queue_depth", "gauge", "Requests waiting for a lease.", t.waiting);
+    one(out, "leases_active", "gauge", "Requests holding a lease.", t.running);
+    one(out, "slots", "gauge", "Seats in the running batch.", t.slots);
     requests_part(f, out);
     ttft_part(f, out);
-    one(out, "steps_total", "counter", "Forward passes.", (double)atomic_load(&c->steps));
-    one(out, "step_rows_total", "counter", "Tokens through forward passes.",
-        (double)atomic_load(&c->step_rows));
+    one(out, "steps_total", "counter", "Forward passes.", (double)t.steps);
+    one(out, "step_rows_total", "counter", "Tokens through forward passes.", (double)t.step_rows);
     one(out, "step_microseconds_total", "counter", "Device time of forward passes since start.",
-        (double)atomic_load(&c->step_us));
+        (double)t.step_us);
     one(out, "step_longest_microseconds", "gauge",
         "Longest forward pass since start: a limit is overrun by no more than the steps in flight.",
-        (double)atomic_load(&c->step_longest_us));
+        (double)t.step_longest_us);
     one(out, "engine_restarts_total", "counter", "Engine processes started after the first.",
-        (double)atomic_load(&c->engine_restarts));
+        (double)t.restarts);
     one(out, "log_dropped_total", "counter", "Log lines dropped because nobody read stderr.",
         (double)bt_log_dropped());
     one(out, "not_finite_total", "counter",
-        "Requests ended because the model's logits were NaN or infinite.",
-        (double)atomic_load(&c->not_finite));
+        "Requests ended because the model's logits were NaN or infinite.", (double)t.not_finite);
     ledger_part(f, out);
 }

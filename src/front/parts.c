@@ -16,36 +16,6 @@
 #include "front/internal.h"
 #include <stdio.h>
 
-void bt__parts_unref(bt_parts *p)
-{
-    if (!p || atomic_fetch_sub(&p->refs, 1) != 1) return;
-    bt_arena_release(&p->arena);
-    bt_free(p->part);
-    bt_free(p);
-}
-
-bt_parts *bt__parts_new(bt_front *f, const bt_front_request *req, int32_t n, bt_err *err)
-{
-    bt_parts *p = bt_calloc(1, sizeof *p);
-    if (p) p->part = bt_calloc((size_t)n, sizeof(bt_stream *));
-    if (!p || !p->part) {
-        bt_free(p);
-        bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
-        return NULL;
-    }
-    atomic_init(&p->refs, 1); // the caller's, until all streams have theirs
-    bool ok = bt__stream_copy_params(p, &req->params);
-    for (; ok && p->n < n; p->n++) {
-        p->part[p->n] = bt__stream_new(f, &req[p->n], p, err);
-        if (!p->part[p->n]) break;
-    }
-    if (p->n == n) return p;
-    for (int32_t i = 0; i < p->n; i++) bt_stream_unref(p->part[i]);
-    bt__parts_unref(p);
-    bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
-    return NULL;
-}
-
 void bt__parts_name(bt_err *err, int32_t i, int32_t n)
 {
     bt_err why = *err;
@@ -58,9 +28,36 @@ void bt__parts_drop(bt_parts *p)
     p->next = p->n;
 }
 
-/* One that is not, or no longer, with the scheduler and has not run. */
-static void end(bt_front *f, bt_stream *s, bt_finish finish, const bt_ledger_balance *balance)
+void bt__parts_submit(bt_stream *s)
 {
+    const bt_tier *t = s->identity.tier;
+    bt_sched_event ev = {.type = BT_EV_SUBMIT, .request = s->id};
+    ev.u.submit = (bt_sched_request){
+        .id = s->id,
+        .account = {.id = s->identity.account_id,
+                    .cls = (int32_t)t->cls,
+                    .weight = t->weight,
+                    .slots = t->slots,
+                    .queue = t->queue,
+                    .lease_max_ns = t->lease_max_s * (int64_t)1000000000,
+                    .anonymous = !s->identity.authenticated,
+                    .group = s->identity.network},
+        .prompt_tokens = s->n_tokens,
+        .max_tokens = s->max_tokens,
+        .n_seq = s->n_seq,
+        .lease_ns = s->lease_ns,
+        .follows = s->parts->ran,
+    };
+    bt__unit_events(s->unit, &ev, 1);
+    atomic_store(&s->in_sched, true);
+    /* a cancel that came before in_sched was set has told nobody */
+    if (atomic_load(&s->cancelled)) bt__unit_event(s->unit, BT_EV_CANCEL, s->id);
+}
+
+/* One that is not, or no longer, with the scheduler and has not run. */
+static void end(bt_stream *s, bt_finish finish, const bt_ledger_balance *balance)
+{
+    bt_front *f = s->unit->front;
     bt__count(&f->count.finished[finish], 1);
     bt__stream_done(s, finish, 0, 0, balance);
     if (s->registered)
@@ -70,41 +67,41 @@ static void end(bt_front *f, bt_stream *s, bt_finish finish, const bt_ledger_bal
 }
 
 /* Submits the next, if none waits; ends those that are not to run. */
-static void go_on(bt_front *f, bt_parts *p)
+static void go_on(bt_parts *p)
 {
     while (!p->waiting && !p->stalled && p->next < p->n) {
         bt_stream *s = p->part[p->next++];
         bt_finish over = atomic_load(&s->cancelled) ? BT_FINISH_CANCELLED : p->over;
         s->submitted_ns = bt_now_ns();
-        if (over == BT_FINISH_NONE && !s->registered && !bt__front_register(f, s))
+        if (over == BT_FINISH_NONE && !s->registered && !bt__front_register(s->unit->front, s))
             over = BT_FINISH_LEASE_EXPIRED; // out of memory
         if (over != BT_FINISH_NONE) {
-            end(f, s, over, NULL);
+            end(s, over, NULL);
             continue;
         }
         s->accepted = true; // the answer has begun
         p->waiting = true;
         p->asked = p->posts;
-        bt__text_submit(f, s);
+        bt__parts_submit(s);
     }
 }
 
-void bt__parts_admitted(bt_front *f, bt_stream *s)
+void bt__parts_admitted(bt_stream *s)
 {
     bt_parts *p = s->parts;
     p->waiting = false;
     p->ran = true;
     p->running++;
-    go_on(f, p);
+    go_on(p);
 }
 
-void bt__parts_posted(bt_front *f, bt_stream *s)
+void bt__parts_posted(bt_stream *s)
 {
     bt_parts *p = s->parts;
     p->running--;
     p->posts++;
     p->stalled = false;
-    go_on(f, p);
+    go_on(p);
 }
 
 bt_finish bt__parts_over(bt_stream *s, bt_status st)
@@ -122,24 +119,24 @@ bt_finish bt__parts_over(bt_stream *s, bt_status st)
     return p->over;
 }
 
-void bt__parts_voided(bt_front *f, bt_stream *s)
+void bt__parts_voided(bt_stream *s)
 {
-    go_on(f, s->parts);
+    go_on(s->parts);
 }
 
-bool bt__parts_refused(bt_front *f, bt_stream *s, bt_status st)
+bool bt__parts_refused(bt_stream *s, bt_status st)
 {
     bt_parts *p = s->parts;
     if (st == BT_EQUOTA && (p->running > 0 || p->posts != p->asked)) {
         p->waiting = false;
         p->stalled = p->running > 0; // else the last sister's post and this answer have crossed
         p->next--;                   // it is the one submitted last
-        go_on(f, p);
+        go_on(p);
         return true;
     }
     bt_finish over = bt__parts_over(s, st);
     if (over == BT_FINISH_NONE) return false;
-    end(f, s, over, st == BT_EQUOTA ? &s->balance : NULL);
-    go_on(f, p);
+    end(s, over, st == BT_EQUOTA ? &s->balance : NULL);
+    go_on(p);
     return true;
 }

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "engine/wire.h"
 #include "front/internal.h"
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,7 @@ enum { ARENA_BYTES_MAX = 64 << 20, SCRATCH_BYTES_MAX = 16 << 20 };
 
 /* ---- life */
 
-bool bt__stream_copy_params(bt_parts *to, const bt_gen_params *p)
+static bool copy_params(bt_parts *to, const bt_gen_params *p)
 {
     bt_arena_init(&to->arena, ARENA_BYTES_MAX);
     to->params = *p;
@@ -67,12 +68,13 @@ static bool copy_prompt(bt_stream *s, const bt_front_request *req)
            copy_text(s, &chat->documents) && copy_text(s, &chat->kwargs);
 }
 
-bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, bt_parts *p, bt_err *err)
+/* Takes a reference of p. */
+static bt_stream *stream_new(bt_unit *u, const bt_front_request *req, bt_parts *p)
 {
     bt_stream *s = bt_calloc(1, sizeof *s);
-    if (!s) goto fail;
+    if (!s) return NULL;
     atomic_init(&s->refs, 1);
-    s->front = f;
+    s->unit = u;
     s->parts = p;
     atomic_fetch_add(&p->refs, 1);
     s->params = p->params;
@@ -84,15 +86,43 @@ bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, bt_parts *p,
     s->bare = req->bare;
     s->progress = req->progress;
     s->submitted_ns = bt_now_ns();
-    s->in.max_bytes = (size_t)f->opt.stream_bytes;
+    s->in.max_bytes = (size_t)u->front->opt.stream_bytes;
     pthread_mutex_init(&s->mu, NULL);
     bt_arena_init(&s->arena, ARENA_BYTES_MAX);
     bt_arena_init(&s->scratch, SCRATCH_BYTES_MAX);
     if (copy_prompt(s, req)) return s;
-fail:
-    if (s) bt_stream_unref(s);
+    bt_stream_unref(s);
+    return NULL;
+}
+
+bt_parts *bt__parts_new(bt_unit *u, const bt_front_request *req, int32_t n, bt_err *err)
+{
+    bt_parts *p = bt_calloc(1, sizeof *p);
+    if (p) p->part = bt_calloc((size_t)n, sizeof(bt_stream *));
+    if (!p || !p->part) {
+        bt_free(p);
+        bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
+        return NULL;
+    }
+    atomic_init(&p->refs, 1); // the caller's, until all streams have theirs
+    bool ok = copy_params(p, &req->params);
+    for (; ok && p->n < n; p->n++) {
+        p->part[p->n] = stream_new(u, &req[p->n], p);
+        if (!p->part[p->n]) break;
+    }
+    if (p->n == n) return p;
+    for (int32_t i = 0; i < p->n; i++) bt_stream_unref(p->part[i]);
+    bt__parts_unref(p);
     bt_err_set(err, BT_ENOMEM, 0, "out of memory for the request");
     return NULL;
+}
+
+void bt__parts_unref(bt_parts *p)
+{
+    if (!p || atomic_fetch_sub(&p->refs, 1) != 1) return;
+    bt_arena_release(&p->arena);
+    bt_free(p->part);
+    bt_free(p);
 }
 
 void bt__stream_ref(bt_stream *s)
@@ -127,10 +157,29 @@ const char *bt_stream_tier(const bt_stream *s)
     return s->identity.tier->name;
 }
 
-/* ---- producing: each event is type, seq, status, finish and then what its type needs */
+/* ---- waking: under a lock, so that a server that unhooks itself can be freed: no wake is still in
+ * flight */
+
+static void wake_reader(bt_stream *s)
+{
+    bt_front *f = s->unit->front;
+    pthread_mutex_lock(&f->wake_mu);
+    if (f->wake) f->wake(f->wake_ud, s);
+    pthread_mutex_unlock(&f->wake_mu);
+}
+
+void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud)
+{
+    pthread_mutex_lock(&f->wake_mu);
+    f->wake_ud = ud;
+    f->wake = wake;
+    pthread_mutex_unlock(&f->wake_mu);
+}
+
+/* ---- producing: each event is its type and then what that needs */
 
 /* Opens an event; false if the stream takes no more. On true mu is held until put_end(). */
-static bool put_begin(bt_stream *s, bt_stream_event_type type, int32_t seq, size_t *mark)
+static bool put_begin(bt_stream *s, bt_stream_event_type type, size_t *mark)
 {
     pthread_mutex_lock(&s->mu);
     if (s->ended || s->overflow) {
@@ -139,7 +188,6 @@ static bool put_begin(bt_stream *s, bt_stream_event_type type, int32_t seq, size
     }
     *mark = s->in.len;
     bt_put_u8(&s->in, (uint8_t)type);
-    bt_put_i32(&s->in, seq);
     return true;
 }
 
@@ -156,9 +204,9 @@ static void put_end(bt_stream *s, size_t mark)
     }
     bool wake = mark == 0 && s->in.len > 0;
     pthread_mutex_unlock(&s->mu);
-    if (wake) bt__front_wake(s->front, s);
+    if (wake) wake_reader(s);
     if (overflow) {
-        if (slow) bt__count(&s->front->count.slow_readers, 1);
+        if (slow) bt__count(&s->unit->front->count.slow_readers, 1);
         bt_stream_cancel(s);
     }
 }
@@ -176,7 +224,7 @@ static void put_last(bt_stream *s, const bt_stream_event *last, const char *mess
     }
     bool wake = s->in.len == 0;
     pthread_mutex_unlock(&s->mu);
-    if (wake) bt__front_wake(s->front, s);
+    if (wake) wake_reader(s);
 }
 
 void bt__stream_refused(bt_stream *s, bt_status st, const char *message, int64_t retry_after_ms,
@@ -197,7 +245,7 @@ void bt__stream_refused(bt_stream *s, bt_status st, const char *message, int64_t
 void bt__stream_accepted(bt_stream *s, const bt_ledger_balance *balance)
 {
     size_t mark;
-    if (!put_begin(s, BT_SE_ACCEPTED, 0, &mark)) return;
+    if (!put_begin(s, BT_SE_ACCEPTED, &mark)) return;
     bt_put_i32(&s->in, s->n_tokens);
     bt_put_i64(&s->in, s->lease_ns / 1000);
     bt_buf_add(&s->in, balance ? balance : &balance_unknown, sizeof *balance);
@@ -207,7 +255,7 @@ void bt__stream_accepted(bt_stream *s, const bt_ledger_balance *balance)
 /* Progress is worth nothing to a reader that is behind: dropped when the ring is half full. */
 static bool put_progress(bt_stream *s, bt_stream_event_type type, size_t *mark)
 {
-    if (!s->progress || !put_begin(s, type, 0, mark)) return false;
+    if (!s->progress || !put_begin(s, type, mark)) return false;
     if (*mark <= s->in.max_bytes / 2) return true;
     s->in.len = *mark;
     pthread_mutex_unlock(&s->mu);
@@ -232,28 +280,15 @@ void bt__stream_prefill(bt_stream *s, int32_t done, int32_t total)
     put_end(s, mark);
 }
 
-static void put_token(bt_buf *b, const bt_token_out *t)
-{
-    bt_put_i32(b, t->token);
-    bt_put_f32(b, t->logprob);
-    bt_put_bytes(b, t->bytes, (size_t)t->n_bytes);
-    bt_put_i32(b, t->n_top);
-    bt_buf_add(b, t->top_token, (size_t)t->n_top * sizeof *t->top_token);
-    bt_buf_add(b, t->top_logprob, (size_t)t->n_top * sizeof *t->top_logprob);
-}
-
-void bt__stream_tokens(bt_stream *s, bt_stream_event_type type, const bt_engine_event *ev)
+void bt__stream_tokens(bt_stream *s, bt_engine_event_type type, const bt_rd *payload)
 {
     size_t mark;
-    if (!put_begin(s, type, ev->seq, &mark)) return;
-    bool details = s->params.n_logprobs >= 0 || type == BT_SE_PROMPT;
-    bt_put_i32(&s->in, ev->u.tokens.finish);
-    bt_put_bytes(&s->in, ev->u.tokens.text, (size_t)ev->u.tokens.n_text);
-    bt_put_i32(&s->in, ev->u.tokens.n_tokens);
-    bt_put_u8(&s->in, details);
-    for (int32_t i = 0; details && i < ev->u.tokens.n_tokens; i++)
-        put_token(&s->in, &ev->u.tokens.token[i]);
-    if (type == BT_SE_TOKENS && s->first_token_ns == 0) s->first_token_ns = bt_now_ns();
+    bt_stream_event_type own = type == BT_EE_TOKENS    ? BT_SE_TOKENS
+                               : type == BT_EE_SEQ_END ? BT_SE_SEQ_END
+                                                       : BT_SE_PROMPT;
+    if (!put_begin(s, own, &mark)) return;
+    bt_put_bytes(&s->in, payload->at, (size_t)(payload->end - payload->at));
+    if (own == BT_SE_TOKENS && s->first_token_ns == 0) s->first_token_ns = bt_now_ns();
     put_end(s, mark);
 }
 
@@ -315,43 +350,28 @@ static void take_balance(bt_rd *r, bt_ledger_balance *out)
     r->at += sizeof *out;
 }
 
-/* Reads all of it, also where there is no memory to keep it: the next event starts behind it. */
-static void take_token(bt_stream *s, bt_rd *r, bt_token_out *t)
-{
-    size_t n;
-    t->token = bt_get_i32(r);
-    t->logprob = bt_get_f32(r);
-    t->bytes = bt_get_bytes(r, BT_FRAME_MAX, &n);
-    t->n_bytes = (int32_t)n;
-    t->n_top = bt_get_i32(r);
-    size_t bytes = (size_t)t->n_top * sizeof(int32_t);
-    if (t->n_top == 0 || !bt_get_fits(r, 2 * (uint64_t)t->n_top, sizeof(int32_t))) return;
-    char *both = bt_arena_alloc(&s->scratch, 2 * bytes);
-    if (both) {
-        memcpy(both, r->at, 2 * bytes);
-        t->top_token = (const int32_t *)(const void *)both;
-        t->top_logprob = (const float *)(const void *)(both + bytes);
-    } else {
-        t->n_top = 0;
-    }
-    r->at += 2 * bytes;
-}
-
+/* A payload of the engine's. Where there is no memory for the tokens, their text is there all the
+ * same. */
 static void take_tokens(bt_stream *s, bt_rd *r, bt_stream_event *out)
 {
+    static const bt_engine_event_type type[] = {[BT_SE_PROMPT] = BT_EE_PROMPT_LOGPROBS,
+                                                [BT_SE_TOKENS] = BT_EE_TOKENS,
+                                                [BT_SE_SEQ_END] = BT_EE_SEQ_END};
     size_t n;
-    out->finish = (bt_finish)bt_get_i32(r);
-    out->text = bt_get_bytes(r, BT_FRAME_MAX, &n);
-    out->n_text = (int32_t)n;
-    out->n_tokens = bt_get_i32(r);
-    if (!bt_get_u8(r) || out->n_tokens <= 0) return;
-    bt_token_out *t = bt_arena_alloc(&s->scratch, (size_t)out->n_tokens * sizeof *t);
-    for (int32_t i = 0; i < out->n_tokens; i++) {
-        bt_token_out one = {0};
-        take_token(s, r, &one);
-        if (t) t[i] = one;
-    }
-    out->token = t;
+    const uint8_t *payload = bt_get_bytes(r, BT_FRAME_MAX, &n);
+    bt_rd frame = {payload, payload + n, true};
+    bt_engine_event ev;
+    bool wanted = s->params.n_logprobs >= 0 || out->type == BT_SE_PROMPT;
+    bt_wire_tokens *tokens = wanted ? bt_arena_alloc(&s->scratch, sizeof *tokens) : NULL;
+    bt_status st = bt_wire_get_event((uint16_t)(BT_WIRE_EVENT + type[out->type]), &frame, NULL,
+                                     tokens, &ev, NULL);
+    BT_ASSERT(st == BT_OK);
+    out->seq = ev.seq;
+    out->finish = ev.u.tokens.finish;
+    out->text = ev.u.tokens.text;
+    out->n_text = ev.u.tokens.n_text;
+    out->token = ev.u.tokens.token;
+    out->n_tokens = ev.u.tokens.n_tokens;
 }
 
 /* Fills `out` with what producers have put since; false: nothing. *ended: and nothing will come. */
@@ -384,7 +404,6 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out)
     memset(out, 0, sizeof *out);
     bt_rd r = {(uint8_t *)s->out.data + s->out_at, (uint8_t *)s->out.data + s->out.len, true};
     out->type = (bt_stream_event_type)bt_get_u8(&r);
-    out->seq = bt_get_i32(&r);
     switch (out->type) {
     case BT_SE_ACCEPTED:
         out->prompt_tokens = bt_get_i32(&r);
@@ -413,6 +432,6 @@ bool bt_stream_next(bt_stream *s, bt_stream_event *out)
 void bt_stream_cancel(bt_stream *s)
 {
     if (atomic_exchange(&s->cancelled, true)) return;
-    bt_work_cancel(s->front, &s->work);
-    if (atomic_load(&s->in_sched)) bt__front_event_simple(s->front, BT_EV_CANCEL, s->id);
+    bt_work_cancel(s->unit->front, &s->work);
+    if (atomic_load(&s->in_sched)) bt__unit_event(s->unit, BT_EV_CANCEL, s->id);
 }

@@ -8,7 +8,8 @@
  * Two owners: the HTTP side (until bt_stream_unref) and the work side (the registry, until its last
  * event was put). Fields are written by one stage at a time, in the order of the path: submit
  * (http), text worker, then the ones under `mu`. Producers append encoded events to `in`; the HTTP
- * loop swaps it with `out` and reads from there, so a producer never waits for a reader. */
+ * loop swaps it with `out` and reads from there, so a producer never waits for a reader. What the
+ * engine has written of a text goes through as it is, to be decoded by who writes the answer. */
 #pragma once
 #include "base/frame.h"
 #include "base/mem.h"
@@ -38,7 +39,7 @@ typedef struct bt_parts {
 
 struct bt_stream {
     atomic_int refs;
-    bt_front *front; // borrowed: outlives every stream
+    bt_unit *unit; // borrowed: outlives every stream
     uint64_t id;
 
     /* set by submit, constant after */
@@ -91,19 +92,19 @@ struct bt_stream {
     bool last_taken;
 };
 
-/* Takes a reference of p. */
-bt_stream *bt__stream_new(bt_front *f, const bt_front_request *req, bt_parts *p, bt_err *err);
-bool bt__stream_copy_params(bt_parts *p, const bt_gen_params *params); // false: out of memory
+/* Streams of n prompts of one request, with one reference each. Thread: http. */
+bt_parts *bt__parts_new(bt_unit *u, const bt_front_request *req, int32_t n, bt_err *err);
+void bt__parts_unref(bt_parts *p); // Thread: any, as all below
 void bt__stream_ref(bt_stream *s);
 
-/* Producers. Thread: any. */
+/* Producers. */
 void bt__stream_refused(bt_stream *s, bt_status st, const char *message, int64_t retry_after_ms,
                         const bt_ledger_balance *balance);
 void bt__stream_accepted(bt_stream *s, const bt_ledger_balance *balance);
 void bt__stream_queue(bt_stream *s, int32_t position, int64_t eta_ms);
 void bt__stream_prefill(bt_stream *s, int32_t done, int32_t total);
-/* PROMPT, TOKENS or SEQ_END from the engine's event. */
-void bt__stream_tokens(bt_stream *s, bt_stream_event_type type, const bt_engine_event *ev);
+/* The payload of a PROMPT_LOGPROBS, TOKENS or SEQ_END frame, which has been checked. */
+void bt__stream_tokens(bt_stream *s, bt_engine_event_type type, const bt_rd *payload);
 /* The last event: totals from the stream, books from the ledger. */
 void bt__stream_done(bt_stream *s, bt_finish finish, int64_t device_us, int64_t charged_us,
                      const bt_ledger_balance *balance);

@@ -8,7 +8,6 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "front/internal.h"
-#include "vocab/decode.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -31,15 +30,15 @@ static bt_status chat_add_stop(bt_stream *s, const char *own, bt_err *err)
 static bt_status chat_render(bt_text *t, const bt_template_chat *chat, bt_jinja_output *out,
                              bt_err *err)
 {
-    const bt_front *f = t->front;
+    const bt_unit *u = t->unit;
     bt_template_chat now = *chat;
     now.stop = &t->stop;
-    if (!f->chat)
+    if (!u->chat)
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "this model's chat template cannot be used (%.150s): use "
                           "/v1/completions",
-                          f->chat_why.msg);
-    return bt_chat_render(f->chat, &now, out, err);
+                          u->chat_why.msg);
+    return bt_chat_render(u->chat, &now, out, err);
 }
 
 static bt_status encode_chat(bt_text *t, bt_encoder *enc, const bt_template_chat *chat,
@@ -49,7 +48,7 @@ static bt_status encode_chat(bt_text *t, bt_encoder *enc, const bt_template_chat
     bt_jinja_output prompt = {0};
     bt_status st = chat_render(t, chat, &prompt, err);
     if (st == BT_OK)
-        st = bt_chat_encode(t->front->chat, enc, &prompt, parse_special, n_max, &t->stop, ids, n,
+        st = bt_chat_encode(t->unit->chat, enc, &prompt, parse_special, n_max, &t->stop, ids, n,
                             err);
     bt_jinja_output_release(&prompt);
     return st;
@@ -80,7 +79,6 @@ static bt_status longer(int32_t n_tokens, int32_t ctx, bt_err *err)
 
 static bt_status text_encode(bt_text *t, bt_stream *s, int32_t ctx, bt_err *err)
 {
-    bt_front *f = t->front;
     bt_encoder *enc;
     const int32_t *ids;
     size_t n;
@@ -89,7 +87,7 @@ static bt_status text_encode(bt_text *t, bt_stream *s, int32_t ctx, bt_err *err)
     if (st) return st;
     if (s->chat) {
         st = encode_chat(t, enc, s->chat, s->parse_special, (size_t)ctx, &ids, &n, err);
-        if (st == BT_OK) st = chat_add_stop(s, bt_chat_stop(f->chat), err);
+        if (st == BT_OK) st = chat_add_stop(s, bt_chat_stop(t->unit->chat), err);
     } else {
         bt_encode_options opt = {
             .add_special = !s->bare, .parse_special = s->parse_special, .stop = &t->stop};
@@ -104,19 +102,10 @@ static bt_status text_encode(bt_text *t, bt_stream *s, int32_t ctx, bt_err *err)
     return BT_OK;
 }
 
-/* The context, before READY by the engine's own rule. */
-static int32_t context_of(bt_front *f)
+bt_status bt__text_fits(bt_unit *u, const bt_front_request *req, bt_err *err)
 {
-    pthread_mutex_lock(&f->state_mu);
-    int32_t ctx = f->state.ctx;
-    pthread_mutex_unlock(&f->state_mu);
-    return ctx;
-}
-
-bt_status bt__text_fits(bt_front *f, const bt_front_request *req, bt_err *err)
-{
-    size_t bytes = bt_tokenizer_token_bytes(f->tokenizer);
-    int32_t ctx = context_of(f);
+    size_t bytes = bt_tokenizer_token_bytes(u->tokenizer);
+    int32_t ctx = bt__unit_ctx(u);
     if (req->tokens && req->n_tokens >= ctx)
         longer(req->n_tokens, ctx, err);
     else if (req->text && bytes && req->n_text / bytes > (size_t)ctx)
@@ -128,13 +117,14 @@ bt_status bt__text_fits(bt_front *f, const bt_front_request *req, bt_err *err)
 }
 
 /* Room for the answer: what was asked for, at most what the context leaves. */
-static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
+static bt_status text_bound(bt_stream *s, int32_t ctx, bt_err *err)
 {
+    bt_unit *u = s->unit;
     if (s->n_tokens >= ctx) return longer(s->n_tokens, ctx, err);
-    pthread_mutex_lock(&f->state_mu);
-    int64_t pages = f->state.n_pages, page = f->state.page_tokens;
-    int32_t slots = f->state.slots > 0 ? f->state.slots : f->opt.engine.slots;
-    pthread_mutex_unlock(&f->state_mu);
+    pthread_mutex_lock(&u->state_mu);
+    int64_t pages = u->state.n_pages, page = u->state.page_tokens;
+    int32_t slots = u->state.slots > 0 ? u->state.slots : u->opt.engine.slots;
+    pthread_mutex_unlock(&u->state_mu);
     int32_t room = ctx - s->n_tokens;
     /* Who named no length gets what the KV cache holds for that many sequences. */
     int64_t fit = pages / s->n_seq * page - s->n_tokens;
@@ -157,41 +147,15 @@ static bt_status text_bound(bt_front *f, bt_stream *s, int32_t ctx, bt_err *err)
     return BT_OK;
 }
 
-void bt__text_submit(bt_front *f, bt_stream *s)
-{
-    const bt_tier *t = s->identity.tier;
-    bt_sched_event ev = {.type = BT_EV_SUBMIT, .request = s->id};
-    ev.u.submit = (bt_sched_request){
-        .id = s->id,
-        .account = {.id = s->identity.account_id,
-                    .cls = (int32_t)t->cls,
-                    .weight = t->weight,
-                    .slots = t->slots,
-                    .queue = t->queue,
-                    .lease_max_ns = t->lease_max_s * (int64_t)1000000000,
-                    .anonymous = !s->identity.authenticated,
-                    .group = s->identity.network},
-        .prompt_tokens = s->n_tokens,
-        .max_tokens = s->max_tokens,
-        .n_seq = s->n_seq,
-        .lease_ns = s->lease_ns,
-        .follows = s->parts->ran,
-    };
-    bt__front_event(f, &ev);
-    atomic_store(&s->in_sched, true);
-    /* a cancel that came before in_sched was set has told nobody */
-    if (atomic_load(&s->cancelled)) bt__front_event_simple(f, BT_EV_CANCEL, s->id);
-}
-
 /* All prompts of a request; what is wrong with one of many names it. */
 static bt_status text_parts(bt_text *t, bt_parts *p, bt_err *err)
 {
-    int32_t ctx = context_of(t->front);
+    int32_t ctx = bt__unit_ctx(t->unit);
     for (int32_t i = 0; i < p->n; i++) {
         bt_stream *s = p->part[i];
         if (atomic_load(&s->cancelled)) return BT_ECANCELLED;
         bt_status st = text_encode(t, s, ctx, err);
-        if (st == BT_OK) st = text_bound(t->front, s, ctx, err);
+        if (st == BT_OK) st = text_bound(s, ctx, err);
         if (st == BT_OK) continue;
         bt__parts_name(err, i, p->n);
         return st;
@@ -210,14 +174,14 @@ static void text_run(bt_work *w, bt_text *t)
 static void text_done(bt_work *w, bt_status st)
 {
     bt_stream *s = BT_OF(bt_stream, work, w);
-    bt_front *f = s->front;
+    bt_front *f = s->unit->front;
     if (st == BT_OK && atomic_load(&s->cancelled)) st = BT_ECANCELLED;
     const char *why = st ? bt_status_get(st)->text : s->text_err.msg;
     if (st == BT_OK) st = s->text_err.code;
     if (st == BT_OK) {
         s->parts->next = 1;
         s->parts->waiting = true;
-        bt__text_submit(f, s);
+        bt__parts_submit(s);
     } else {
         bt__parts_drop(s->parts);
         bt__count_refused(&f->count, st);
@@ -228,7 +192,7 @@ static void text_done(bt_work *w, bt_status st)
     bt_stream_unref(s);
 }
 
-bt_status bt__text_start(bt_front *f, bt_stream *s, bt_err *err)
+bt_status bt__text_start(bt_stream *s, bt_err *err)
 {
     const bt_template_chat *chat = s->chat;
     s->work.bytes = 0;
@@ -239,9 +203,10 @@ bt_status bt__text_start(bt_front *f, bt_stream *s, bt_err *err)
         s->work.bytes +=
             chat->messages.len + chat->tools.len + chat->documents.len + chat->kwargs.len;
     s->work.who = &s->identity;
+    s->work.unit = s->unit;
     s->work.run = text_run;
     s->work.done = text_done;
-    return bt_work_start(f, &s->work, err);
+    return bt_work_start(s->unit->front, &s->work, err);
 }
 
 /* ---- text services */
@@ -277,8 +242,8 @@ bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_spe
     if (st == BT_OK && ids) {
         st = bt_text_encoder(t, &enc, err);
         if (st == BT_OK)
-            st = bt_chat_encode(t->front->chat, enc, &prompt, parse_special, n_max, &t->stop,
-                                &found, &count, err);
+            st = bt_chat_encode(t->unit->chat, enc, &prompt, parse_special, n_max, &t->stop, &found,
+                                &count, err);
         if (st == BT_OK && !(copy = copy_ids(found, count, err))) st = BT_ENOMEM;
     }
     if (st == BT_OK && ids) *ids = copy, *n_ids = count;
@@ -289,26 +254,4 @@ bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_spe
     }
     bt_jinja_output_release(&prompt);
     return st;
-}
-
-bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
-                              size_t *n_text, bt_err *err)
-{
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= bt_vocab_size(f->vocab))
-            return bt_err_field(err, BT_EINVAL, "tokens",
-                                "'tokens' holds %d, but ids go from 0 to %d", ids[i],
-                                bt_vocab_size(f->vocab) - 1);
-    return bt_decode(f->vocab, ids, n, false, text, n_text, err);
-}
-
-const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n)
-{
-    return bt_vocab_bytes(f->vocab, id, n);
-}
-
-const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n)
-{
-    const char *s = bt_vocab_bytes(f->vocab, id, n);
-    return s && bt_vocab_is_special(f->vocab, id) ? bt_vocab_piece(f->vocab, id, n) : s;
 }

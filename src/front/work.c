@@ -20,8 +20,9 @@ static const bt_turns_bound bounds[BT_TURNS_BOUNDS] = {
 
 bt_status bt_text_encoder(bt_text *t, bt_encoder **out, bt_err *err)
 {
-    bt_status st = t->encoder ? BT_OK : bt_encoder_open(t->front->tokenizer, &t->encoder, err);
-    if (st == BT_OK) *out = t->encoder;
+    bt_encoder **own = &t->encoder[t->unit->index];
+    bt_status st = *own ? BT_OK : bt_encoder_open(t->unit->tokenizer, own, err);
+    if (st == BT_OK) *out = *own;
     return st;
 }
 
@@ -64,6 +65,7 @@ bt_status bt_work_start(bt_front *f, bt_work *w, bt_err *err)
     bt_turns_who full = BT_TURNS_ALL;
     pthread_mutex_lock(&q->mu);
     atomic_store(&w->cancelled, false);
+    if (!w->unit) w->unit = f->unit[0];
     w->turn = (bt_turn){.account = w->who->account_id,
                         .weight = w->who->tier->weight,
                         .anonymous = !w->who->authenticated && !w->who->owner,
@@ -91,6 +93,7 @@ void bt_work_cancel(bt_front *f, bt_work *w)
 static bool run(bt_text *t, bt_work *w, int lane, int64_t *took_us)
 {
     int64_t begun_ns = bt_thread_ns();
+    t->unit = w->unit;
     t->stop = (bt_stop){.flag = &w->cancelled,
                         .end_ns = begun_ns + (lane == LANE_SHORT ? SHORT_NS : LONG_NS)};
     w->run(w, t);
@@ -122,7 +125,8 @@ static void *works_main(void *arg)
 {
     bt_works_thread *self = arg;
     bt_works *q = &self->front->works;
-    bt_text text = {.front = self->front};
+    bt_encoder *encoder[BT_UNITS_MAX] = {0};
+    bt_text text = {.encoder = encoder};
     bool long_lane = self->lane == LANE_LONG;
     if (long_lane) // on Linux: of this thread alone
         setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICE);
@@ -138,7 +142,7 @@ static void *works_main(void *arg)
         if (long_lane) pthread_cond_signal(&q->filled[self->lane]);
     }
     pthread_mutex_unlock(&q->mu);
-    bt_encoder_close(text.encoder);
+    for (int i = 0; i < BT_UNITS_MAX; i++) bt_encoder_close(encoder[i]);
     return NULL;
 }
 

@@ -16,21 +16,23 @@
 #include "token/encode.h"
 
 typedef struct bt_front bt_front;
+typedef struct bt_unit bt_unit;
 
 /* What a text thread lends to a job. */
 typedef struct bt_text {
-    bt_front *front;
-    bt_encoder *encoder; // NULL until bt_text_encoder()
-    bt_stop stop;        // of the job at hand
+    bt_unit *unit;        // the job's
+    bt_encoder **encoder; // a unit's is NULL until bt_text_encoder()
+    bt_stop stop;         // of the job at hand
 } bt_text;
-/* The thread's encoder, opened when first needed. */
+/* The thread's encoder for the unit, opened when first needed. */
 bt_status bt_text_encoder(bt_text *t, bt_encoder **out, bt_err *err);
 
 typedef struct bt_work bt_work;
 struct bt_work {
     /* The caller's, set before bt_work_start() and left alone until done(). */
     const bt_identity *who;
-    size_t bytes; // of what it works on
+    bt_unit *unit; // whose vocabulary and templates it needs; NULL = the first
+    size_t bytes;  // of what it works on
     /* Thread: text. Called again, from the beginning, for a job that turned out to be long: what
      * the first call left must not matter then. */
     void (*run)(bt_work *w, bt_text *t);

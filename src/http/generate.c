@@ -30,7 +30,7 @@ void bt__generate_parse(bt_call *c)
 
 /* ---- submitting */
 
-static bool model_known(bt_call *c, const bt_front_state *state)
+static bool model_known(bt_call *c, const bt_unit_state *state)
 {
     const bt_server *s = c->conn->server;
     const char *wanted = c->req.model;
@@ -44,9 +44,9 @@ static bool model_known(bt_call *c, const bt_front_state *state)
     return false;
 }
 
-static bt_status open_answer(bt_call *c, const bt_front_state *state, bt_err *err)
+static bt_status open_answer(bt_call *c, const bt_unit_state *state, bt_err *err)
 {
-    bt_api_context ctx = {.front = c->conn->server->front,
+    bt_api_context ctx = {.unit = c->unit,
                           .model = state->model,
                           .fingerprint = "baton-" BATON_VERSION,
                           .created_s = bt_wall_us() / 1000000};
@@ -65,6 +65,7 @@ static bt_status submit(bt_call *c, bt_err *err)
     int32_t n = c->req.n_parts;
     for (int32_t i = 0; i < n; i++) {
         bt_front_request *req = &c->req.part[i];
+        req->unit = c->unit;
         req->identity = c->who;
         if (req->lease_seconds <= 0) req->lease_seconds = c->lease_header_s;
     }
@@ -84,9 +85,11 @@ static bt_status submit(bt_call *c, bt_err *err)
 void bt__generate_start(bt_call *c)
 {
     bt_err err = {0};
-    bt_front_state state = {0};
-    bt_front_state_get(c->conn->server->front, &state);
-    if (!state.model) state.model = "";
+    bt_unit_state state = {0};
+    bt_front *f = c->conn->server->front;
+    c->unit = bt_front_unit(f, c->req.model);
+    if (!c->unit) c->unit = bt_front_unit(f, NULL); // which says that it is not the one
+    bt_unit_state_get(c->unit, &state);
     if (!model_known(c, &state)) return;
     bt_status st = open_answer(c, &state, &err);
     if (st == BT_OK) st = submit(c, &err);
@@ -228,12 +231,12 @@ void bt__generate_beat(bt_call *c, int64_t now_ns)
     if (c->stage != BT_STAGE_STREAM || !c->parked) return;
     int64_t silent_ns = now_ns - c->sent_ns;
     if (silent_ns < BT_MIN(beat_ns, LOADING_NS)) return;
-    bt_front_state st = {0};
-    bt_front_state_get(c->conn->server->front, &st);
-    bool loading = st.load_done < st.load_total && (!st.ready || st.residency > 0);
+    bt_unit_state state = {0};
+    bt_unit_state_get(c->unit, &state);
+    bool loading = state.load_done < state.load_total && (!state.ready || state.residency > 0);
     if (loading)
-        bt_answer_note(c->answer, &c->out, "loading done=%" PRIu64 " total=%" PRIu64, st.load_done,
-                       st.load_total);
+        bt_answer_note(c->answer, &c->out, "loading done=%" PRIu64 " total=%" PRIu64,
+                       state.load_done, state.load_total);
     else if (silent_ns >= beat_ns)
         bt_answer_note(c->answer, &c->out, "beat");
     if (loading || silent_ns >= beat_ns) bt__call_unpark(c);

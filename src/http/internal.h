@@ -104,6 +104,7 @@ struct bt_call {
 
     bool parsed; // req is filled: a generation to submit
     bt_api_request req;
+    bt_unit *unit; // of a generation: whose model answers
     bt_answer *answer;
     bt_leg *leg; // owned [n_legs]
     int32_t n_legs;

@@ -33,52 +33,54 @@ static bool body_object(bt_call *c, cJSON **root)
 /* ---- health, models, version, page */
 
 /* Why it is not ready. What strangers read names no files: the owner is told all. */
-static const char *health_reason(const bt_front_state *st, bool owner)
+static const char *health_reason(const bt_unit_state *state, bool owner)
 {
-    if (st->draining) return "the server is shutting down";
-    if (!st->ready && owner && st->message[0]) return st->message;
-    if (st->failed) return "the model could not be loaded; the server's log says why";
-    if (!st->ready) return "the model is being loaded";
-    if (st->ledger[0]) return owner ? st->ledger : "the quota ledger cannot be written just now";
+    if (state->draining) return "the server is shutting down";
+    if (!state->ready && owner && state->message[0]) return state->message;
+    if (state->failed) return "the model could not be loaded; the server's log says why";
+    if (!state->ready) return "the model is being loaded";
+    if (state->ledger[0])
+        return owner ? state->ledger : "the quota ledger cannot be written just now";
     return bt_status_get(BT_EMODEL)->text;
 }
 
 /* up: the model is there. ready: and requests would be taken and answered. */
 static void health_body(bt_call *c, bool ask_ready)
 {
-    bt_front_state st = {0};
-    bt_front_state_get(front_of(c), &st);
-    bool up = st.ready && !st.draining, ready = up && !st.ledger[0] && !st.not_finite;
+    bt_unit_state state = {0};
+    bt_unit_state_get(bt_front_unit(front_of(c), NULL), &state);
+    bool up = state.ready && !state.draining, ready = up && !state.ledger[0] && !state.not_finite;
     bool ok = ask_ready ? ready : up;
-    const char *status = ok            ? "ok"
-                         : st.draining ? "shutting down"
-                         : st.failed   ? "failed"
-                         : up          ? "not ready"
-                                       : "loading model";
-    const char *reason = ready ? "" : health_reason(&st, bt__call_by_owner(c));
+    const char *status = ok               ? "ok"
+                         : state.draining ? "shutting down"
+                         : state.failed   ? "failed"
+                         : up             ? "not ready"
+                                          : "loading model";
+    const char *reason = ready ? "" : health_reason(&state, bt__call_by_owner(c));
     bt_jw w = bt_jw_on(&c->reply);
     bt_jw_open(&w, '{');
     bt_jw_kstr(&w, "status", status);
     bt_jw_kbool(&w, "live", true);
     bt_jw_kbool(&w, "ready", ready);
-    bt_jw_kstr(&w, "model", st.model);
-    bt_jw_kint(&w, "residency", st.residency); // 0 running, 1 parked, 2 asleep: a request wakes it
+    bt_jw_kstr(&w, "model", state.model);
+    bt_jw_kint(&w, "residency",
+               state.residency); // 0 running, 1 parked, 2 asleep: a request wakes it
     if (!ready) bt_jw_kstr(&w, "message", reason);
     if (!ok) {
-        bt_jw_kint(&w, "load_done", (int64_t)st.load_done);
-        bt_jw_kint(&w, "load_total", (int64_t)st.load_total);
+        bt_jw_kint(&w, "load_done", (int64_t)state.load_done);
+        bt_jw_kint(&w, "load_total", (int64_t)state.load_total);
         bt_jw_key(&w, "error"); // where llama-server's clients look
         bt_jw_open(&w, '{');
         bt_jw_kstr(&w, "message",
-                   st.draining             ? "Shutting down"
-                   : st.failed || st.ready ? reason
-                                           : "Loading model");
+                   state.draining                ? "Shutting down"
+                   : state.failed || state.ready ? reason
+                                                 : "Loading model");
         bt_jw_kstr(&w, "type", "unavailable_error");
         bt_jw_kint(&w, "code", 503);
         bt_jw_close(&w, '}');
     }
     bt_jw_close(&w, '}');
-    if (!ok && !st.failed) bt__call_header(c, "Retry-After", "1");
+    if (!ok && !state.failed) bt__call_header(c, "Retry-After", "1");
     bt__call_json(c, ok ? 200 : 503);
 }
 
@@ -98,35 +100,35 @@ static void health_live(bt_call *c)
     bt__call_json(c, 200);
 }
 
-static void write_model(bt_jw *w, const bt_front_state *st)
+static void write_model(bt_jw *w, bt_unit *u)
 {
+    bt_unit_state state = {0};
+    bt_unit_state_get(u, &state);
     bt_jw_open(w, '{');
-    bt_jw_kstr(w, "id", st->model);
+    bt_jw_kstr(w, "id", state.model);
     bt_jw_kstr(w, "object", "model");
-    bt_jw_kint(w, "created", st->created);
+    bt_jw_kint(w, "created", state.created);
     bt_jw_kstr(w, "owned_by", "baton");
-    if (st->ready) bt_jw_kint(w, "max_model_len", st->ctx);
-    bt_jw_kbool(w, "chat_template", st->chat_template); // else chats get the plain format
+    if (state.ready) bt_jw_kint(w, "max_model_len", state.ctx);
+    bt_jw_kbool(w, "chat_template", state.chat_template); // else chats get the plain format
     bt_jw_key(w, "meta");
     bt_jw_open(w, '{');
-    bt_jw_kbool(w, "ready", st->ready);
-    bt_jw_kint(w, "n_ctx", st->ctx);
-    bt_jw_kint(w, "n_vocab", st->vocab);
-    bt_jw_kint(w, "slots", st->slots);
+    bt_jw_kbool(w, "ready", state.ready);
+    bt_jw_kint(w, "n_ctx", state.ctx);
+    bt_jw_kint(w, "n_vocab", state.vocab);
+    bt_jw_kint(w, "slots", state.slots);
     bt_jw_close(w, '}');
     bt_jw_close(w, '}');
 }
 
 static void models(bt_call *c)
 {
-    bt_front_state st = {0};
-    bt_front_state_get(front_of(c), &st);
     bt_jw w = bt_jw_on(&c->reply);
     bt_jw_open(&w, '{');
     bt_jw_kstr(&w, "object", "list");
     bt_jw_key(&w, "data");
     bt_jw_open(&w, '[');
-    write_model(&w, &st);
+    for (bt_unit *u = NULL; (u = bt_front_unit_next(front_of(c), u)) != NULL;) write_model(&w, u);
     bt_jw_close(&w, ']');
     bt_jw_close(&w, '}');
     bt__call_json(c, 200);
@@ -134,16 +136,17 @@ static void models(bt_call *c)
 
 static void model_one(bt_call *c)
 {
-    bt_front_state st = {0};
-    bt_front_state_get(front_of(c), &st);
-    if (!bt_api_model_matches(c->tail, st.model ? st.model : "", c->conn->server->opt.model_path)) {
+    bt_unit *u = bt_front_unit(front_of(c), c->tail);
+    bt_unit_state state = {0};
+    if (u) bt_unit_state_get(u, &state);
+    if (!u || !bt_api_model_matches(c->tail, state.model, c->conn->server->opt.model_path)) {
         char message[200];
         snprintf(message, sizeof message, "the model \"%.100s\" is not served here", c->tail);
         bt__call_fail(c, BT_ENOTFOUND, message, "model", "model_not_found");
         return;
     }
     bt_jw w = bt_jw_on(&c->reply);
-    write_model(&w, &st);
+    write_model(&w, u);
     bt__call_json(c, 200);
 }
 

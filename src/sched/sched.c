@@ -302,7 +302,6 @@ static bt_status engine_check(const bt__engine *e, const bt__req *r)
 static bt_status submit_check(const bt_sched_request *q)
 {
     const bt_sched_account *a = &q->account;
-    if (q->engine != 0) return BT_ENOTFOUND;
     bool ok = a->id && a->cls >= 0 && a->cls < BT_SCHED_CLASSES && a->weight >= 1e-6 &&
               a->weight <= 1e6 && a->lease_max_ns > 0 && a->lease_max_ns < INT64_MAX / 4 &&
               q->n_seq >= 1 && q->n_seq <= BT_SEQS_PER_REQUEST_MAX && q->n_seq <= a->slots &&
@@ -589,18 +588,10 @@ static void apply(bt_sched *s, const bt_sched_event *ev)
     case BT_EV_CANCEL:
         if (ri >= 0) on_cancel(s, ri);
         break;
-    case BT_EV_STEP:
-        if (ev->engine == 0) on_step(s, ev);
-        break;
-    case BT_EV_ENGINE_UP:
-        if (ev->engine == 0) on_engine_up(s, ev);
-        break;
-    case BT_EV_ENGINE_DOWN:
-        if (ev->engine == 0) on_engine_down(s);
-        break;
-    case BT_EV_ENGINE_ASLEEP:
-        if (ev->engine == 0) s->engine.up = false;
-        break;
+    case BT_EV_STEP: on_step(s, ev); break;
+    case BT_EV_ENGINE_UP: on_engine_up(s, ev); break;
+    case BT_EV_ENGINE_DOWN: on_engine_down(s); break;
+    case BT_EV_ENGINE_ASLEEP: s->engine.up = false; break;
     case BT_EV_DRAIN: on_drain(s); break;
     case BT_EV_TICK: break; // time is looked at in every step
     }
@@ -776,4 +767,9 @@ int32_t bt_sched_waiting(const bt_sched *s)
 int32_t bt_sched_running(const bt_sched *s)
 {
     return s->n_running;
+}
+
+bool bt_sched_admits(const bt_sched *s)
+{
+    return s->engine.up;
 }

@@ -58,7 +58,7 @@
  *         named ones, those in the top line too. A queue-wait limit.
  *         A request of many parts comes as one after another, each when the one before it has been
  *         admitted: it takes that one's place whatever has come meanwhile, and is not displaced.
- * ENGINES one, index 0, in this version: requests for another are refused, its events ignored.
+ * ENGINES one; who has several has a state for each.
  * NOT HERE text, sockets, SQL, time. Thread: sched (one thread owns a state). */
 #pragma once
 #include "baton/engine.h"
@@ -109,7 +109,6 @@ typedef struct bt_sched_request {
     int32_t max_tokens;
     int32_t n_seq;
     int64_t lease_ns; // wall time asked for; 0 or more than lease_max_ns = lease_max_ns
-    int32_t engine;   // index; 0 in this version's front
     bool follows;     // a part of a request whose last part was just admitted: see BOUNDS
 } bt_sched_request;
 
@@ -135,7 +134,6 @@ typedef struct bt_sched_event {
     int64_t amount_us;
     bool final;
     bt_finish finish;
-    int32_t engine;
     union {
         bt_sched_request submit;
         struct {
@@ -190,7 +188,6 @@ typedef struct bt_sched_action {
     int64_t retry_ns;
     bt_sched_limit limit; // REFUSE, VOID: with BT_EBUSY
     int32_t places;       // that it allows
-    int32_t engine;
 } bt_sched_action;
 
 typedef struct bt_sched bt_sched;
@@ -238,3 +235,4 @@ void bt_sched_positions(bt_sched *s, int64_t now_ns,
                         void *ud);
 int32_t bt_sched_waiting(const bt_sched *s);
 int32_t bt_sched_running(const bt_sched *s);
+bool bt_sched_admits(const bt_sched *s); // an engine is there, and not on its way to sleep

@@ -103,7 +103,7 @@ static bt_status add_content(bt_parser *p, bt_text *x, const cJSON *content, boo
                                  "'content' has something at place %zu that is neither a string "
                                  "nor a token id",
                                  at);
-        } else if (!bt_front_token_bytes(x->front, id, &n)) {
+        } else if (!bt_unit_token_bytes(x->unit, id, &n)) {
             st = bt__parse_fault(p, BT_EINVAL, "content",
                                  "'content' holds %d at place %zu, and the vocabulary has no such "
                                  "token",
@@ -118,10 +118,10 @@ static bt_status add_content(bt_parser *p, bt_text *x, const cJSON *content, boo
     return BT_OK;
 }
 
-static void write_piece(bt_jw *w, bt_front *f, int32_t id)
+static void write_piece(bt_jw *w, bt_unit *u, int32_t id)
 {
     size_t n = 0;
-    const char *s = bt_front_token_piece(f, id, &n);
+    const char *s = bt_unit_token_piece(u, id, &n);
     bt_jw_open(w, '{');
     bt_jw_kint(w, "id", id);
     bt_jw_key(w, "piece");
@@ -135,7 +135,7 @@ static void write_piece(bt_jw *w, bt_front *f, int32_t id)
     bt_jw_close(w, '}');
 }
 
-static void write_tokens(bt_buf *out, bt_front *f, const tokens *t, bool pieces)
+static void write_tokens(bt_buf *out, bt_unit *u, const tokens *t, bool pieces)
 {
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');
@@ -143,7 +143,7 @@ static void write_tokens(bt_buf *out, bt_front *f, const tokens *t, bool pieces)
     bt_jw_open(&w, '[');
     for (size_t i = 0; i < t->n; i++) {
         if (pieces)
-            write_piece(&w, f, t->ids[i]);
+            write_piece(&w, u, t->ids[i]);
         else
             bt_jw_int(&w, t->ids[i]);
     }
@@ -173,7 +173,7 @@ static bt_status tokenize(bt_parser *p, bt_text *x, bt_buf *out)
                                  "'content' is missing: the text to tokenize");
         if (st == BT_OK) st = add_content(p, x, content, ends, special, &t);
     }
-    if (st == BT_OK) write_tokens(out, x->front, &t, pieces);
+    if (st == BT_OK) write_tokens(out, x->unit, &t, pieces);
     bt_free(t.ids);
     return st;
 }
@@ -181,17 +181,16 @@ static bt_status tokenize(bt_parser *p, bt_text *x, bt_buf *out)
 /* ---- detokenize */
 
 /* Bytes of the text at most, so that it is known before there is memory for it. */
-static size_t text_bytes(bt_front *f, const int32_t *ids, size_t n)
+static size_t text_bytes(bt_unit *u, const int32_t *ids, size_t n)
 {
     size_t bytes = 0, one = 0;
     for (size_t i = 0; i < n && bytes <= TEXT_MAX; i++)
-        if (bt_front_token_bytes(f, ids[i], &one)) bytes += one;
+        if (bt_unit_token_bytes(u, ids[i], &one)) bytes += one;
     return bytes;
 }
 
 static bt_status detokenize(bt_parser *p, bt_text *x, bt_buf *out)
 {
-    bt_front *f = x->front;
     const cJSON *list = bt_json_item(p->root, "tokens");
     char *text = NULL;
     size_t n = 0, n_text = 0;
@@ -205,12 +204,12 @@ static bt_status detokenize(bt_parser *p, bt_text *x, bt_buf *out)
         if (!id_of(item, &ids[n]))
             return bt__parse_fault(p, BT_EINVAL, "tokens",
                                    "'tokens' has something at place %zu that is not a token id", n);
-    if (text_bytes(f, ids, n) > TEXT_MAX)
+    if (text_bytes(x->unit, ids, n) > TEXT_MAX)
         return bt__parse_fault(p, BT_ETOOBIG, "tokens",
                                "'tokens' make a text of more than %d MiB, the most that one answer "
                                "holds: send them in parts",
                                TEXT_MAX >> 20);
-    bt_status st = bt_front_detokenize(f, ids, n, &text, &n_text, p->e);
+    bt_status st = bt_unit_detokenize(x->unit, ids, n, &text, &n_text, p->e);
     if (st != BT_OK) return text_fault(p, st, "tokens");
     bt_jw w = bt_jw_on(out);
     bt_jw_open(&w, '{');

@@ -20,6 +20,7 @@ static void same_again(const bt_buf *b, const uint8_t *payload, size_t n, bool e
 static void one_frame(uint16_t type, bt_rd rd)
 {
     static bt_wire_storage storage;
+    static bt_wire_tokens tokens;
     const uint8_t *at = rd.at;
     size_t n = (size_t)(rd.end - rd.at);
     bt_arena arena;
@@ -42,7 +43,7 @@ static void one_frame(uint16_t type, bt_rd rd)
         BT_ASSERT(status <= 0);
     } else {
         bt_engine_event event;
-        if (bt_wire_get_event(type, &rd, &storage, &event, &err)) goto done;
+        if (bt_wire_get_event(type, &rd, &storage, &tokens, &event, &err)) goto done;
         bt_wire_put_event(&b, &event);
         /* Text for people may hold a NUL, which ends it; everything else is kept to the byte. */
         same_again(&b, at, n, event.type != BT_EE_READY && event.type != BT_EE_FATAL);

@@ -28,7 +28,7 @@ static void begin(bool chat, const char *body)
     bt_status rc = chat ? bt_api_parse(&bt_openai_chat, body, strlen(body), &req, &e)
                         : bt_api_parse(&bt_openai_completion, body, strlen(body), &req, &e);
     REQUIRE(rc == BT_OK);
-    bt_api_context ctx = {&fake, "tiny", "fp", 1700000000};
+    bt_api_context ctx = {&fake.unit, "tiny", "fp", 1700000000};
     REQUIRE(bt_answer_open(&req, &ctx, &answer, NULL) == BT_OK);
     for (int32_t i = 0; i < req.n_parts; i++)
         bt_answer_part(answer, i, 0xab + (uint64_t)i, "key:alice", "pro");

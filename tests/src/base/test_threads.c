@@ -52,7 +52,7 @@ static void inbox_is_bounded_and_keeps_order(void)
     for (int i = 0; i < 4; i++) CHECK_INT(bt_inbox_push(&b, &i), BT_OK);
     int five = 5;
     CHECK_INT(bt_inbox_push(&b, &five), BT_EBUSY);
-    CHECK_INT(bt_inbox_push_wait(&b, &five, bt_now_ns() + 10000000), BT_ETIMEOUT);
+    CHECK_INT(bt_inbox_push_wait(&b, &five, 1, bt_now_ns() + 10000000), BT_ETIMEOUT);
     CHECK_INT(bt_inbox_take(&b, out, 3, 0), 3);
     CHECK(out[0] == 0 && out[1] == 1 && out[2] == 2);
     CHECK_INT(bt_inbox_push(&b, &five), BT_OK);
@@ -64,13 +64,33 @@ static void inbox_is_bounded_and_keeps_order(void)
     bt_inbox_release(&b);
 }
 
+static void many_are_pushed_at_once_or_not(void)
+{
+    bt_inbox b;
+    bt_err err;
+    int out[8];
+    const int run[4] = {1, 2, 3, 4};
+    REQUIRE(bt_inbox_init(&b, sizeof(int), 5, &err) == BT_OK);
+    CHECK_INT(bt_inbox_push_wait(&b, run, 3, 0), BT_OK);
+    CHECK_INT(bt_inbox_push_wait(&b, run, 3, 0), BT_ETIMEOUT); // two places are not enough
+    CHECK_INT(bt_inbox_take(&b, out, 2, 0), 2);
+    CHECK_INT(bt_inbox_push_wait(&b, run, 4, 0), BT_OK); // past the end of its memory
+    CHECK_INT(bt_inbox_take(&b, out, 8, 0), 5);
+    const int want[5] = {3, 1, 2, 3, 4};
+    CHECK(memcmp(out, want, sizeof want) == 0);
+    bt_inbox_release(&b);
+}
+
 enum { PRODUCERS = 3, EACH = 5000 };
 
 static void *produce(void *arg)
 {
     bt_inbox *b = arg;
-    for (int i = 0; i < EACH; i++)
-        if (bt_inbox_push_wait(b, &i, bt_now_ns() + 10000000000)) return arg;
+    int run[13], n;
+    for (int i = 0; i < EACH; i += n) {
+        for (n = 0; n <= i % 13 && i + n < EACH; n++) run[n] = i + n;
+        if (bt_inbox_push_wait(b, run, (size_t)n, bt_now_ns() + 10000000000)) return arg;
+    }
     return NULL;
 }
 
@@ -100,6 +120,7 @@ int main(void)
 {
     RUN(pool_runs_all_threads_and_barriers_hold);
     RUN(inbox_is_bounded_and_keeps_order);
+    RUN(many_are_pushed_at_once_or_not);
     RUN(inbox_loses_nothing_between_threads);
     return TEST_END();
 }

@@ -146,7 +146,10 @@ static inline void log_sink(void *ud, const bt_engine_event *ev)
         REQUIRE(ev->seq >= 0 && ev->seq < r->n_seq);
         seq_log *s = &r->seq[ev->seq];
         CHECK(s->finish == BT_FINISH_NONE);
-        for (int32_t i = 0; i < ev->u.tokens.n_tokens; i++) log_token(s, &ev->u.tokens.token[i]);
+        for (int32_t i = 0; i < ev->u.tokens.n_tokens; i++) {
+            bt_token_out unknown = {.token = -1, .logprob = NAN}; // from afar: see wire.h
+            log_token(s, ev->u.tokens.token ? &ev->u.tokens.token[i] : &unknown);
+        }
         log_text(s, ev->u.tokens.text, ev->u.tokens.n_text);
         if (ev->type == BT_EE_SEQ_END) s->finish = ev->u.tokens.finish;
         break;

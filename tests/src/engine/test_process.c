@@ -19,6 +19,7 @@ typedef struct peer {
     bt_frame_reader in;
     bt_buf out;
     bt_wire_storage storage;
+    bt_wire_tokens tokens;
     event_log log;
     bool fatal, closed;
     bt_status fatal_code;
@@ -87,7 +88,8 @@ static bool take_until(const bool *flag, int64_t ms)
         if (bt_frame_reader_fill(&p.in, p.fd, &err)) p.closed = true;
         int got;
         while ((got = bt_frame_reader_next(&p.in, &frame, &err)) > 0) {
-            bt_status status = bt_wire_get_event(frame.type, &frame.rd, &p.storage, &ev, &err);
+            bt_status status =
+                bt_wire_get_event(frame.type, &frame.rd, &p.storage, &p.tokens, &ev, &err);
             if (status) fprintf(stderr, "event: %s\n", err.msg);
             REQUIRE(!status);
             if (ev.type == BT_EE_FATAL) {

@@ -63,7 +63,9 @@ static bt_front_options options(void)
     snprintf(tiers, sizeof tiers, "%s", scratch_path("tiers"));
     snprintf(data, sizeof data, "%s", scratch_path("data"));
     return (bt_front_options){
-        .engine = {.model_path = MODEL, .device = "cpu", .threads = 1, .slots = 4, .ctx = 512},
+        .unit[0]
+            .engine = {.model_path = MODEL, .device = "cpu", .threads = 1, .slots = 4, .ctx = 512},
+        .n_units = 1,
         .data_dir = data,
         .accounts = {.api_keys = keys, .tiers = tiers},
     };
@@ -77,11 +79,16 @@ static void open_front(const bt_front_options *opt)
     REQUIRE(st == BT_OK);
 }
 
-static bt_front_state state(void)
+static bt_unit_state state_of(int i)
 {
-    bt_front_state st;
-    bt_front_state_get(front, &st);
-    return st;
+    bt_unit_state state;
+    bt_unit_state_get(front->unit[i], &state);
+    return state;
+}
+
+static bt_unit_state state(void)
+{
+    return state_of(0);
 }
 
 enum { SLOW = TEST_SANITIZED ? 10 : 1 }; // a sanitizer's share of the time
@@ -182,10 +189,7 @@ static void check_idle(void)
     WAIT_FOR(atomic_load(&front->alive) == 0, 5000);
     CHECK_INT(front->registry.len, 0);
     CHECK_INT(books().holds_open, 0);
-    pthread_mutex_lock(&front->sched_mu);
-    CHECK_INT(bt_sched_waiting(front->sched), 0);
-    CHECK_INT(bt_sched_running(front->sched), 0);
-    pthread_mutex_unlock(&front->sched_mu);
+    for (int i = 0; i < front->n_units; i++) CHECK(!bt__unit_has_requests(front->unit[i]));
 }
 
 /* Closes front, then reads its books as an auditor would: busy = accounts + house, to the

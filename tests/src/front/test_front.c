@@ -234,8 +234,8 @@ static void pages_are_counted_alike(void)
     bt_front_options opt = options();
     static asked a[3];
     int32_t ids[16];
-    opt.engine.kv_tokens = 512;
-    opt.engine.slots = 16;
+    opt.unit[0].engine.kv_tokens = 512;
+    opt.unit[0].engine.slots = 16;
     open_front(&opt);
     WAIT_FOR(state().ready, 20000);
     CHECK_INT(state().page_tokens, 16);
@@ -314,7 +314,7 @@ static void cannot_open(void)
 {
     bt_front_options opt = options();
     bt_err err = {0};
-    opt.engine.model_path = "models/none.gguf";
+    opt.unit[0].engine.model_path = "models/none.gguf";
     CHECK(bt_front_open(&opt, &front, &err) != BT_OK);
     CHECK(strstr(err.msg, "none.gguf"));
     opt = options();
@@ -327,7 +327,8 @@ static void cannot_open(void)
     CHECK(strstr(err.msg, "none.keys"));
     open_ready();
     bt_front *second = NULL;
-    bt_front_options same = {.engine = {.model_path = MODEL, .device = "cpu"},
+    bt_front_options same = {.unit[0].engine = {.model_path = MODEL, .device = "cpu"},
+                             .n_units = 1,
                              .data_dir = front->opt.data_dir};
     CHECK_INT(bt_front_open(&same, &second, &err), BT_EBUSY);
     CHECK(second == NULL);

@@ -147,7 +147,7 @@ static void silent_engine_is_replaced(void)
 {
     asked a;
     bt_front_options opt = options();
-    opt.engine_timeout_s = 2;
+    opt.unit[0].engine_timeout_s = 2;
     open_front(&opt);
     WAIT_FOR(state().ready, 20000);
     bt_sleep_ns(2500 * MS); // an idle engine says nothing either

@@ -39,7 +39,12 @@ struct bt_stream {
     char account[64], tier[32];
 };
 
+struct bt_unit {
+    bt_front *front;
+};
+
 struct bt_front {
+    bt_unit unit;
     bt_accounts *accounts;
     bt_front_wake wake;
     void *wake_ud;
@@ -70,6 +75,7 @@ static inline void fake_open(const bt_accounts_options *accounts)
 {
     memset(&fake, 0, sizeof fake);
     fake.ready = true;
+    fake.unit.front = &fake;
     fake.refuse_status = BT_EBUSY;
     pthread_mutex_init(&fake.mu, NULL);
     if (accounts && bt_accounts_open(accounts, &fake.accounts, NULL) != BT_OK) abort();
@@ -249,7 +255,7 @@ void bt_stream_unref(bt_stream *s)
 static void *fake_work(void *arg)
 {
     bt_work *w = arg;
-    bt_text text = {.front = &fake, .stop = {.flag = &w->cancelled}};
+    bt_text text = {.unit = &fake.unit, .stop = {.flag = &w->cancelled}};
     w->run(w, &text);
     w->done(w, BT_OK);
     atomic_fetch_sub(&fake.n_works, 1);
@@ -292,10 +298,10 @@ bt_status bt_front_tokenize(bt_text *t, const char *text, size_t n, bool add_spe
     return BT_OK;
 }
 
-bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **text,
-                              size_t *n_text, bt_err *err)
+bt_status bt_unit_detokenize(bt_unit *u, const int32_t *ids, size_t n, char **text, size_t *n_text,
+                             bt_err *err)
 {
-    (void)f;
+    (void)u;
     char *out = bt_malloc(n + 1);
     if (!out) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
     for (size_t i = 0; i < n; i++) {
@@ -311,19 +317,19 @@ bt_status bt_front_detokenize(bt_front *f, const int32_t *ids, size_t n, char **
     return BT_OK;
 }
 
-const char *bt_front_token_bytes(bt_front *f, int32_t id, size_t *n)
+const char *bt_unit_token_bytes(bt_unit *u, int32_t id, size_t *n)
 {
     static char table[256];
-    (void)f;
+    (void)u;
     if (id < 0 || id > 255) return NULL;
     table[id] = (char)id;
     *n = 1;
     return &table[id];
 }
 
-const char *bt_front_token_piece(bt_front *f, int32_t id, size_t *n)
+const char *bt_unit_token_piece(bt_unit *u, int32_t id, size_t *n)
 {
-    if (id != 1) return bt_front_token_bytes(f, id, n);
+    if (id != 1) return bt_unit_token_bytes(u, id, n);
     *n = 3;
     return "<s>";
 }
@@ -343,32 +349,44 @@ bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_spe
     return ids ? bt_front_tokenize(t, m->text, m->len, false, true, n_max, ids, n_ids, err) : BT_OK;
 }
 
-void bt_front_state_get(bt_front *f, bt_front_state *out)
+bt_unit *bt_front_unit(bt_front *f, const char *name)
 {
-    *out = (bt_front_state){.ready = f->ready,
-                            .model = "tiny",
-                            .load_done = 10,
-                            .load_total = 100,
-                            .ctx = 256,
-                            .slots = 4,
-                            .vocab = 256,
-                            .chat_template = true,
-                            .created = 1700000000};
+    (void)name;
+    return &f->unit;
+}
+
+bt_unit *bt_front_unit_next(bt_front *f, const bt_unit *u)
+{
+    return u ? NULL : &f->unit;
+}
+
+void bt_unit_state_get(bt_unit *u, bt_unit_state *out)
+{
+    bt_front *f = u->front;
+    *out = (bt_unit_state){.ready = f->ready,
+                           .model = "tiny",
+                           .load_done = 10,
+                           .load_total = 100,
+                           .ctx = 256,
+                           .slots = 4,
+                           .vocab = 256,
+                           .chat_template = true,
+                           .created = 1700000000};
     snprintf(out->message, sizeof out->message, "%s", f->ready ? "" : "reading the weights");
 }
 
 /* Level 1 does not exist here; level 2 and waking are noted. */
-bt_status bt_front_engine_park(bt_front *f, int32_t level, bt_err *err)
+bt_status bt_unit_park(bt_unit *u, int32_t level, bt_err *err)
 {
     if (level == 1) return bt_err_set(err, BT_EUNSUPPORTED, 0, "this device cannot park");
-    f->residency = level;
+    u->front->residency = level;
     return BT_OK;
 }
 
-bt_status bt_front_engine_wake(bt_front *f, bt_err *err)
+bt_status bt_unit_wake(bt_unit *u, bt_err *err)
 {
     (void)err;
-    f->residency = 0;
+    u->front->residency = 0;
     return BT_OK;
 }
 

@@ -86,10 +86,6 @@ static void impossible_requests_are_refused(void)
     q.prompt_tokens = 151;
     submit(&q);
     CHECK_INT(find(BT_ACT_REFUSE, 2)->status, BT_ECONTEXT);
-    q = request(3, 1, 1);
-    q.engine = 1;
-    submit(&q);
-    CHECK_INT(find(BT_ACT_REFUSE, 3)->status, BT_ENOTFOUND);
     q = request(4, 1, 3);
     submit(&q);
     CHECK_INT(find(BT_ACT_REFUSE, 4)->status, BT_EINVAL);

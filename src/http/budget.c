@@ -85,3 +85,9 @@ void bt__budget_give_back(bt_budget *b, bt_share *s, size_t bytes)
     *(large ? &b->large : &b->small) -= bytes;
     *(large ? &s->large : &s->small) -= bytes;
 }
+
+int32_t bt__budget_connections(int32_t all, int32_t of_address, bool near)
+{
+    if (of_address > 0) return of_address;
+    return BT_MAX(near ? all / 4 * 3 : all / 8, BT_CONNECTIONS_MIN);
+}

@@ -10,7 +10,7 @@
 #include "quota/account.h"
 #include <stddef.h>
 
-enum { BT_BODY_SMALL = 64 << 10 };
+enum { BT_BODY_SMALL = 64 << 10, BT_CONNECTIONS_MIN = 8 };
 
 typedef struct bt_share {
     uint64_t key;
@@ -39,3 +39,6 @@ void bt__budget_drop(bt_budget *b, bt_share *s);
 bt_status bt__budget_grow(bt_budget *b, bt_share *s, bt_class cls, size_t was, size_t now,
                           bt_err *err);
 void bt__budget_give_back(bt_budget *b, bt_share *s, size_t bytes); // of one body
+/* How many connections one address may have of all; of_address: what the owner says, 0 = nothing;
+ * near: a private address, which may be a proxy of many. */
+int32_t bt__budget_connections(int32_t all, int32_t of_address, bool near);

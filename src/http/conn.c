@@ -29,22 +29,6 @@ static void peer_name(struct MHD_Connection *mhd, char *dst, size_t cap)
         memmove(dst, dst + 7, strlen(dst + 7) + 1);
 }
 
-bool bt__conn_loopback(const struct sockaddr *a)
-{
-    if (a->sa_family == AF_INET)
-        return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
-    if (a->sa_family != AF_INET6) return false;
-    const struct in6_addr *six = &((const struct sockaddr_in6 *)a)->sin6_addr;
-    return IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127);
-}
-
-int32_t bt__conn_limit(const bt_server *s, bool near)
-{
-    int32_t all = s->opt.connections_max;
-    if (s->opt.address_connections_max > 0) return s->opt.address_connections_max;
-    return BT_MAX(near ? all / 4 * 3 : all / 8, CONNECTIONS_MIN);
-}
-
 /* The peer's share, by its /64 where it is IPv6, and how many connections it may have. */
 static bool conn_share(bt_server *s, bt_conn *conn)
 {
@@ -55,8 +39,10 @@ static bool conn_share(bt_server *s, bt_conn *conn)
     conn->share = bt__budget_share(&s->budget, bt_hash(name, strlen(name), s->seed));
     conn->proxy = known && bt_accounts_trusts(bt_front_accounts(s->front), &a);
     /* a trusted proxy's clients are told apart by their requests */
-    conn->limit = conn->proxy ? s->opt.connections_max
-                              : bt__conn_limit(s, known && bt_proxies_trust(&s->near, &a));
+    conn->limit =
+        conn->proxy ? s->opt.connections_max
+                    : bt__budget_connections(s->opt.connections_max, s->opt.address_connections_max,
+                                             known && bt_proxies_trust(&s->near, &a));
     return conn->share != NULL;
 }
 
@@ -144,7 +130,7 @@ static bt_conn *oldest(const bt_server *s, const bt_share *of, bool idle, const 
 static bt_conn *spare(const bt_server *s, const bt_conn *newcomer, bool same_address)
 {
     const bt_share *most = same_address ? newcomer->share : largest_address(s), *of = most;
-    if (!same_address && most->connections <= CONNECTIONS_MIN) of = NULL;
+    if (!same_address && most->connections <= BT_CONNECTIONS_MIN) of = NULL;
     bt_conn *best = NULL;
     if (of ? of->idle : s->n_idle) best = oldest(s, of, true, newcomer);
     if (!best) best = oldest(s, of, false, newcomer);
@@ -289,15 +275,6 @@ void *bt__conn_head(void *cls, const char *uri, struct MHD_Connection *mhd)
     conn->head = true;
     conn->deadline_ns = bt_now_ns() + (int64_t)s->opt.request_timeout_ms * 1000000;
     return NULL;
-}
-
-bool bt__conn_watch(bt_conn *conn)
-{
-    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = conn};
-    int op = conn->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (epoll_ctl(conn->server->watch_fd, op, conn->fd, &ev) != 0) return false;
-    conn->watched = true;
-    return true;
 }
 
 void bt__conn_late(bt_conn *conn)

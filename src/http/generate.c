@@ -104,8 +104,7 @@ void bt__generate_start(bt_call *c)
     c->stage = BT_STAGE_WAIT;
     c->sent_ns = bt_now_ns();
     if (!c->parked) bt__call_park(c);
-    if (!bt__conn_watch(c->conn))
-        bt_log(BT_LOG_WARN, "http.watch", "id=%s hang-ups of this client go unnoticed", c->id);
+    bt__call_watch(c);
     bt__generate_ready(c); // events may have come before the stream's id was known here
 }
 

@@ -30,7 +30,7 @@ typedef struct bt_conn bt_conn;
 typedef struct bt_call bt_call;
 typedef struct bt_route bt_route;
 
-enum { BT_HEADERS_MAX = 10, CONNECTIONS_MIN = 8 };
+enum { BT_HEADERS_MAX = 10 };
 
 typedef struct bt_header {
     const char *name; // static
@@ -178,31 +178,50 @@ struct bt_server {
     bool resumed;
 };
 
-/* call.c */
+static inline const char *bt__head_value(const bt_call *c, const char *name)
+{
+    return MHD_lookup_connection_value(c->conn->mhd, MHD_HEADER_KIND, name);
+}
+
+/* reply.c */
 void bt__call_fail(bt_call *c, bt_status st, const char *message, const char *param,
                    const char *code);
 void bt__call_error(bt_call *c, const bt_err *err);
 void bt__call_header(bt_call *c, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void bt__call_header_static(bt_call *c, const char *name, const char *text);
-bool bt__call_by_owner(bt_call *c);         // on a route that asks nobody who they are
 void bt__call_json(bt_call *c, int status); // the reply buffer holds JSON
 void bt__call_quota_headers(bt_call *c, const bt_ledger_balance *balance);
 /* The headers of a refusal for quota; retry_ms 0 = when the window ends. */
 void bt__call_quota_refused(bt_call *c, const bt_ledger_balance *balance, int64_t retry_ms);
-void bt__call_park(bt_call *c);
-void bt__call_unpark(bt_call *c);
 enum MHD_Result bt__call_send(bt_call *c); // queues the reply
 /* Ends the connection before the request has come whole: with the reply, or a 408 without one. */
 void bt__call_cut(bt_call *c);
 enum MHD_Result bt__call_stream(bt_call *c, MHD_ContentReaderCallback reader); // queues a stream
+void bt__call_park(bt_call *c);
+void bt__call_unpark(bt_call *c);
+void bt__call_watch(bt_call *c); // wants to know when the client hangs up
+
+/* gate.c: each fills the reply where it refuses */
+void bt__gate_caller(bt_call *c); // who it is, and whether the route is open to them
+void bt__gate_page(bt_call *c, const char *target); // then: whether the page that asks may
+void bt__gate_preflight(bt_call *c, const char *target, const char *methods);
+bool bt__gate_by_owner(bt_call *c); // on a route that asks nobody who they are
+
+/* lend.c */
+void bt__server_ready(bt_server *s, uint64_t id); // a stream has events. Thread: any
+void bt__server_done(bt_call *c); // gives back what was lent. Thread: any, the last that has it
+/* Gives the call to another thread; its connection is parked meanwhile. */
+bt_status bt__call_lend(bt_call *c, bt_err *err);
+void bt__call_hangup(bt_call *c); // its client is gone
+
+/* call.c */
 enum MHD_Result bt__call_serve(void *cls, struct MHD_Connection *mhd, const char *url,
                                const char *method, const char *version, const char *data,
                                size_t *n_data, void **con_cls);
 void bt__call_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
                         enum MHD_RequestTerminationCode why);
 void bt__call_worked(bt_call *c); // a thread gave back what it was lent
-void bt__call_hangup(bt_call *c);
 
 /* intake.c */
 void bt__intake_begin(bt_server *s); // this is its loop thread
@@ -237,15 +256,8 @@ const bt_dialect *bt__route_dialect(const char *path);
 void bt__conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                      enum MHD_ConnectionNotificationCode what);
 void *bt__conn_head(void *cls, const char *uri, struct MHD_Connection *mhd); // a request line came
-void bt__conn_state(bt_conn *conn, bt_call *call);     // a request has begun, or (NULL) has ended
-bool bt__conn_watch(bt_conn *conn);                    // wants to know when the client hangs up
-bool bt__conn_loopback(const struct sockaddr *a);      // an address of this machine only
-void bt__conn_late(bt_conn *conn);                     // its deadline has passed
-int32_t bt__conn_limit(const bt_server *s, bool near); // connections of one address
+void bt__conn_state(bt_conn *conn, bt_call *call); // a request has begun, or (NULL) has ended
+void bt__conn_late(bt_conn *conn);                 // its deadline has passed
 /* In the words of HTTP, on the socket itself: MHD has no request to answer. */
 void bt__conn_refuse(bt_conn *conn, bt_status st, const char *code, const char *message);
 void bt__conns_cut(bt_server *s); // shuts down what gave way. Not inside MHD_run()
-
-/* server.c */
-void bt__server_ready(bt_server *s, uint64_t id); // Thread: any
-void bt__server_done(bt_call *c); // gives back what was lent. Thread: any, the last that has it

@@ -137,3 +137,12 @@ bt_origin bt__origin_judge(const bt_origins *o, const bt_origin_claim *c)
         own = own || same_host(c->origin, n, c->forwarded_host, strcspn(c->forwarded_host, ", "));
     return own ? BT_ORIGIN_OWN : BT_ORIGIN_FOREIGN;
 }
+
+bool bt__origin_loopback(const struct sockaddr *a)
+{
+    if (a->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
+    if (a->sa_family != AF_INET6) return false;
+    const struct in6_addr *six = &((const struct sockaddr_in6 *)a)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127);
+}

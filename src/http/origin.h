@@ -10,6 +10,7 @@
 #include "baton/status.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 enum { BT_ORIGINS_MAX = 64 };
 
@@ -44,3 +45,5 @@ bt_origin bt__origin_judge(const bt_origins *o, const bt_origin_claim *c);
 /* Host, on a connection to a loopback address, is a name that may be another's: not an address, not
  * localhost, has a dot; not listed, and no proxy or safe page vouches for it. */
 bool bt__origin_rebound(const bt_origins *o, const bt_origin_claim *c);
+/* An address of this machine only. */
+bool bt__origin_loopback(const struct sockaddr *a);

@@ -56,7 +56,7 @@ static void health_body(bt_call *c, bool ask_ready)
                          : state.failed   ? "failed"
                          : up             ? "not ready"
                                           : "loading model";
-    const char *reason = ready ? "" : health_reason(&state, bt__call_by_owner(c));
+    const char *reason = ready ? "" : health_reason(&state, bt__gate_by_owner(c));
     bt_jw w = bt_jw_on(&c->reply);
     bt_jw_open(&w, '{');
     bt_jw_kstr(&w, "status", status);

@@ -34,44 +34,9 @@ enum {
 
 /* ---- wakes */
 
-void bt__server_ready(bt_server *s, uint64_t id)
-{
-    pthread_mutex_lock(&s->mu);
-    bool first = s->n_ready == 0 && !s->ready_lost && !s->done;
-    if (s->n_ready == s->cap_ready) {
-        size_t cap = s->cap_ready ? s->cap_ready * 2 : 256;
-        uint64_t *grown = bt_realloc(s->ready, cap * sizeof *grown);
-        if (grown) {
-            s->ready = grown;
-            s->cap_ready = cap;
-        }
-    }
-    if (s->n_ready < s->cap_ready)
-        s->ready[s->n_ready++] = id;
-    else
-        s->ready_lost = true;
-    pthread_mutex_unlock(&s->mu);
-    uint64_t one = 1;
-    if (first && write(s->event_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-        bt_log(BT_LOG_ERR, "http.wake", "errno=%d", errno);
-}
-
 static void on_front_wake(void *ud, bt_stream *stream)
 {
     bt__server_ready(ud, bt_stream_id(stream));
-}
-
-void bt__server_done(bt_call *c)
-{
-    bt_server *s = c->conn->server;
-    pthread_mutex_lock(&s->mu);
-    bool first = s->n_ready == 0 && !s->ready_lost && !s->done;
-    c->next_done = s->done;
-    s->done = c;
-    pthread_mutex_unlock(&s->mu);
-    uint64_t one = 1;
-    if (first && write(s->event_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-        bt_log(BT_LOG_ERR, "http.wake", "errno=%d", errno);
 }
 
 static void *helper_main(void *ud)
@@ -269,7 +234,7 @@ static bt_status fit_files(bt_server_options *o, bt_err *err)
 {
     struct rlimit lim;
     rlim_t max = (rlim_t)o->connections_max, others = files_open() + FDS_SPARE;
-    rlim_t want = others + max + 2 * spare(max), least = others + CONNECTIONS_MIN + 2 * spare(0);
+    rlim_t want = others + max + 2 * spare(max), least = others + BT_CONNECTIONS_MIN + 2 * spare(0);
     if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want) return BT_OK;
     lim.rlim_cur = lim.rlim_max == RLIM_INFINITY ? want : BT_MIN(want, lim.rlim_max);
     setrlimit(RLIMIT_NOFILE, &lim);
@@ -316,7 +281,7 @@ static bt_status listen_on(bt_server *s, bt_err *err)
     struct sockaddr_storage name;
     socklen_t len = sizeof name;
     getsockname(fd, (struct sockaddr *)&name, &len);
-    s->loopback = bt__conn_loopback((struct sockaddr *)&name);
+    s->loopback = bt__origin_loopback((struct sockaddr *)&name);
     s->port = ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
                                                : ((struct sockaddr_in *)&name)->sin_port);
     s->listen_fd = fd;
@@ -376,7 +341,8 @@ bt_status bt_server_open(bt_front *front, const bt_server_options *opt, bt_serve
     bt_log(BT_LOG_INFO, "http.limits",
            "connections=%d of_an_address=%d of_a_private_one=%d body_bytes=%zu bodies_bytes=%zu "
            "body_bytes_s=%d",
-           max, bt__conn_limit(s, false), bt__conn_limit(s, true), s->opt.body_bytes_max,
+           max, bt__budget_connections(max, s->opt.address_connections_max, false),
+           bt__budget_connections(max, s->opt.address_connections_max, true), s->opt.body_bytes_max,
            s->opt.bodies_bytes_max, s->opt.body_rate);
     if (st == BT_OK) st = bt__origins_parse(s->opt.cors_origins, &s->origins, err);
     if (st == BT_OK) st = listen_on(s, err);

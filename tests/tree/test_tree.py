@@ -2,6 +2,7 @@
 """The shape of the tree, as tests: layers, one foreign library a place, exported symbols, style."""
 
 import collections
+import graphlib
 import pathlib
 import re
 import subprocess
@@ -170,6 +171,23 @@ def test_nothing_is_unused():
     assert not unused, "nothing but tests calls these: " + ", ".join(sorted(unused))
     stale = {name for name in ONLY_TESTS_CALL if name in calls or name not in defined}
     assert not stale, f"no exceptions any more: {stale}"
+
+
+@pytest.mark.parametrize("folder", ["src/front", "src/http"])
+def test_files_call_in_no_circle(folder):
+    text = {p.name: strip_comments(p.read_text()) for p in CODE if p.suffix == ".c" and folder_of(p) == folder}
+    home = {
+        m[1]: name
+        for name, code in text.items()
+        for m in HEAD.finditer(code)
+        if m[3] == "{" and m[1].startswith("bt_") and not re.search(r"\bstatic\b", m[0])
+    }
+    assert len(home) > 50
+    calls = {
+        name: {home[w] for w in re.findall(r"\w+", code) if home.get(w, name) != name}
+        for name, code in text.items()
+    }
+    graphlib.TopologicalSorter(calls).prepare()  # its CycleError names the circle
 
 
 def test_no_enum_value_is_unused():

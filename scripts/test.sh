@@ -16,9 +16,9 @@ trap 'rm -rf "$log"' EXIT
 slow() { sed "s|\$| ($1)|" >>"$log/slow"; }
 step() { printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - started)); }
 
-build() { # build PRESET
+build() { # build PRESET [target]
     cmake --preset "$1" >"$log/configure" 2>&1 || { cat "$log/configure"; exit 1; }
-    cmake --build "$(presets_dir "$1")" -j "$jobs" >"$log/build" 2>&1 || { tail -60 "$log/build"; exit 1; }
+    cmake --build "$(presets_dir "$1")" -j "$jobs" ${2:+--target "$2"} >"$log/build" 2>&1 || { tail -60 "$log/build"; exit 1; }
 }
 presets_dir() {
     case $1 in
@@ -50,7 +50,7 @@ run_ctest() { # run_ctest PRESET [arguments]
 
 run_pytest() { # run_pytest arguments...
     local line n
-    .venv/bin/python -m pytest -q -rs --no-header --durations=10 -p no:cacheprovider "$@" \
+    .venv/bin/python -m pytest -q -rs --no-header --durations=10 -o cache_dir="$log/cache" "$@" \
         >"$log/pytest" 2>&1 || true
     sed -n 's/^\([0-9.]*\)s \(call\|setup\|teardown\) *\(.*\)$/\1 \3/p' "$log/pytest" |
         slow "$(dirname "${BATON_BIN:-build/baton}")"
@@ -71,6 +71,16 @@ run_pytest() { # run_pytest arguments...
     fi
 }
 
+# End to end, several files at once. What fails beside others is tried again alone, and only that counts.
+run_e2e() { # run_e2e arguments...
+    local before=$failed
+    run_pytest -n $((jobs + 1)) --dist loadfile "$@"
+    [ "$failed" = "$before" ] && return
+    echo "again, alone:"
+    failed=$before
+    run_pytest --last-failed --last-failed-no-failures none "$@"
+}
+
 step "set-up"
 scripts/setup.sh
 step "build: release, warnings are errors"
@@ -80,26 +90,27 @@ run_ctest ci -LE '^ci$' -E '[.]cuda' # those run on the emulated device below, o
 step "tests: the tree's shape"
 run_pytest tests/tree
 step "tests: end to end"
-run_pytest tests/e2e
+run_e2e tests/e2e -m 'not timing'
+run_pytest tests/e2e -m timing
 if [ $quick = 0 ]; then
     step "build: address and undefined-behaviour sanitizers"
     build asan
     step "tests: under address and undefined-behaviour sanitizers"
     run_ctest asan -LE 'sim|slow|^ci$'
-    BATON_BIN=build-asan/baton run_pytest tests/e2e -m 'not slow and not timing'
+    BATON_BIN=build-asan/baton run_e2e tests/e2e -m 'not slow and not timing'
     step "build: thread sanitizer"
     build tsan
     step "tests: front and its neighbours under the thread sanitizer"
     run_ctest tsan -R '^(base|front|vocab|token|jinja|chat|http|api)\.' -LE '^ci$' -E 'parity|golden'
-    BATON_BIN=build-tsan/baton run_pytest tests/e2e/test_{openai,hangup,faults}.py -m 'not slow and not timing'
+    BATON_BIN=build-tsan/baton run_e2e tests/e2e/test_{openai,hangup,faults}.py -m 'not slow and not timing'
     step "build: engine only, with nothing but a compiler"
-    build engine-only
+    build engine-only bench-gpu # its tests are built for all architectures below
     if nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null); then
         step "build: the CUDA backend for the emulated device, with sanitizers"
         build emulated
         step "tests: kernels and the CUDA backend on the emulated device"
         run_ctest emulated -R '(^emu|\.cuda)'
-        BATON_BIN=build-emu/baton run_pytest tests/e2e/test_residency.py tests/e2e/test_gpu_verify.py
+        BATON_BIN=build-emu/baton run_e2e tests/e2e/test_residency.py tests/e2e/test_gpu_verify.py
         step "build: CUDA for all architectures ($nvcc)"
         build cuda-all
         BATON_CUDA_BUILD=$PWD/build-cuda run_pytest tests/tree/test_cuda_build.py

@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "device/cuda/cuda_device.h"
-#include "device/cuda/cuda_error.h"
 #include "device/cuda/cuda_probe.h"
 #include <stdio.h>
 #include <string.h>
@@ -14,12 +13,6 @@ enum { WARM_UP_ROWS = 16 };
 #else
 enum { WARM_UP_ROWS = 512 };
 #endif
-
-bt_status bt__cuda_check(bt_device *d, cudaError_t code, const char *doing, bt_err *err)
-{
-    if (bt__cuda_sticky(code) && d->lost == cudaSuccess) d->lost = code;
-    return bt__cuda_status(code, doing, err);
-}
 
 /* What launchers ask of the device, and its name. The planner asks before there is one, and
  * hundreds of times: the last answer is kept. */
@@ -105,32 +98,6 @@ static bt_status take_tables(bt_device *d, bt_err *err)
     if (!d->w.layer || !d->pages_shadow)
         return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the CUDA device's tables");
     memset(d->pages_shadow, 0xFF, pages * sizeof(int32_t));
-    return BT_OK;
-}
-
-bt_status bt__cuda_take_memory(bt_device *d, bt_err *err)
-{
-    static const char *const what[SEG_COUNT] = {"the weights", "the KV cache", "scratch"};
-    uint64_t free_bytes = 0, total = 0, need = 0;
-    bt_status st = bt_cuda_free_bytes(d->plan.ordinal, &free_bytes, &total, err);
-    if (st) return st;
-    for (int32_t i = 0; i < SEG_COUNT; i++) need += d->memory.segment[i].bytes;
-    if (need > free_bytes)
-        return bt_err_set(err, BT_ENOMEM, 0,
-                          "%s has %llu MiB free and %llu MiB are needed (weights %llu, KV %llu, "
-                          "scratch %llu): %llu MiB are missing; use a smaller --ctx, fewer --slots "
-                          "or --quant int4",
-                          d->label, (unsigned long long)(free_bytes >> 20),
-                          (unsigned long long)(need >> 20),
-                          (unsigned long long)(d->memory.segment[SEG_WEIGHTS].bytes >> 20),
-                          (unsigned long long)(d->memory.segment[SEG_KV].bytes >> 20),
-                          (unsigned long long)(d->memory.segment[SEG_SCRATCH].bytes >> 20),
-                          (unsigned long long)((need - free_bytes + (1 << 20) - 1) >> 20));
-    for (int32_t i = 0; !st && i < SEG_COUNT; i++)
-        st = bt__cuda_memory_take(&d->memory, i, what[i], err);
-    if (st) return st;
-    bt__cuda_place(d->recipe, d->weights, &d->plan, d->memory.segment[SEG_WEIGHTS].base, &d->w,
-                   &d->at);
     return BT_OK;
 }
 

@@ -18,6 +18,7 @@
  *          bucket's rows, and everything that changes lies in device memory. */
 #pragma once
 #include "baton/backend.h"
+#include "device/cuda/cuda_error.h"
 #include "device/cuda/cuda_memory.h"
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/linear/blas_cuda.h"
@@ -179,10 +180,15 @@ bt_status bt__cuda_park(bt_device *d, bt_residency *out, bt_err *err);
 bt_status bt__cuda_wake(bt_device *d, bt_load_progress progress, void *ud, bt_residency *out,
                         bt_err *err);
 
-/* cuda.c: takes all segments' memory and places the weights in it. */
+/* cuda_park.c: takes all segments' memory and places the weights in it. */
 bt_status bt__cuda_take_memory(bt_device *d, bt_err *err);
 /* Notes a fault that sticks, so that later calls say it too. */
-bt_status bt__cuda_check(bt_device *d, cudaError_t code, const char *doing, bt_err *err);
+static inline bt_status bt__cuda_check(bt_device *d, cudaError_t code, const char *doing,
+                                       bt_err *err)
+{
+    if (bt__cuda_sticky(code) && d->lost == cudaSuccess) d->lost = code;
+    return bt__cuda_status(code, doing, err);
+}
 
 static inline void *bt__cuda_scratch(const bt_device *d, size_t offset)
 {

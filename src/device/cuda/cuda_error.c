@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* cuda_error.c - which faults stick, and what to do about each. */
 #include "device/cuda/cuda_error.h"
 #include <string.h>
 

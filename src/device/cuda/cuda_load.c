@@ -8,7 +8,6 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "device/cuda/cuda_device.h"
-#include "device/cuda/cuda_error.h"
 #include "kernels/rope/rope.h"
 #include <string.h>
 

@@ -12,6 +12,32 @@
 #include "device/cuda/cuda_probe.h"
 #include "model/plan.h"
 
+bt_status bt__cuda_take_memory(bt_device *d, bt_err *err)
+{
+    static const char *const what[SEG_COUNT] = {"the weights", "the KV cache", "scratch"};
+    uint64_t free_bytes = 0, total = 0, need = 0;
+    bt_status st = bt_cuda_free_bytes(d->plan.ordinal, &free_bytes, &total, err);
+    if (st) return st;
+    for (int32_t i = 0; i < SEG_COUNT; i++) need += d->memory.segment[i].bytes;
+    if (need > free_bytes)
+        return bt_err_set(err, BT_ENOMEM, 0,
+                          "%s has %llu MiB free and %llu MiB are needed (weights %llu, KV %llu, "
+                          "scratch %llu): %llu MiB are missing; use a smaller --ctx, fewer --slots "
+                          "or --quant int4",
+                          d->label, (unsigned long long)(free_bytes >> 20),
+                          (unsigned long long)(need >> 20),
+                          (unsigned long long)(d->memory.segment[SEG_WEIGHTS].bytes >> 20),
+                          (unsigned long long)(d->memory.segment[SEG_KV].bytes >> 20),
+                          (unsigned long long)(d->memory.segment[SEG_SCRATCH].bytes >> 20),
+                          (unsigned long long)((need - free_bytes + (1 << 20) - 1) >> 20));
+    for (int32_t i = 0; !st && i < SEG_COUNT; i++)
+        st = bt__cuda_memory_take(&d->memory, i, what[i], err);
+    if (st) return st;
+    bt__cuda_place(d->recipe, d->weights, &d->plan, d->memory.segment[SEG_WEIGHTS].base, &d->w,
+                   &d->at);
+    return BT_OK;
+}
+
 /* Pinned memory cannot be swapped out: half of what is free now is the most it may take. */
 static bool host_has_room(size_t bytes)
 {

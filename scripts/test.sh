@@ -18,7 +18,8 @@ step() { printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - started)); }
 
 build() { # build PRESET [target]
     cmake --preset "$1" >"$log/configure" 2>&1 || { cat "$log/configure"; exit 1; }
-    cmake --build "$(presets_dir "$1")" -j "$jobs" ${2:+--target "$2"} >"$log/build" 2>&1 || { tail -60 "$log/build"; exit 1; }
+    cmake --build "$(presets_dir "$1")" -j "$jobs" ${2:+--target "$2"} >"$log/build" 2>&1 ||
+        { tail -60 "$log/build"; exit 1; }
 }
 presets_dir() {
     case $1 in

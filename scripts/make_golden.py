@@ -34,25 +34,6 @@ COMMON = dict(
 )
 
 MODELS = {
-    # Grouped queries, head width other than hidden / heads, llama3 rope scaling, untied head.
-    "llama-gqa": LlamaConfig(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        head_dim=16,
-        intermediate_size=96,
-        rope_theta=10000.0,
-        tie_word_embeddings=False,
-        rope_scaling=dict(
-            rope_type="llama3",
-            factor=8.0,
-            low_freq_factor=1.0,
-            high_freq_factor=4.0,
-            original_max_position_embeddings=64,
-        ),
-        **COMMON,
-    ),
     # One key head a query head, linear rope scaling, head = embedding. Also in F16, Q8_0, Q4_0.
     "llama-tied": LlamaConfig(
         hidden_size=64,
@@ -63,19 +44,6 @@ MODELS = {
         rope_theta=10000.0,
         tie_word_embeddings=True,
         rope_scaling=dict(rope_type="linear", factor=2.0),
-        **COMMON,
-    ),
-    # Biases on every matrix of a layer; the second layer's file leaves out two of them.
-    "llama-bias": LlamaConfig(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=96,
-        rope_theta=10000.0,
-        tie_word_embeddings=False,
-        attention_bias=True,
-        mlp_bias=True,
         **COMMON,
     ),
     # Biases on q, k and v, half-split rope.
@@ -89,10 +57,6 @@ MODELS = {
         tie_word_embeddings=True,
         **COMMON,
     ),
-}
-# What a file does not say although the configuration has it: zero.
-LEFT_OUT = {
-    "llama-bias": ("layers.1.self_attn.k_proj.bias", "layers.1.mlp.gate_proj.bias"),
 }
 # The smallest sound files, for tests that cut, flip and fuzz them.
 TINY_DATA = os.path.join(ROOT, "tests", "data", "gguf")
@@ -159,8 +123,6 @@ def random_model(name, config):
                 p.copy_(1.0 + 0.3 * torch.randn_like(p))
             elif key.endswith(".bias"):
                 p.copy_(0.5 * torch.randn_like(p))
-                if key.endswith(LEFT_OUT.get(name, ())):
-                    p.zero_()
             elif "embed_tokens" in key:
                 p.copy_((0.35 if config.tie_word_embeddings else 1.0) * torch.randn_like(p))
             elif "lm_head" in key:
@@ -176,7 +138,7 @@ def permute(w, heads, back=False):
     return w.reshape(*shape, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
-def tensor_names(config, name=""):
+def tensor_names(config):
     names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
     if not config.tie_word_embeddings:
         names["lm_head.weight"] = "output.weight"
@@ -195,12 +157,8 @@ def tensor_names(config, name=""):
         for hf, ours in per_layer.items():
             names[f"model.layers.{n}.{hf}.weight"] = f"blk.{n}.{ours}.weight"
             qkv = config.model_type == "qwen2" and hf[-6:] in ("q_proj", "k_proj", "v_proj")
-            attn = getattr(config, "attention_bias", False) and hf.startswith("self_attn")
-            bias = f"model.layers.{n}.{hf}.bias"
-            if (qkv or attn or getattr(config, "mlp_bias", False) and hf.startswith("mlp")) and not bias.endswith(
-                LEFT_OUT.get(name, ())
-            ):
-                names[bias] = f"blk.{n}.{ours}.bias"
+            if qkv:
+                names[f"model.layers.{n}.{hf}.bias"] = f"blk.{n}.{ours}.bias"
     return names
 
 
@@ -210,27 +168,6 @@ def permute_heads(config, hf_name):
     if ".q_proj." in hf_name:
         return config.num_attention_heads
     return config.num_key_value_heads if ".k_proj." in hf_name else 0
-
-
-def rope_divisors(config):
-    """What the llama3 scaling divides each frequency by (Llama 3.1 model card)."""
-    s = config.rope_scaling
-    dim = config.head_dim
-    out = []
-    for i in range(0, dim, 2):
-        wavelen = 2 * np.pi * config.rope_theta ** (i / dim)
-        low = s["original_max_position_embeddings"] / s["low_freq_factor"]
-        high = s["original_max_position_embeddings"] / s["high_freq_factor"]
-        if wavelen < high:
-            out.append(1.0)
-        elif wavelen > low:
-            out.append(s["factor"])
-        else:
-            smooth = (s["original_max_position_embeddings"] / wavelen - s["low_freq_factor"]) / (
-                s["high_freq_factor"] - s["low_freq_factor"]
-            )
-            out.append(1.0 / ((1 - smooth) / s["factor"] + smooth))
-    return np.array(out, dtype=np.float32)
 
 
 def write_keys(w, config, name):
@@ -269,10 +206,8 @@ def write_gguf(path, model, name, quant=None):
     config = model.config
     w = gguf.GGUFWriter(path, config.model_type)
     write_keys(w, config, name)
-    if (config.rope_scaling or {}).get("rope_type") == "llama3":
-        w.add_tensor("rope_freqs.weight", rope_divisors(config))
     state = model.state_dict()
-    for hf, ours in tensor_names(config, name).items():
+    for hf, ours in tensor_names(config).items():
         x = state[hf].numpy().astype(np.float32)
         heads = permute_heads(config, hf)
         x = np.ascontiguousarray(permute(x, heads) if heads else x)
@@ -286,7 +221,7 @@ def write_gguf(path, model, name, quant=None):
     w.close()
 
 
-def model_from_gguf(path, config, name=""):
+def model_from_gguf(path, config):
     """The model as transformers sees it, with the file's (dequantized) weights."""
     model = (Qwen2ForCausalLM if config.model_type == "qwen2" else LlamaForCausalLM)(config).eval()
     tensors = {t.name: t for t in gguf.GGUFReader(path).tensors}
@@ -295,7 +230,7 @@ def model_from_gguf(path, config, name=""):
         for key in state:
             if key.endswith(".bias"):
                 state[key].zero_()
-    for hf, ours in tensor_names(config, name).items():
+    for hf, ours in tensor_names(config).items():
         t = tensors[ours]
         x = gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
         heads = permute_heads(config, hf)
@@ -355,7 +290,7 @@ def make(folder, tiny_folder):
         for stem, quant in variants:
             path = os.path.join(folder, stem + ".gguf")
             write_gguf(path, model, stem, quant)
-            logits = logits_of(model_from_gguf(path, config, name), prompt())
+            logits = logits_of(model_from_gguf(path, config), prompt())
             if quant is None:
                 assert np.abs(logits - logits_of(model, prompt())).max() < 1e-5
             with open(os.path.join(folder, stem + ".bin"), "wb") as f:

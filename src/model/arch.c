@@ -5,12 +5,50 @@
 #include <math.h>
 #include <string.h>
 
-/* Name, rope, norm, activation, norm of q and k, every, flags. */
+#define A(flag) BT_ARCH_##flag
+
+/* Name, rope, norm, activation, norm of q and k, every, flags. Of formulas that llama.cpp and
+ * transformers give differently (exact gelu or its tanh form), transformers' is taken. */
 static const bt_arch archs[] = {
     {"llama", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
     {"qwen2", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
     {"qwen3", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_HEAD, 0, 0, 0},
+    {"gemma", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_GELU_TANH, BT_QK_NORM_NONE, 0, A(EMBED_SQRT),
+     0},
+    {"gemma2", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_GELU_TANH, BT_QK_NORM_NONE, 2,
+     A(EMBED_SQRT) | A(NORM_AFTER), 0},
+    {"gemma3", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_GELU_TANH, BT_QK_NORM_HEAD, 6,
+     A(EMBED_SQRT) | A(NORM_AFTER) | A(LOCAL_ROPE), 10000},
+    {"phi3", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
+    {"smollm3", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 4,
+     A(NO_ROPE), 0},
+    {"granite", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0,
+     A(LOGIT_DIVIDE), 0},
+    {"olmo2", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_ROW, 4,
+     A(NORM_AFTER) | A(NO_NORM_BEFORE) | A(LOCAL_ROPE), 0},
+    {"glm4", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0,
+     A(NORM_AFTER), 0},
+    {"exaone4", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_HEAD, 4,
+     A(NORM_AFTER) | A(NO_NORM_BEFORE) | A(WINDOW_ROPE), 0},
+    {"command-r", BT_ROPE_INTERLEAVED, BT_NORM_LAYER, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0,
+     A(PARALLEL) | A(LOGIT_TIMES), 0},
+    {"cohere2", BT_ROPE_INTERLEAVED, BT_NORM_LAYER, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 4,
+     A(PARALLEL) | A(LOGIT_TIMES) | A(WINDOW_ROPE), 0},
+    {"starcoder2", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_GELU_TANH, BT_QK_NORM_NONE, 0,
+     A(PLAIN), 0},
+    {"stablelm", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
+    {"gpt2", BT_ROPE_NONE, BT_NORM_LAYER, BT_ACTIVATION_GELU_TANH, BT_QK_NORM_NONE, 0,
+     A(PLAIN) | A(POSITIONS), 0},
+    {"gptneox", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_GELU, BT_QK_NORM_NONE, 0, A(PLAIN), 0},
+    {"phi2", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_GELU_TANH, BT_QK_NORM_NONE, 0,
+     A(PLAIN) | A(PARALLEL), 0},
+    {"falcon", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_GELU, BT_QK_NORM_NONE, 0,
+     A(PLAIN) | A(PARALLEL), 0},
+    {"nemotron", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_RELU2, BT_QK_NORM_NONE, 0, A(PLAIN), 0},
+    {"seed_oss", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
+    {"ernie4_5", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
 };
+#undef A
 
 const bt_arch *bt_arch_find(const char *name, size_t n)
 {
@@ -21,7 +59,11 @@ const bt_arch *bt_arch_find(const char *name, size_t n)
 
 const char *bt_arch_names(void)
 {
-    static const char text[] = "llama, qwen2, qwen3";
+    static const char text[] =
+        "llama, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, granite, olmo2, glm4, exaone4, "
+        "command-r, cohere2, starcoder2, stablelm, gpt2, gptneox, phi2, falcon, nemotron, "
+        "seed_oss, "
+        "ernie4_5";
     return text;
 }
 

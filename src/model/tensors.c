@@ -129,6 +129,12 @@ static const struct alias {
     bt_tensor_form form;
     const char *base;
 } aliases[] = {
+    {" seed_oss ", BT_TENSOR_FFN_NORM, BT_NAMING_GGUF, false, BT_FORM_ROWS,
+     "blk.%d.post_attention_norm"},
+    /* falcon's larger models have a norm for each of the two; the first is the feed-forward's. */
+    {" falcon ", BT_TENSOR_ATTN_NORM, BT_NAMING_GGUF, false, BT_FORM_ROWS, "blk.%d.attn_norm_2"},
+    {" falcon ", BT_TENSOR_ATTN_NORM, BT_NAMING_GGUF, false, BT_FORM_ROWS, "blk.%d.attn_norm"},
+    {" falcon ", BT_TENSOR_FFN_NORM, BT_NAMING_GGUF, false, BT_FORM_ROWS, "blk.%d.attn_norm"},
     /* The safetensors of transformers. */
     {" gemma2 gemma3 ", BT_TENSOR_FFN_NORM, BT_NAMING_HF, false, BT_FORM_PLUS_ONE,
      HF_LAYER "pre_feedforward_layernorm"},

@@ -129,10 +129,6 @@ static void check_model(const char *name, const char *gguf, double bound_f32, do
 
 #define DATA "tests/data/model/"
 
-static void llama_gqa(void)
-{
-    check_model("llama-gqa", DATA "llama-gqa.gguf", 1e-4, 4e-3);
-}
 static void llama_tied(void)
 {
     check_model("llama-tied", DATA "llama-tied.gguf", 1e-4, 4e-3);
@@ -140,7 +136,6 @@ static void llama_tied(void)
 static void qwen2(void)
 {
     check_model("qwen2", DATA "qwen2.gguf", 1e-4, 4e-3);
-    check_model("llama-bias", DATA "llama-bias.gguf", 1e-4, 4e-3);
 }
 static void stories(void)
 {
@@ -164,7 +159,6 @@ static void llama_q4_0(void)
 
 int main(void)
 {
-    RUN(llama_gqa);
     RUN(llama_tied);
     RUN(qwen2);
     RUN(stories);

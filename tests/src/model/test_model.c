@@ -653,8 +653,7 @@ static void committed_models_open(void)
         bt_rope_scaling scaling;
     } want[] = {
         {"models/stories260K.gguf", "llama", 5, 64, 8, 4, 8, 512, BT_FORMAT_F32, 0, 0, 0, 0},
-        {"tests/data/model/llama-gqa.gguf", "llama", 2, 64, 8, 2, 16, 128, BT_FORMAT_F32, 0, 0, 1,
-         0},
+        {"tests/data/arch/llama3.gguf", "llama", 2, 16, 4, 2, 8, 48, BT_FORMAT_F16, 0, 0, 1, 0},
         {"tests/data/model/llama-tied.gguf", "llama", 2, 64, 4, 4, 16, 128, BT_FORMAT_F32, 0, 1, 0,
          BT_ROPE_SCALING_LINEAR},
         {"tests/data/model/llama-tied-f16.gguf", "llama", 2, 64, 4, 4, 16, 128, BT_FORMAT_F16, 0, 1,
@@ -688,7 +687,7 @@ static void committed_models_open(void)
                   strcmp(r->arch, "llama") == 0 ? BT_ROPE_INTERLEAVED : BT_ROPE_HALF);
         if (want[i].divisors) {
             CHECK_NEAR(m->weights.rope_divisor[0], 1, 0);
-            CHECK_NEAR(m->weights.rope_divisor[7], 8, 1e-6);
+            CHECK_NEAR(m->weights.rope_divisor[3], 8, 1e-6);
         }
         bt_model_close(m);
     }

@@ -174,8 +174,13 @@ typedef struct bt_engine_event {
 
 typedef void (*bt_engine_sink)(void *ud, const bt_engine_event *event);
 
+struct bt_vocab; // vocab/vocab.h
+
 typedef struct bt_engine_options {
-    const char *model_path;
+    const char *model_path; // a GGUF file, or as model/files.h has it
+    /* Opens the vocabulary of a model that is no GGUF file, from the files beside its weights; NULL:
+     * such a model is refused. It is not sent to an engine process, which has its own. */
+    bt_status (*open_vocab)(const char *path, struct bt_vocab **out, bt_err *err);
     const char *device;  // "auto", "cpu", "cuda:N", "cuda:UUID"; default "auto"
     int32_t threads;     // 0 = all cores of the affinity mask
     int32_t slots;       // 0 = 8

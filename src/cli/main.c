@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "cli/cli.h"
 #include "engine/process.h"
+#include "front/model_text.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,15 @@ static int run(size_t i, int argc, char **argv)
     return code;
 }
 
+/* The engine process reads the vocabulary of a model's folder as the rest of the program does. */
+static bt_status open_engine(const bt_engine_options *opt, bt_engine_sink sink, void *ud,
+                             bt_engine **out, bt_err *err)
+{
+    bt_engine_options o = *opt;
+    o.open_vocab = bt_model_vocab_open;
+    return bt_engine_open(&o, sink, ud, out, err);
+}
+
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -71,7 +81,7 @@ int main(int argc, char **argv)
     }
     const char *name = argv[1];
     if (strcmp(name, BT_ENGINE_COMMAND) == 0 && argc == 3)
-        return bt_engine_main(atoi(argv[2]), NULL);
+        return bt_engine_main(atoi(argv[2]), NULL, open_engine);
     if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
         printf("baton %s\n", BATON_VERSION);
         return 0;

@@ -2,6 +2,7 @@
 #include "cli/options.h"
 #include "base/assert.h"
 #include "base/config.h"
+#include "front/model_text.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,8 +17,8 @@
 static const bt_knob knobs[] = {
     {"model", "-m -hf", "PATH", BT_KNOB_STR, AT(model), 0, 0, NULL, MODEL | BT_CMD_TEMPLATE,
      "Model and device",
-     "GGUF file; where only text is concerned also a tokenizer.json, .model or .tiktoken file or "
-     "a folder of them"},
+     "GGUF file, or a folder with safetensors and config.json; where only text is concerned also a "
+     "tokenizer.json, .model or .tiktoken file or a folder of them"},
     {"alias", "-a", "NAME", BT_KNOB_STR, AT(alias), 0, 0, NULL, SERVE, "Model and device",
      "model name shown to clients (default: the file's name)"},
     {"device", "-dev", "auto|cpu|cuda:N", BT_KNOB_STR, AT(device), 0, 0, "auto", ENGINE,
@@ -115,15 +116,18 @@ static const bt_knob knobs[] = {
      SERVE | BT_CMD_RUN | BT_CMD_TEMPLATE, "Text", "the same from a file"},
     {"predict", "-n --n-predict", "TOKENS", BT_KNOB_INT, AT(predict), 1, 1 << 24, "256", BT_CMD_RUN,
      "Text", "most tokens to generate"},
-    {"temp", "--temperature", "T", BT_KNOB_NUM, AT(temperature), 0, 100, "0.8", BT_CMD_RUN, "Text",
-     "0 = greedy"},
-    {"top-k", NULL, "K", BT_KNOB_INT, AT(top_k), 0, 1 << 24, "40", BT_CMD_RUN, "Text", "0 = off"},
-    {"top-p", NULL, "P", BT_KNOB_NUM, AT(top_p), 0, 1, "0.95", BT_CMD_RUN, "Text", "1 = off"},
-    {"min-p", NULL, "P", BT_KNOB_NUM, AT(min_p), 0, 1, "0.05", BT_CMD_RUN, "Text", "0 = off"},
-    {"repeat-penalty", NULL, "X", BT_KNOB_NUM, AT(repeat_penalty), 0.01, 10, "1", BT_CMD_RUN,
-     "Text", "1 = off"},
+    {"temp", "--temperature", "T", BT_KNOB_NUM, AT(temperature), -1, 100, "-1", BT_CMD_RUN, "Text",
+     "0 = greedy; -1 = as the model's generation_config.json has it, else 0.8"},
+    {"top-k", NULL, "K", BT_KNOB_INT, AT(top_k), -1, 1 << 24, "-1", BT_CMD_RUN, "Text",
+     "0 = off; -1 = the model's, else 40"},
+    {"top-p", NULL, "P", BT_KNOB_NUM, AT(top_p), -1, 1, "-1", BT_CMD_RUN, "Text",
+     "1 = off; -1 = the model's, else 0.95"},
+    {"min-p", NULL, "P", BT_KNOB_NUM, AT(min_p), -1, 1, "-1", BT_CMD_RUN, "Text",
+     "0 = off; -1 = the model's, else 0.05"},
+    {"repeat-penalty", NULL, "X", BT_KNOB_NUM, AT(repeat_penalty), -1, 10, "-1", BT_CMD_RUN, "Text",
+     "1 = off; -1 = the model's, else 1"},
     {"repeat-last-n", NULL, "N", BT_KNOB_INT, AT(repeat_last_n), -1, 1 << 24, "64", BT_CMD_RUN,
-     "Text", "window of the penalty; -1 = everything"},
+     "Text", "window of --repeat-penalty; -1 = everything"},
     {"seed", "-s", "SEED", BT_KNOB_INT, AT(seed), -1, 9e15, "-1", BT_CMD_RUN, "Text",
      "-1 = random"},
     {"ignore-eos", NULL, NULL, BT_KNOB_BOOL, AT(ignore_eos), 0, 0, NULL, BT_CMD_RUN, "Text",
@@ -220,6 +224,7 @@ bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err 
             "no model was given: use --model PATH (models/stories260K.gguf comes with Baton)");
     memset(out, 0, sizeof *out);
     out->model_path = o->model;
+    out->open_vocab = bt_model_vocab_open;
     out->device = o->device;
     out->threads = (int32_t)o->threads;
     out->slots = (int32_t)o->slots;
@@ -236,6 +241,15 @@ bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err 
     }
     return bt_err_set(err, BT_EINVAL, 0, "--kv-type must be f16, f32, bf16, int8 or fp8, not '%s'",
                       o->kv_type);
+}
+
+bt_generation bt_options_generation(const bt_options *o)
+{
+    return (bt_generation){.temperature = o->temperature,
+                           .top_p = o->top_p,
+                           .min_p = o->min_p,
+                           .repetition_penalty = o->repeat_penalty > 0 ? o->repeat_penalty : -1,
+                           .top_k = o->top_k};
 }
 
 const char *bt_options_data_dir(const bt_options *o)

@@ -5,6 +5,8 @@
 #include "base/buf.h"
 #include "baton/engine.h"
 #include "baton/status.h"
+#include "model/generation.h"
+#include "model/generation.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -58,5 +60,7 @@ void bt_options_help(bt_command command, bt_buf *out);
 /* The engine's share of the options; BT_EINVAL names what is wrong. Without --model only where
  * --shape stands in for it. */
 bt_status bt_options_engine(const bt_options *o, bt_engine_options *out, bt_err *err);
+/* What the owner says of sampling; -1 where that is nothing. */
+bt_generation bt_options_generation(const bt_options *o);
 /* --data, else /data if it is there and writable, else ./data. */
 const char *bt_options_data_dir(const bt_options *o);

@@ -20,6 +20,7 @@ typedef struct session {
     const bt_options *o;
     bt_engine *engine;
     bt_encoder *encoder;
+    const bt_generation *generation; // the model's own defaults
     bt_chat *chat;
     bool ready, ended, progress;
     bt_finish finish;
@@ -72,15 +73,18 @@ static void on_event(void *ud, const bt_engine_event *ev)
     }
 }
 
-static void params_of(const bt_options *o, bt_gen_params *p)
+/* The user's word, else the model's, else what suits a talk. */
+static void params_of(const bt_options *o, const bt_generation *model, bt_gen_params *p)
 {
+    bt_generation own = bt_options_generation(o);
     bt_gen_params_init(p);
-    p->temperature = (float)o->temperature;
-    p->top_k = (int32_t)o->top_k;
-    p->top_p = (float)o->top_p;
-    p->min_p = (float)o->min_p;
-    p->repeat_penalty = (float)o->repeat_penalty;
-    p->repeat_last_n = (int32_t)o->repeat_last_n;
+    p->temperature = 0.8f;
+    p->top_k = 40;
+    p->top_p = 0.95f;
+    p->min_p = 0.05f;
+    bt_generation_apply(model, p);
+    bt_generation_apply(&own, p);
+    if (o->repeat_penalty >= 0) p->repeat_last_n = (int32_t)o->repeat_last_n;
     p->ignore_eos = o->ignore_eos;
     p->seed = o->seed >= 0 ? (uint64_t)o->seed : bt_random_id();
 }
@@ -99,7 +103,7 @@ static bt_status complete(session *s, bt_status st, const int32_t *ids, size_t n
     if (st) return st;
     bt_engine_request req = {
         .id = ++next_id, .salt = 1, .tokens = ids, .n_tokens = (int32_t)n_ids, .n_seq = 1};
-    params_of(s->o, &req.params);
+    params_of(s->o, s->generation, &req.params);
     int32_t room = s->ctx - (int32_t)n_ids;
     req.params.max_tokens = s->o->predict < room ? (int32_t)s->o->predict : room;
     req.params.stop = &stop;
@@ -244,6 +248,7 @@ int bt_cmd_run(const bt_options *o, int argc, char **argv)
     if (st == BT_OK && chat && !s.chat)
         st = bt_err_set(&err, text.chat_why.code, 0, "%s", text.chat_why.msg);
     if (st == BT_OK) st = bt_encoder_open(text.tokenizer, &s.encoder, &err);
+    if (st == BT_OK) s.generation = &text.model->generation;
     if (st == BT_OK) st = bt_engine_open(&eo, on_event, &s, &s.engine, &err);
     if (st == BT_OK) {
         signal(SIGINT, on_interrupt);

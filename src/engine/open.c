@@ -138,13 +138,43 @@ typedef struct listener {
 } listener;
 
 /* Converting is the slow part of such a load: it is told as one. */
-static void on_requant(void *ud, uint64_t done, uint64_t total)
+static void on_converted(void *ud, uint64_t done, uint64_t total)
 {
     const listener *l = ud;
     bt_engine_event ev = {.type = BT_EE_LOAD};
     ev.u.load.done = done;
     ev.u.load.total = total;
     l->sink(l->ud, &ev);
+}
+
+/* What people should know of the file, once a load. */
+static void tell(const bt_model *m)
+{
+    char text[96], size[16];
+    uint64_t bytes = bt_model_convert_bytes(m, text);
+    if (m->note[0]) bt_log(BT_LOG_INFO, "model.note", "text=\"%s\"", m->note);
+    if (m->n_left)
+        bt_log(BT_LOG_INFO, "model.left_out",
+               "tensors=%zu text=\"parts that see or hear are not used\"", m->n_left);
+    if (bytes)
+        bt_log(BT_LOG_INFO, "model.converted", "text=\"%s, which take %s of host memory\"", text,
+               bt_bytes_text(bytes, size));
+}
+
+/* Matrices that lie in the file as no device loads them; the host needs room for them. */
+static bt_status convert(bt_model *m, int threads, listener *l, bt_err *err)
+{
+    char text[96], size[2][16];
+    bt_memory memory;
+    uint64_t bytes = bt_model_convert_bytes(m, text);
+    bt_status st = bt_memory_read("", &memory, err);
+    if (!st && bytes > memory.free_bytes)
+        st = bt_err_set(err, BT_ENOMEM, 0,
+                        "%s, which take %s of host memory, and %s are free: use a file in a format "
+                        "that needs no conversion",
+                        text, bt_bytes_text(bytes, size[0]),
+                        bt_bytes_text(memory.free_bytes, size[1]));
+    return st ? st : bt_model_convert(m, threads, on_converted, l, err);
 }
 
 /* All but the weights: where it will run, the file and its vocabulary. */
@@ -155,8 +185,11 @@ static bt_status find_parts(const bt_engine_options *opt, int32_t *quant, place 
     bt_status st = bt_requant_parse(opt->quant, quant, err);
     if (!st) st = choose_place(opt->device, p, err);
     if (!st) st = bt_model_open(opt->model_path, model, err);
-    if (!st) st = bt_vocab_open((*model)->gguf, vocab, err);
-    return st;
+    if (st) return st;
+    if ((*model)->gguf) return bt_vocab_open((*model)->gguf, vocab, err);
+    if (opt->open_vocab) return opt->open_vocab(opt->model_path, vocab, err);
+    return bt_err_set(err, BT_EUNSUPPORTED, 0,
+                      "this build reads tokenizers from GGUF files only: give the model as one");
 }
 
 bt_status bt_engine_check(const bt_engine_options *opt, bt_engine_fit *out, bt_err *err)
@@ -170,7 +203,12 @@ bt_status bt_engine_check(const bt_engine_options *opt, bt_engine_fit *out, bt_e
     place p = {0};
     int32_t quant = -1;
     bt_status st = find_parts(opt, &quant, &p, &model, &vocab, err);
-    if (!st) weights = &model->weights;
+    if (!st) {
+        char text[96];
+        uint64_t made = bt_model_convert_bytes(model, text);
+        weights = &model->weights;
+        if (p.backend == &bt_backend_cpu) p.free_bytes -= BT_MIN(made, p.free_bytes);
+    }
     if (!st && quant >= 0) {
         layers = bt_malloc((size_t)model->recipe.n_layers * sizeof *layers);
         if (!layers) st = bt_err_set(err, BT_ENOMEM, 0, "out of memory to check the model");
@@ -210,8 +248,11 @@ bt_status bt_engine_open(const bt_engine_options *opt, bt_engine_sink sink, void
     listener l = {sink, ud};
     int threads = opt->threads > 0 ? opt->threads : bt_cpu_count();
     bt_status st = find_parts(opt, &quant, &p, &model, &vocab, err);
-    if (!st && quant >= 0) st = bt_model_requant(model, quant, threads, on_requant, &l, err);
-    if (!st && quant >= 0) /* what the converted weights took of the host is no longer free */
+    if (!st) tell(model);
+    bool made = !st && (model->n_conversions > 0 || quant >= 0);
+    if (!st && model->n_conversions > 0) st = convert(model, threads, &l, err);
+    if (!st && quant >= 0) st = bt_model_requant(model, quant, threads, on_converted, &l, err);
+    if (!st && made) /* what the converted weights took of the host is no longer free */
         st = choose_place(opt->device, &p, err);
     if (!st) st = open_at(&p, &model->recipe, &model->weights, vocab, opt, sink, ud, out, err);
     if (st) goto done;

@@ -187,7 +187,7 @@ static int process_serve(engine_process *p)
     }
 }
 
-int bt_engine_main_with(int fd, const bt_engine_options *opt, bt_engine_opener opener)
+int bt_engine_main(int fd, const bt_engine_options *opt, bt_engine_opener opener)
 {
     engine_process p = {.fd = fd, .out.max_bytes = OUT_BYTES_MAX};
     bt_engine_options sent;
@@ -227,9 +227,4 @@ int bt_engine_main_with(int fd, const bt_engine_options *opt, bt_engine_opener o
     bt_buf_release(&p.out);
     bt_frame_reader_release(&p.in);
     return code;
-}
-
-int bt_engine_main(int fd, const bt_engine_options *opt)
-{
-    return bt_engine_main_with(fd, opt, bt_engine_open);
 }

@@ -20,9 +20,6 @@ enum {
  * NULL: the options come as the first frame. Call it in a process of its own: it sets the process's
  * name, its parent-death signal and ignores SIGINT and SIGTERM: a terminal and a service manager
  * send them to the whole group, while front lets what runs end in order. Frames: engine/wire.h. */
-int bt_engine_main(int fd, const bt_engine_options *opt);
-
-/* The same with another way to open the engine: for tests that bring their own backend. */
 typedef bt_status (*bt_engine_opener)(const bt_engine_options *opt, bt_engine_sink sink, void *ud,
-                                      bt_engine **out, bt_err *err);
-int bt_engine_main_with(int fd, const bt_engine_options *opt, bt_engine_opener opener);
+                                      bt_engine **out, bt_err *err); // bt_engine_open, or around it
+int bt_engine_main(int fd, const bt_engine_options *opt, bt_engine_opener opener);

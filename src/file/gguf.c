@@ -381,10 +381,6 @@ static bt_status map_file(bt_gguf *g, bt_err *err)
         status = bt_not_gguf_path(g->path, g->label, errno, err);
         goto done;
     }
-    if (S_ISDIR(st.st_mode)) {
-        status = bt_not_gguf_folder(g->path, g->label, err);
-        goto done;
-    }
     if (!S_ISREG(st.st_mode)) {
         status = bt_err_set(err, BT_EFORMAT, 0, "%s is not a regular file", g->label);
         goto done;

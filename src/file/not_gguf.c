@@ -5,7 +5,6 @@
 #include "base/utf8.h"
 #include "file/gguf.h"
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,9 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CONVERT                                                                                    \
-    "and Baton reads GGUF: make one with llama.cpp's \"convert_hf_to_gguf.py FOLDER --outfile "    \
-    "model.gguf\" and give that"
+#define CONVERT "and Baton reads GGUF and safetensors: get the model as one of these"
 
 static bool ends_with(const char *s, const char *end)
 {
@@ -64,30 +61,6 @@ bt_status bt_not_gguf_path(const char *path, const char *label, int why, bt_err 
                           "(chmod a+r, and a+x for its folders)",
                           label, strerror(why), (int)getuid());
     return bt_err_set(err, st, why, "cannot open %s: %s", label, strerror(why));
-}
-
-/* ---- folders */
-
-bt_status bt_not_gguf_folder(const char *path, const char *label, bt_err *err)
-{
-    char first[256] = "";
-    bool safetensors = false, pickled = false;
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        safetensors = safetensors || ends_with(e->d_name, ".safetensors");
-        pickled = pickled || ends_with(e->d_name, ".bin") || ends_with(e->d_name, ".pth");
-        if (ends_with(e->d_name, ".gguf") && (!first[0] || strcmp(e->d_name, first) < 0))
-            snprintf(first, sizeof first, "%s", e->d_name);
-    }
-    if (d) closedir(d);
-    if (first[0])
-        return bt_err_set(err, BT_EFORMAT, 0,
-                          "%s is a directory; name the GGUF file inside it: %.100s", label, first);
-    if (safetensors || pickled)
-        return bt_err_set(err, BT_EUNSUPPORTED, 0, "%s holds %s weights, " CONVERT, label,
-                          safetensors ? "safetensors" : "PyTorch");
-    return bt_err_set(err, BT_EFORMAT, 0,
-                      "%s is a directory without a GGUF file; name the file of the model", label);
 }
 
 /* ---- files */
@@ -169,7 +142,10 @@ bt_status bt_not_gguf_file(const char *label, const void *bytes, size_t n, bt_er
             return bt_err_set(err, known[i].code, 0, "%s is %s", label, known[i].what);
     if (n > 9) memcpy(&header, text, sizeof header);
     if (header && header <= n - 8 && text[8] == '{')
-        return bt_err_set(err, BT_EUNSUPPORTED, 0, "%s is a safetensors file, " CONVERT, label);
+        return bt_err_set(err, BT_EUNSUPPORTED, 0, 
+                          "%s is a safetensors file: give it the ending .safetensors, in a folder "
+                          "with the model's config.json",
+                          label);
     if (n > 262 && memcmp(text + 257, "ustar", 5) == 0)
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s is a tar archive; unpack it and give the GGUF file", label);

@@ -8,7 +8,5 @@
 
 /* A path that open() refused with `why` (errno). */
 bt_status bt_not_gguf_path(const char *path, const char *label, int why, bt_err *err);
-/* A folder. */
-bt_status bt_not_gguf_folder(const char *path, const char *label, bt_err *err);
 /* A file that does not begin with "GGUF". */
 bt_status bt_not_gguf_file(const char *label, const void *bytes, size_t n, bt_err *err);

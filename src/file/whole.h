@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* whole.h - a small file read into memory. Private to src/file. */
+/* whole.h - a small file read into memory. */
 #pragma once
 #include "baton/status.h"
 #include <stddef.h>

@@ -100,8 +100,10 @@ def split(folder, parts=3, name="small"):
         ("model.onnx", b"\x08\x07\x12\x07pytorch" + bytes(64), ("ONNX", "GGUF")),
         ("model.gguf.gz", b"\x1f\x8b\x08" + bytes(64), ("gzip", "unpack")),
         ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(64), ("Keras", "GGUF")),
-        ("model.safetensors", struct.pack("<Q", 2) + b"{}" + bytes(64), ("safetensors", "convert_hf_to_gguf.py")),
-        ("config.json", '{"architectures": ["LlamaForCausalLM"]}', ("JSON", "convert_hf_to_gguf.py")),
+        ("model.safetensors", struct.pack("<Q", 2) + b"{}" + bytes(64), ("no config.json beside", "get it")),
+        ("weights", struct.pack("<Q", 2) + b"{}" + bytes(64), ("safetensors", "ending .safetensors", "config.json")),
+        ("config.json", '{"architectures": ["LlamaForCausalLM"]}', ("no weights", ".safetensors files")),
+        ("params.json", '{"dim": 4096}', ("JSON", "GGUF and safetensors")),
         ("old.gguf", b"GGUF" + struct.pack("<I", 1) + bytes(64), ("version 1", "convert")),
         ("sparc.gguf", b"GGUF" + struct.pack(">I", 3) + bytes(64), ("big-endian", "little-endian")),
         ("imatrix.dat", struct.pack("<I", 3) + bytes(64), ("importance matrix", "give the model")),
@@ -146,17 +148,23 @@ def test_a_cut_download_says_how_much_is_missing(tmp_path):
 def test_folders(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "without a GGUF file" in says(tmp_path, "-m", empty)
+    assert "a directory without a model" in says(tmp_path, "-m", empty)
     hf = tmp_path / "hf"
     hf.mkdir()
     file(hf / "model-00001-of-00002.safetensors", b"x")
     file(hf / "config.json", "{}")
     file(hf / "tokenizer.json", "{}")
-    said = says(tmp_path, "-m", hf)
-    assert "safetensors" in said and "convert_hf_to_gguf.py" in said
+    assert "config.json but no weights" in says(tmp_path, "-m", hf)
     file(hf / "b.gguf", b"x")
     file(hf / "a.Q4_K_M.gguf", b"x")
-    assert says(tmp_path, "-m", hf).endswith("name the GGUF file inside it: a.Q4_K_M.gguf")
+    said = says(tmp_path, "-m", hf)
+    assert "2 GGUF models" in said and said.endswith("/a.Q4_K_M.gguf"), said
+    file(hf / "model.safetensors", struct.pack("<Q", 2) + b"{}")
+    assert "lacks 'model_type'" in says(tmp_path, "-m", hf)
+    file(hf / "config.json", '{"model_type": "mixtral", "num_local_experts": 8}')
+    assert "'mixtral' (a mixture of experts) is not supported" in says(tmp_path, "-m", hf)
+    file(hf / "config.json", '{"model_type": "llama"}')
+    assert "lacks the tensor 'model.layers.0.self_attn.q_proj.weight'" in says(tmp_path, "-m", hf)
 
 
 def test_names_of_repositories(tmp_path):

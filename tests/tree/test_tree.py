@@ -137,11 +137,6 @@ ONLY_TESTS_CALL = {
     "bt_tiktoken_open_memory",
     "bt_text_open_json",
     "bt_tokenizer_open",
-    # the reader of safetensors, which src/model takes up next
-    "bt_safetensors_open",
-    "bt_safetensors_at",
-    "bt_safetensors_label",
-    "bt_safetensors_n_tensors",
     # what a tokenizer's file said
     "bt_vocab_bos",
     "bt_vocab_eos_token",

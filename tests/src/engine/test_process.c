@@ -47,7 +47,7 @@ static void start(bt_engine_opener opener)
     REQUIRE(p.pid >= 0);
     if (p.pid == 0) {
         close(fd[0]);
-        _exit(bt_engine_main_with(fd[1], NULL, opener));
+        _exit(bt_engine_main(fd[1], NULL, opener));
     }
     close(fd[1]);
     p.fd = fd[0];
@@ -283,7 +283,7 @@ static void dies_with_its_parent(void)
     REQUIRE(front >= 0);
     if (front == 0) {
         pid_t engine = fork();
-        if (engine == 0) _exit(bt_engine_main(fd[1], NULL));
+        if (engine == 0) _exit(bt_engine_main(fd[1], NULL, bt_engine_open));
         if (write(pids[1], &engine, sizeof engine) != (ssize_t)sizeof engine) _exit(1);
         for (;;) pause();
     }

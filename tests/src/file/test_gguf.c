@@ -587,7 +587,7 @@ static void real_files_and_what_is_no_file(void)
 
     REQUIRE(mkdtemp(dir));
     CHECK_INT(bt_gguf_open(dir, &g, &err), BT_EFORMAT);
-    CHECK(strstr(err.msg, "is a directory without a GGUF file"));
+    CHECK(strstr(err.msg, "is not a regular file"));
     snprintf(path, sizeof path, "%s/none.gguf", dir);
     CHECK_INT(bt_gguf_open(path, &g, &err), BT_ENOTFOUND);
     CHECK(strstr(err.msg, path) && strstr(err.msg, "No such file"));

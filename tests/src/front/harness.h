@@ -36,10 +36,10 @@ static bt_status open_never(const bt_engine_options *opt, bt_engine_sink sink, v
 static int engine_child(const char *fd)
 {
     const char *how = getenv("LC_TEST_ENGINE");
-    if (how && strcmp(how, "slow") == 0) return bt_engine_main_with(atoi(fd), NULL, open_slowly);
-    if (how && strcmp(how, "never") == 0) return bt_engine_main_with(atoi(fd), NULL, open_never);
+    if (how && strcmp(how, "slow") == 0) return bt_engine_main(atoi(fd), NULL, open_slowly);
+    if (how && strcmp(how, "never") == 0) return bt_engine_main(atoi(fd), NULL, open_never);
     if (how && strcmp(how, "crash") == 0) raise(SIGKILL);
-    return bt_engine_main(atoi(fd), NULL);
+    return bt_engine_main(atoi(fd), NULL, bt_engine_open);
 }
 
 static void write_file(const char *name, const char *text)

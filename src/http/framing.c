@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* framing.c - the lines of heads, chunks and trailers, one at a time. */
 #include "http/framing.h"
 #include "base/assert.h"
 #include <ctype.h>

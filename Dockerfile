@@ -9,7 +9,7 @@ ARG RUN_BASE=debian:12-slim
 
 FROM ${BUILD_BASE} AS build
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev libcjson-dev libsqlite3-dev libssl-dev \
+        gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev libsqlite3-dev libssl-dev \
         libpcre2-dev libutf8proc-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
@@ -23,7 +23,7 @@ RUN cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBATON_CUDA_ARCHS=a
 FROM ${RUN_BASE}
 # Debian 12 and Ubuntu 24.04 name three of these differently; apt reads them as patterns.
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        '^libmicrohttpd12(t64)?$' libcjson1 '^libsqlite3-0$' '^libssl3(t64)?$' libpcre2-8-0 '^libutf8proc[23]$' \
+        '^libmicrohttpd12(t64)?$' '^libsqlite3-0$' '^libssl3(t64)?$' libpcre2-8-0 '^libutf8proc[23]$' \
     && rm -rf /var/lib/apt/lists/* \
     && (getent passwd 1000 >/dev/null || useradd --uid 1000 --create-home user) \
     && mkdir -p /data /home/user && chown 1000:1000 /data /home/user

@@ -44,8 +44,13 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("compile and probe: %.3f ms\n", (double)(bt_now_ns() - start) / 1e6);
-    bt_template_chat chat = {.messages = {messages.data, messages.len},
-                             .add_generation_prompt = true};
+    bt_template_chat chat = {.add_generation_prompt = true};
+    bt_arena arena;
+    bt_arena_init(&arena, bt_json_room(messages.len));
+    if (bt_json_parse(messages.data, messages.len, &arena, &chat.messages, &err)) {
+        fprintf(stderr, "%s\n", err.msg);
+        return 1;
+    }
     double best = 1e9;
     size_t bytes = 0;
     for (int i = 0; i < 200; i++) {
@@ -62,6 +67,7 @@ int main(int argc, char **argv)
     }
     printf("%d messages, %zu bytes of prompt: %.3f ms (best of 200)\n", count, bytes, best);
     bt_template_free(t);
+    bt_arena_release(&arena);
     bt_buf_release(&source);
     bt_buf_release(&messages);
     return 0;

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev libcjson-dev libsqlite3-dev libssl-dev
+packages=(gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev libsqlite3-dev libssl-dev
           libpcre2-dev libutf8proc-dev curl ca-certificates)
 if [ "${1:-}" != --build-only ]; then
     packages+=(python3 python3-venv python3-pip clang-format procps iproute2 git

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/parse.h"
 #include "base/crypto.h"
-#include "base/json_read.h"
 #include <errno.h>
-#include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUES_MAX = 1 << 19 }; // in one body: some 100 bytes of memory each
+enum { VALUES_MAX = 1 << 19 }; // in one body: 32 bytes of memory each
 
 bt_status bt__parse_fault(bt_parser *p, bt_status st, const char *field, const char *fmt, ...)
 {
@@ -34,22 +33,14 @@ void *bt__parse_alloc(bt_parser *p, size_t count, size_t bytes)
 
 bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out, bt_err *e)
 {
-    *p = (bt_parser){NULL, out, e, body, len};
+    *p = (bt_parser){NULL, out, e};
     *e = (bt_err){0};
     *out = (bt_api_request){0};
-    /* Tokens are the worst case: two body bytes ("1,") become four; the rest is copied once. */
-    bt_arena_init(&out->arena, len * 8 + (256 << 10));
-    bt_status st = bt_json_parse_bounded(body, len, VALUES_MAX, &p->root, e);
-    if (st == BT_OK && !cJSON_IsObject(p->root))
+    /* Beside the tree token ids are the worst: two bytes of the body ("1,") become four. */
+    bt_arena_init(&out->arena, bt_json_room(len) + len * 2 + (256 << 10));
+    bt_status st = bt_json_parse_bounded(body, len, VALUES_MAX, &out->arena, &p->root, e);
+    if (st == BT_OK && !bt_json_is(p->root, BT_JSON_OBJECT))
         st = bt_err_set(e, BT_EINVAL, 0, "the request body must be a JSON object");
-    return st;
-}
-
-bt_status bt__parse_close(bt_parser *p, bt_status st)
-{
-    cJSON_Delete(p->root);
-    p->root = NULL;
-    if (st != BT_OK) bt_api_request_release(p->out);
     return st;
 }
 
@@ -60,7 +51,8 @@ bt_status bt_api_parse(const bt_dialect *d, const char *body, size_t len, bt_api
     bt_status st = bt__parse_open(&p, body, len, out, e);
     out->dialect = d;
     if (st == BT_OK) st = d->parse(&p);
-    return bt__parse_close(&p, st);
+    if (st != BT_OK) bt_api_request_release(out);
+    return st;
 }
 
 void bt_api_request_release(bt_api_request *r)
@@ -87,21 +79,25 @@ bt_status bt__parse_bool(bt_parser *p, const char *field, bool *out)
 
 bt_status bt__parse_str(bt_parser *p, const char *field, const char **out)
 {
-    const char *s = NULL;
-    bt_status st = bt_json_get_str(p->root, field, &s, p->e);
-    if (st != BT_OK || !s) return st;
-    *out = bt_arena_strndup(&p->out->arena, s, strlen(s));
-    return *out ? BT_OK : bt__parse_nomem(p);
+    return bt_json_get_str(p->root, field, out, p->e);
+}
+
+bool bt__parse_id(const bt_json *v, int32_t *id)
+{
+    int64_t whole;
+    if (!bt_json_whole(v, &whole) || whole < 0 || whole > INT32_MAX) return false;
+    *id = (int32_t)whole;
+    return true;
 }
 
 bt_status bt__parse_stop(bt_parser *p, bt_gen_params *params)
 {
-    const cJSON *v = bt_json_item(p->root, "stop");
+    const bt_json *v = bt_json_item(p->root, "stop");
     if (!v) return BT_OK;
-    if (!cJSON_IsString(v) && !cJSON_IsArray(v))
+    if (!bt_json_is(v, BT_JSON_STRING) && !bt_json_is(v, BT_JSON_ARRAY))
         return bt__parse_fault(p, BT_EINVAL, "stop",
                                "'stop' must be a string or an array of strings");
-    int count = cJSON_IsArray(v) ? cJSON_GetArraySize(v) : 1;
+    int count = bt_json_is(v, BT_JSON_ARRAY) ? (int)v->n : 1;
     if (count > BT_STOP_MAX)
         return bt__parse_fault(p, BT_EINVAL, "stop",
                                "'stop' holds %d strings; at most %d are allowed", count,
@@ -109,18 +105,15 @@ bt_status bt__parse_stop(bt_parser *p, bt_gen_params *params)
     const char **stop = bt__parse_alloc(p, (size_t)count + 1, sizeof *stop);
     if (!stop) return bt__parse_nomem(p);
     int32_t n = 0;
-    for (const cJSON *item = cJSON_IsArray(v) ? v->child : v; item;
-         item = cJSON_IsArray(v) ? item->next : NULL) {
-        if (!cJSON_IsString(item))
+    for (const bt_json *item = bt_json_is(v, BT_JSON_ARRAY) ? v->child : v; item;
+         item = bt_json_is(v, BT_JSON_ARRAY) ? item->next : NULL) {
+        if (!bt_json_is(item, BT_JSON_STRING))
             return bt__parse_fault(p, BT_EINVAL, "stop", "'stop' must hold strings only");
-        size_t len = strlen(item->valuestring);
-        if (len > BT_STOP_BYTES_MAX)
+        if (item->n > BT_STOP_BYTES_MAX)
             return bt__parse_fault(p, BT_EINVAL, "stop",
-                                   "a stop string of %zu bytes is too long; at most %d are allowed",
-                                   len, BT_STOP_BYTES_MAX);
-        if (len == 0) continue; // some clients send "" for none
-        stop[n] = bt_arena_strndup(&p->out->arena, item->valuestring, len);
-        if (!stop[n++]) return bt__parse_nomem(p);
+                                   "a stop string of %u bytes is too long; at most %d are allowed",
+                                   item->n, BT_STOP_BYTES_MAX);
+        if (item->n > 0) stop[n++] = item->text; // some clients send "" for none
     }
     params->stop = stop;
     params->n_stop = n;
@@ -129,12 +122,12 @@ bt_status bt__parse_stop(bt_parser *p, bt_gen_params *params)
 
 bt_status bt__parse_bias(bt_parser *p, bt_gen_params *params)
 {
-    const cJSON *v = bt_json_item(p->root, "logit_bias");
+    const bt_json *v = bt_json_item(p->root, "logit_bias");
     if (!v) return BT_OK;
-    if (!cJSON_IsObject(v))
+    if (!bt_json_is(v, BT_JSON_OBJECT))
         return bt__parse_fault(p, BT_EINVAL, "logit_bias",
                                "'logit_bias' must be an object from token id to bias");
-    int count = cJSON_GetArraySize(v);
+    int count = (int)v->n;
     if (count > BT_BIAS_MAX)
         return bt__parse_fault(p, BT_EINVAL, "logit_bias",
                                "'logit_bias' holds %d tokens; at most %d are allowed", count,
@@ -142,19 +135,20 @@ bt_status bt__parse_bias(bt_parser *p, bt_gen_params *params)
     bt_logit_bias *bias = bt__parse_alloc(p, (size_t)count + 1, sizeof *bias);
     if (!bias) return bt__parse_nomem(p);
     int32_t n = 0;
-    for (const cJSON *item = v->child; item; item = item->next) {
+    for (const bt_json *item = v->child; item; item = item->next) {
         char *end;
         errno = 0;
-        long id = strtol(item->string, &end, 10);
-        if (item->string[0] < '0' || item->string[0] > '9' || *end || errno || id > INT32_MAX)
+        long id = strtol(item->key, &end, 10);
+        if (item->key[0] < '0' || item->key[0] > '9' || *end || errno || id > INT32_MAX)
             return bt__parse_fault(p, BT_EINVAL, "logit_bias",
                                    "'logit_bias' has the key \"%.40s\", which is not a token id",
-                                   item->string);
-        if (!cJSON_IsNumber(item) || !(item->valuedouble >= -100 && item->valuedouble <= 100))
+                                   item->key);
+        double value = bt_json_is(item, BT_JSON_NUMBER) ? bt_json_number(item) : NAN;
+        if (!(value >= -100 && value <= 100))
             return bt__parse_fault(
                 p, BT_EINVAL, "logit_bias",
                 "'logit_bias' of token %ld must be a number between -100 and 100", id);
-        bias[n++] = (bt_logit_bias){(int32_t)id, (float)item->valuedouble};
+        bias[n++] = (bt_logit_bias){(int32_t)id, (float)value};
     }
     params->bias = bias;
     params->n_bias = n;
@@ -181,28 +175,6 @@ static bt_status parse_penalties(bt_parser *p, bt_gen_params *params)
     return BT_OK;
 }
 
-/* Exact, as it was spelled: the tree's numbers have 53 bits. Of repeated keys the first counts, as
- * in the tree. */
-static bt_status parse_seed(bt_parser *p, int64_t *seed)
-{
-    bt_json_reader r;
-    const char *key;
-    size_t n;
-    bt_status st = bt__parse_int(p, "seed", INT64_MIN, INT64_MAX, seed);
-    if (st != BT_OK || (*seed > -(1LL << 53) && *seed < 1LL << 53)) return st;
-    bt_json_reader_init(&r, p->body, p->len, 0);
-    bool found = false, ok = bt_json_enter(&r, '{');
-    while (ok && !found && bt_json_next_key(&r, &key, &n)) {
-        found = n == 4 && memcmp(key, "seed", 4) == 0;
-        ok = found ? bt_json_read_int(&r, seed) : bt_json_skip(&r);
-    }
-    bt_json_reader_release(&r);
-    if (found && ok) return BT_OK;
-    return bt__parse_fault(p, BT_EINVAL, "seed",
-                           "'seed' must be an integer between %" PRId64 " and %" PRId64, INT64_MIN,
-                           INT64_MAX);
-}
-
 bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params)
 {
     double temperature = params->temperature, top_p = params->top_p, min_p = params->min_p;
@@ -211,7 +183,8 @@ bt_status bt__parse_sampling(bt_parser *p, bt_gen_params *params)
     if ((st = bt__parse_num(p, "temperature", 0, 2, &temperature)) ||
         (st = bt__parse_num(p, "top_p", 0, 1, &top_p)) ||
         (st = bt__parse_num(p, "min_p", 0, 1, &min_p)) ||
-        (st = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) || (st = parse_seed(p, &seed)) ||
+        (st = bt__parse_int(p, "top_k", -1, INT32_MAX, &top_k)) ||
+        (st = bt__parse_int(p, "seed", INT64_MIN, INT64_MAX, &seed)) ||
         (st = bt__parse_int(p, "min_tokens", 0, INT32_MAX, &min_tokens)) ||
         (st = bt__parse_bool(p, "ignore_eos", &params->ignore_eos)) ||
         (st = bt__parse_bool(p, "cache_prompt", &params->cache_prompt)) ||

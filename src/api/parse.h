@@ -5,18 +5,14 @@
 #include "api/dialect.h"
 
 struct bt_parser {
-    cJSON *root; // owned
+    const bt_json *root; // in out's arena
     bt_api_request *out;
     bt_err *e;
-    const char *body; // borrowed
-    size_t len;
 };
 
-/* Parses the body and demands an object; prepares out's arena. */
+/* Parses the body into out's arena, which is the caller's to release, and demands an object. */
 bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out,
                          bt_err *e);
-/* Frees the tree, and on failure what out holds. Returns rc. */
-bt_status bt__parse_close(bt_parser *p, bt_status st);
 /* A fault of `field`. */
 bt_status bt__parse_fault(bt_parser *p, bt_status code, const char *field, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -28,7 +24,8 @@ void *bt__parse_alloc(bt_parser *p, size_t count,
 bt_status bt__parse_int(bt_parser *p, const char *field, int64_t min, int64_t max, int64_t *out);
 bt_status bt__parse_num(bt_parser *p, const char *field, double min, double max, double *out);
 bt_status bt__parse_bool(bt_parser *p, const char *field, bool *out);
-bt_status bt__parse_str(bt_parser *p, const char *field, const char **out); // copied
+bt_status bt__parse_str(bt_parser *p, const char *field, const char **out);
+bool bt__parse_id(const bt_json *v, int32_t *id); // of a token; false: it is none
 /* messages, tools, tool_choice, documents, chat_template_kwargs, reasoning_effort,
  * add_generation_prompt, continue_final_message. */
 bt_status bt__parse_chat(bt_parser *p, bt_template_chat *chat);

@@ -112,20 +112,20 @@ static bt_status file_read(const char *path, bt_buf *out, bt_err *err)
 }
 
 static bt_status load_item(const bt_knob *knobs, size_t n, void *config, unsigned command,
-                           const cJSON *item, const char *path, bt_err *err)
+                           const bt_json *item, const char *path, bt_err *err)
 {
     char name[64], where[160], number[40];
-    snprintf(name, sizeof name, "%s", item->string);
+    snprintf(name, sizeof name, "%s", item->key);
     for (char *c = name; *c; c++)
         if (*c == '_') *c = '-';
-    snprintf(where, sizeof where, "'%s' in %s", item->string, path);
+    snprintf(where, sizeof where, "'%s' in %s", item->key, path);
     for (size_t i = 0; i < n; i++) {
         if (strcmp(knobs[i].name, name) != 0) continue;
         if (!(knobs[i].commands & command)) return BT_OK; // another command's
-        const char *text = item->valuestring;
-        if (cJSON_IsBool(item)) text = cJSON_IsTrue(item) ? "true" : "false";
-        if (cJSON_IsNumber(item)) {
-            snprintf(number, sizeof number, "%.17g", item->valuedouble);
+        const char *text = bt_json_is(item, BT_JSON_STRING) ? item->text : NULL;
+        if (bt_json_is(item, BT_JSON_BOOL)) text = item->n ? "true" : "false";
+        if (bt_json_is(item, BT_JSON_NUMBER)) {
+            snprintf(number, sizeof number, "%.17g", bt_json_number(item));
             text = number;
         }
         if (!text)
@@ -139,23 +139,25 @@ static bt_status load_file(const bt_knob *knobs, size_t n, void *config, unsigne
                            const char *path, bt_err *err)
 {
     bt_buf text = BT_BUF_INIT;
-    cJSON *root = NULL;
+    bt_arena arena;
+    const bt_json *root;
     bt_err inner = {0};
     bt_status st = file_read(path, &text, err);
+    bt_arena_init(&arena, bt_json_room(text.len));
     if (st) goto done;
-    st = bt_json_parse(text.data ? text.data : "", text.len, &root, &inner);
+    st = bt_json_parse(text.data ? text.data : "", text.len, &arena, &root, &inner);
     if (st) {
         st = bt_err_set(err, BT_EINVAL, 0, "%s: %.180s", path, inner.msg);
         goto done;
     }
-    if (!cJSON_IsObject(root)) {
+    if (!bt_json_is(root, BT_JSON_OBJECT)) {
         st = bt_err_set(err, BT_EINVAL, 0, "%s must hold a JSON object", path);
         goto done;
     }
-    for (const cJSON *item = root->child; item && st == BT_OK; item = item->next)
+    for (const bt_json *item = root->child; item && st == BT_OK; item = item->next)
         st = load_item(knobs, n, config, command, item, path, err);
 done:
-    cJSON_Delete(root);
+    bt_arena_release(&arena);
     bt_buf_release(&text);
     return st;
 }

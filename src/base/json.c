@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* json.c - the tree that is built from the pull reader, its getters, and the writer. */
 #include "base/json.h"
+#include "base/assert.h"
 #include "base/utf8.h"
 #include <inttypes.h>
 #include <math.h>
@@ -7,268 +9,211 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- validation: RFC 8259 grammar over bytes, iterative, so that depth costs no stack. */
+/* ---- building */
 
-typedef struct scan {
-    const char *s;
-    size_t at, len;
-    const char *why; // first fault, NULL while fine
-    size_t values, values_max;
-    size_t key, n_key; // the last member name of the outermost object
-} scan;
+static const char too_many[] = "too many values";
 
-static bool scan_fail(scan *c, const char *why)
+typedef struct builder {
+    bt_json_reader *r;
+    bt_arena *arena;
+    char *text; // where the next string goes: there is a byte for each byte of the document
+    size_t values_left;
+    const char *member; // of the outermost object
+} builder;
+
+static const char *keep(builder *b, const char *s, size_t n)
 {
-    if (!c->why) c->why = why;
-    return false;
+    char *kept = b->text;
+    if (n) memcpy(kept, s, n);
+    kept[n] = 0;
+    b->text += n + 1;
+    return kept;
 }
 
-static void scan_space(scan *c)
+/* As deep as the reader goes. NULL after a fault, and then nothing is looked at any more. */
+static bt_json *build(builder *b)
 {
-    while (c->at < c->len && strchr(" \t\r\n", c->s[c->at]) && c->s[c->at]) c->at++;
-}
-
-static bool scan_hex4(scan *c, unsigned *out)
-{
-    unsigned v = 0;
-    for (int i = 0; i < 4; i++, c->at++) {
-        char ch = c->at < c->len ? c->s[c->at] : 0;
-        if (ch >= '0' && ch <= '9')
-            v = v * 16 + (unsigned)(ch - '0');
-        else if (ch >= 'a' && ch <= 'f')
-            v = v * 16 + (unsigned)(ch - 'a' + 10);
-        else if (ch >= 'A' && ch <= 'F')
-            v = v * 16 + (unsigned)(ch - 'A' + 10);
-        else
-            return scan_fail(c, "a \\u escape needs four hexadecimal digits");
+    bt_json_reader *r = b->r;
+    bt_json_kind kind = bt_json_peek(r);
+    const char *s = NULL;
+    size_t n = 0;
+    bool is = false;
+    if (kind == BT_JSON_END) return NULL;
+    if (b->values_left-- == 0) {
+        bt_json_fail(r, too_many);
+        return NULL;
     }
-    *out = v;
-    return true;
-}
-
-static bool scan_escape(scan *c)
-{
-    char ch = c->at < c->len ? c->s[c->at] : 0;
-    c->at++;
-    if (ch && strchr("\"\\/bfnrt", ch)) return true;
-    if (ch != 'u') return scan_fail(c, "unknown escape in a string");
-    unsigned hi, lo;
-    if (!scan_hex4(c, &hi)) return false;
-    if (hi == 0) return scan_fail(c, "a string holds \\u0000");
-    if (hi >= 0xDC00 && hi <= 0xDFFF) return scan_fail(c, "a string holds a lone surrogate");
-    if (hi < 0xD800 || hi > 0xDBFF) return true;
-    if (c->at + 1 >= c->len || c->s[c->at] != '\\' || c->s[c->at + 1] != 'u')
-        return scan_fail(c, "a string holds a lone surrogate");
-    c->at += 2;
-    if (!scan_hex4(c, &lo)) return false;
-    return lo >= 0xDC00 && lo <= 0xDFFF ? true : scan_fail(c, "a string holds a lone surrogate");
-}
-
-static bool scan_string(scan *c)
-{
-    c->at++; // the opening quote
-    while (c->at < c->len) {
-        unsigned char ch = (unsigned char)c->s[c->at];
-        if (ch == '"') {
-            c->at++;
-            return true;
+    bt_json *v = bt_arena_alloc(b->arena, sizeof *v);
+    if (!v) {
+        bt_json_fail_memory(r);
+        return NULL;
+    }
+    v->kind = kind;
+    switch (kind) {
+    case BT_JSON_OBJECT:
+    case BT_JSON_ARRAY: {
+        bool object = kind == BT_JSON_OBJECT, outermost = object && r->depth == 0;
+        bt_json **end = &v->child;
+        bt_json_enter(r, object ? '{' : '[');
+        while (object ? bt_json_next_key(r, &s, &n) : bt_json_next_item(r)) {
+            const char *key = object ? keep(b, s, n) : NULL;
+            if (outermost) b->member = key;
+            bt_json *item = build(b);
+            if (!item) return NULL;
+            item->key = key;
+            item->n_key = n & 0xFFFFFFF;
+            *end = item;
+            end = &item->next;
+            v->n++;
         }
-        if (ch < 0x20) return scan_fail(c, "a string holds a raw control character");
-        c->at++;
-        if (ch == '\\' && !scan_escape(c)) return false;
+        break;
     }
-    return scan_fail(c, "a string does not end");
+    case BT_JSON_STRING:
+    case BT_JSON_NUMBER:
+        if (!(kind == BT_JSON_STRING ? bt_json_read_string : bt_json_read_number)(r, &s, &n)) break;
+        v->text = keep(b, s, n);
+        v->n = (uint32_t)n;
+        break;
+    case BT_JSON_BOOL:
+        bt_json_read_bool(r, &is);
+        v->n = is;
+        break;
+    case BT_JSON_NULL: bt_json_read_null(r); break;
+    case BT_JSON_END: break;
+    }
+    return r->why ? NULL : v;
 }
 
-static bool scan_digits(scan *c)
+const bt_json *bt_json_build(bt_json_reader *r, bt_arena *arena, size_t values_max,
+                             const char **member)
 {
-    size_t from = c->at;
-    while (c->at < c->len && c->s[c->at] >= '0' && c->s[c->at] <= '9') c->at++;
-    return c->at > from ? true : scan_fail(c, "a number lacks digits");
+    enum { BYTES_MAX = 0xFFFFFFF }; // n_key
+    size_t n = r->n - r->at;
+    builder b = {.r = r, .arena = arena, .values_left = values_max, .member = ""};
+    if (n > BYTES_MAX)
+        bt_json_fail(r, "it is longer than 256 MiB");
+    else if (!(b.text = bt_arena_alloc(arena, n + 1)))
+        bt_json_fail_memory(r);
+    const bt_json *v = r->why ? NULL : build(&b);
+    if (member) *member = b.member;
+    return v;
 }
 
-static bool scan_number(scan *c)
+bt_status bt_json_parse(const char *text, size_t len, bt_arena *arena, const bt_json **out,
+                        bt_err *err)
 {
-    if (c->s[c->at] == '-') c->at++;
-    if (c->at < c->len && c->s[c->at] == '0')
-        c->at++;
-    else if (!scan_digits(c))
-        return false;
-    if (c->at < c->len && c->s[c->at] == '.') {
-        c->at++;
-        if (!scan_digits(c)) return false;
-    }
-    if (c->at < c->len && (c->s[c->at] == 'e' || c->s[c->at] == 'E')) {
-        c->at++;
-        if (c->at < c->len && (c->s[c->at] == '+' || c->s[c->at] == '-')) c->at++;
-        if (!scan_digits(c)) return false;
-    }
+    return bt_json_parse_bounded(text, len, SIZE_MAX, arena, out, err);
+}
+
+bt_status bt_json_parse_bounded(const char *text, size_t len, size_t values_max, bt_arena *arena,
+                                const bt_json **out, bt_err *err)
+{
+    bt_json_reader r;
+    const char *member;
+    size_t at;
+    bt_status st = BT_OK;
+    bt_json_reader_init(&r, text, len, BT_JSON_NO_NUL);
+    r.depth_max = BT_JSON_DEPTH_MAX;
+    *out = bt_json_build(&r, arena, values_max, &member);
+    bool sound = *out && bt_json_done(&r);
+    const char *why = bt_json_reader_why(&r, &at);
+    if (r.no_memory)
+        st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for a JSON text of %zu bytes", len);
+    else if (why == too_many)
+        st = bt_err_field(err, BT_ETOOBIG, member,
+                          "'%.60s' brings the JSON to more than %zu values; send less at once",
+                          member, values_max);
+    else if (!sound)
+        st = bt_err_set(err, BT_EINVAL, 0, "invalid JSON at byte %zu: %s", BT_MIN(at, len), why);
+    bt_json_reader_release(&r);
+    if (st) *out = NULL;
+    return st;
+}
+
+/* ---- looking */
+
+bool bt_json_is_text(const bt_json *v, const char *text)
+{
+    return bt_json_is(v, BT_JSON_STRING) && strcmp(v->text, text) == 0;
+}
+
+double bt_json_number(const bt_json *v)
+{
+    return strtod(v->text, NULL);
+}
+
+bool bt_json_whole(const bt_json *v, int64_t *out)
+{
+    if (!bt_json_is(v, BT_JSON_NUMBER)) return false;
+    if (bt_json_int(v->text, v->n, out)) return true;
+    double near = bt_json_number(v);
+    if (!strpbrk(v->text, ".eE") || near != floor(near) || !(fabs(near) < 0x1p63)) return false;
+    *out = (int64_t)near;
     return true;
 }
 
-static bool scan_word(scan *c, const char *word)
+const bt_json *bt_json_find(const bt_json *obj, const char *key)
 {
-    size_t n = strlen(word);
-    if (c->len - c->at < n || memcmp(c->s + c->at, word, n) != 0)
-        return scan_fail(c, "unexpected character");
-    c->at += n;
-    return true;
+    size_t n = strlen(key);
+    if (!bt_json_is(obj, BT_JSON_OBJECT)) return NULL;
+    for (const bt_json *v = obj->child; v; v = v->next)
+        if (v->n_key == n && memcmp(v->key, key, n) == 0) return v;
+    return NULL;
 }
 
-static bool scan_scalar(scan *c)
+const bt_json *bt_json_item(const bt_json *obj, const char *key)
 {
-    char ch = c->s[c->at];
-    if (ch == '"') return scan_string(c);
-    if (ch == '-' || (ch >= '0' && ch <= '9')) return scan_number(c);
-    if (ch == 't') return scan_word(c, "true");
-    if (ch == 'f') return scan_word(c, "false");
-    if (ch == 'n') return scan_word(c, "null");
-    return scan_fail(c, "unexpected character");
+    const bt_json *v = bt_json_find(obj, key);
+    return bt_json_is(v, BT_JSON_NULL) ? NULL : v;
 }
 
-/* Reads `"key" :` of an object member. */
-static bool scan_key(scan *c, int depth)
-{
-    scan_space(c);
-    size_t from = c->at;
-    if (c->at >= c->len || c->s[c->at] != '"') return scan_fail(c, "expected a member name");
-    if (!scan_string(c)) return false;
-    if (depth == 1) {
-        c->key = from + 1;
-        c->n_key = c->at - from - 2;
-    }
-    scan_space(c);
-    if (c->at >= c->len || c->s[c->at] != ':') return scan_fail(c, "expected ':'");
-    c->at++;
-    return true;
-}
-
-static bool scan_document(scan *c)
-{
-    char stack[BT_JSON_DEPTH_MAX];
-    int depth = 0;
-    for (;;) {
-        /* a value */
-        scan_space(c);
-        if (c->at >= c->len) return scan_fail(c, "unexpected end");
-        if (++c->values > c->values_max) return scan_fail(c, "too many values");
-        char ch = c->s[c->at];
-        if (ch == '{' || ch == '[') {
-            if (depth == BT_JSON_DEPTH_MAX) return scan_fail(c, "nested too deeply");
-            stack[depth++] = ch;
-            c->at++;
-            scan_space(c);
-            if (c->at < c->len && c->s[c->at] == ch + 2) { // '{'+2 == '}', '['+2 == ']'
-                c->at++;
-                depth--;
-            } else {
-                if (ch == '{' && !scan_key(c, depth)) return false;
-                continue;
-            }
-        } else if (!scan_scalar(c)) {
-            return false;
-        }
-        /* what may follow it */
-        for (;;) {
-            scan_space(c);
-            if (depth == 0) return c->at == c->len ? true : scan_fail(c, "bytes after the value");
-            if (c->at >= c->len) return scan_fail(c, "unexpected end");
-            ch = c->s[c->at++];
-            if (ch == stack[depth - 1] + 2) {
-                depth--;
-                continue;
-            }
-            if (ch != ',') return scan_fail(c, "expected ',' or a closing bracket");
-            if (stack[depth - 1] == '{' && !scan_key(c, depth)) return false;
-            break;
-        }
-    }
-}
-
-bt_status bt_json_parse(const char *text, size_t len, cJSON **out, bt_err *err)
-{
-    return bt_json_parse_bounded(text, len, SIZE_MAX, out, err);
-}
-
-bt_status bt_json_parse_bounded(const char *text, size_t len, size_t values_max, cJSON **out,
-                                bt_err *err)
-{
-    size_t mark = bt_utf8_mark(text, len);
-    text += mark;
-    len -= mark;
-    size_t valid = bt_utf8_valid_prefix(text, len);
-    if (valid != len)
-        return bt_err_set(err, BT_EINVAL, 0, "invalid UTF-8 at byte %zu of the JSON text", valid);
-    scan c = {.s = text, .len = len, .values_max = values_max};
-    bool sound = scan_document(&c);
-    if (c.values > values_max) {
-        char member[64];
-        snprintf(member, sizeof member, "%.*s", (int)c.n_key, text + c.key);
-        return bt_err_field(err, BT_ETOOBIG, member,
-                            "'%s' brings the JSON to more than %zu values; send less at once",
-                            member, values_max);
-    }
-    if (!sound)
-        return bt_err_set(err, BT_EINVAL, 0, "invalid JSON at byte %zu: %s",
-                          c.at < len ? c.at : len, c.why);
-    cJSON *root = cJSON_ParseWithLength(text, len);
-    if (!root)
-        return bt_err_set(err, BT_ENOMEM, 0, "out of memory for a JSON text of %zu bytes", len);
-    *out = root;
-    return BT_OK;
-}
-
-/* ---- typed getters */
-
-const cJSON *bt_json_item(const cJSON *obj, const char *key)
-{
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, key);
-    return v && !cJSON_IsNull(v) ? v : NULL;
-}
-
-bt_status bt_json_get_num(const cJSON *obj, const char *key, double min, double max, double *out,
+bt_status bt_json_get_num(const bt_json *obj, const char *key, double min, double max, double *out,
                           bt_err *err)
 {
-    const cJSON *v = bt_json_item(obj, key);
+    const bt_json *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
-    if (!cJSON_IsNumber(v)) return bt_err_field(err, BT_EINVAL, key, "'%s' must be a number", key);
-    if (!(v->valuedouble >= min && v->valuedouble <= max))
+    if (!bt_json_is(v, BT_JSON_NUMBER))
+        return bt_err_field(err, BT_EINVAL, key, "'%s' must be a number", key);
+    double number = bt_json_number(v);
+    if (!(number >= min && number <= max))
         return bt_err_field(err, BT_EINVAL, key, "'%s' must be between %g and %g", key, min, max);
-    *out = v->valuedouble;
+    *out = number;
     return BT_OK;
 }
 
-bt_status bt_json_get_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
-                          bt_err *err)
+bt_status bt_json_get_int(const bt_json *obj, const char *key, int64_t min, int64_t max,
+                          int64_t *out, bt_err *err)
 {
-    const cJSON *v = bt_json_item(obj, key);
+    const bt_json *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
-    if (!cJSON_IsNumber(v) || v->valuedouble != floor(v->valuedouble))
+    double near = bt_json_is(v, BT_JSON_NUMBER) ? bt_json_number(v) : 0.5;
+    int64_t exact;
+    if (near != floor(near))
         return bt_err_field(err, BT_EINVAL, key, "'%s' must be an integer", key);
-    if (!(v->valuedouble >= (double)min && v->valuedouble <= (double)max))
+    if (!bt_json_whole(v, &exact) || exact < min || exact > max)
         return bt_err_field(err, BT_EINVAL, key, "'%s' must be between %" PRId64 " and %" PRId64,
                             key, min, max);
-    /* (double)INT64_MAX rounds up to 2^63, which does not convert */
-    *out = v->valuedouble >= 9223372036854775807.0 ? INT64_MAX : (int64_t)v->valuedouble;
+    *out = exact;
     return BT_OK;
 }
 
-bt_status bt_json_get_bool(const cJSON *obj, const char *key, bool *out, bt_err *err)
+bt_status bt_json_get_bool(const bt_json *obj, const char *key, bool *out, bt_err *err)
 {
-    const cJSON *v = bt_json_item(obj, key);
+    const bt_json *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
-    if (!cJSON_IsBool(v))
+    if (!bt_json_is(v, BT_JSON_BOOL))
         return bt_err_field(err, BT_EINVAL, key, "'%s' must be true or false", key);
-    *out = cJSON_IsTrue(v);
+    *out = v->n;
     return BT_OK;
 }
 
-bt_status bt_json_get_str(const cJSON *obj, const char *key, const char **out, bt_err *err)
+bt_status bt_json_get_str(const bt_json *obj, const char *key, const char **out, bt_err *err)
 {
-    const cJSON *v = bt_json_item(obj, key);
+    const bt_json *v = bt_json_item(obj, key);
     if (!v) return BT_OK;
-    if (!cJSON_IsString(v)) return bt_err_field(err, BT_EINVAL, key, "'%s' must be a string", key);
-    *out = v->valuestring;
+    if (!bt_json_is(v, BT_JSON_STRING))
+        return bt_err_field(err, BT_EINVAL, key, "'%s' must be a string", key);
+    *out = v->text;
     return BT_OK;
 }
 
@@ -379,6 +324,27 @@ void bt_jw_null(bt_jw *w)
 {
     jw_value(w);
     bt_buf_adds(w->b, "null");
+}
+
+void bt_jw_value(bt_jw *w, const bt_json *v)
+{
+    bool object = v->kind == BT_JSON_OBJECT;
+    switch ((bt_json_kind)v->kind) {
+    case BT_JSON_OBJECT:
+    case BT_JSON_ARRAY:
+        bt_jw_open(w, object ? '{' : '[');
+        for (const bt_json *item = v->child; item; item = item->next) {
+            if (object) bt_jw_key(w, item->key);
+            bt_jw_value(w, item);
+        }
+        bt_jw_close(w, object ? '}' : ']');
+        break;
+    case BT_JSON_STRING: bt_jw_strn(w, v->text, v->n); break;
+    case BT_JSON_NUMBER: bt_jw_raw(w, v->text, v->n); break;
+    case BT_JSON_BOOL: bt_jw_bool(w, v->n); break;
+    case BT_JSON_NULL:
+    case BT_JSON_END: bt_jw_null(w); break;
+    }
 }
 
 void bt_jw_raw(bt_jw *w, const char *json, size_t n)

@@ -4,13 +4,13 @@
 #include <assert.h>
 #include <string.h>
 
-
 void bt_json_reader_init(bt_json_reader *r, const char *text, size_t n, int flags)
 {
     memset(r, 0, sizeof *r);
     r->s = text;
     r->n = n;
     r->flags = flags;
+    r->depth_max = BT_JSON_READ_DEPTH_MAX;
     r->at = bt_utf8_mark(text, n);
     r->scratch[0].max_bytes = r->scratch[1].max_bytes = (size_t)1 << 30;
 }
@@ -31,6 +31,12 @@ bool bt_json_fail(bt_json_reader *r, const char *why)
 {
     if (!r->why) r->why = why;
     return false;
+}
+
+bool bt_json_fail_memory(bt_json_reader *r)
+{
+    r->no_memory = r->no_memory || !r->why;
+    return bt_json_fail(r, "out of memory");
 }
 
 /* The index of the lowest byte of w that is not 0. */
@@ -88,7 +94,7 @@ bool bt_json_enter(bt_json_reader *r, char bracket)
     if (kind == BT_JSON_END) return false;
     if (kind != (bracket == '{' ? BT_JSON_OBJECT : BT_JSON_ARRAY))
         return bt_json_fail(r, bracket == '{' ? "an object was expected" : "an array was expected");
-    if (r->depth == BT_JSON_READ_DEPTH_MAX) return bt_json_fail(r, "nested too deeply");
+    if (r->depth >= r->depth_max) return bt_json_fail(r, "nested too deeply");
     r->open[r->depth++] = bracket;
     r->at++;
     r->first = true;
@@ -192,6 +198,7 @@ static bool read_escape(bt_json_reader *r, bt_buf *out)
     uint32_t cp;
     char utf8[4];
     if (!read_unicode(r, &cp)) return false;
+    if (cp == 0 && r->flags & BT_JSON_NO_NUL) return bt_json_fail(r, "a string holds \\u0000");
     if (out) bt_buf_add(out, utf8, bt_utf8_encode(cp, utf8));
     return true;
 }
@@ -233,8 +240,9 @@ static bool plain_run(bt_json_reader *r)
         while (r->at < r->n && p[r->at] >= 0x80);
     }
     if (r->at >= r->n) return bt_json_fail(r, "a string does not end");
-    if (ascii || bt_utf8_valid_prefix(r->s + from, r->at - from) == r->at - from) return true;
-    r->at = from;
+    size_t valid = ascii ? r->at - from : bt_utf8_valid_prefix(r->s + from, r->at - from);
+    if (valid == r->at - from) return true;
+    r->at = from + valid;
     return bt_json_fail(r, "a string is not UTF-8");
 }
 
@@ -267,7 +275,7 @@ static bool read_string(bt_json_reader *r, const char **s, size_t *n)
     }
     r->at++;
     if (!s) return true;
-    if (out->failed) return bt_json_fail(r, "out of memory for a string");
+    if (out->failed) return bt_json_fail_memory(r);
     *s = out->data;
     *n = out->len;
     return true;
@@ -332,21 +340,26 @@ bool bt_json_read_number(bt_json_reader *r, const char **s, size_t *n)
     return true;
 }
 
-bool bt_json_read_int(bt_json_reader *r, int64_t *v)
+bool bt_json_int(const char *s, size_t n, int64_t *v)
 {
-    const char *s;
-    size_t n, i = 0;
-    if (!bt_json_read_number(r, &s, &n)) return false;
-    bool minus = s[0] == '-';
+    bool minus = n > 0 && s[0] == '-';
     uint64_t sum = 0, limit = (uint64_t)INT64_MAX + minus;
-    for (i = minus; i < n; i++) {
-        if (s[i] < '0' || s[i] > '9') return bt_json_fail(r, "a whole number was expected");
+    for (size_t i = minus; i < n; i++) {
+        if (s[i] < '0' || s[i] > '9') return false;
         uint64_t digit = (uint64_t)(s[i] - '0');
-        if (sum > (limit - digit) / 10) return bt_json_fail(r, "a number is out of range");
+        if (sum > (limit - digit) / 10) return false;
         sum = sum * 10 + digit;
     }
     *v = minus ? (int64_t)(0 - sum) : (int64_t)sum;
     return true;
+}
+
+bool bt_json_read_int(bt_json_reader *r, int64_t *v)
+{
+    const char *s;
+    size_t n;
+    if (!bt_json_read_number(r, &s, &n)) return false;
+    return bt_json_int(s, n, v) ? true : bt_json_fail(r, "no whole number, or out of range");
 }
 
 bool bt_json_read_bool(bt_json_reader *r, bool *v)

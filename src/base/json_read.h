@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* json_read.h - a pull reader for JSON of any size: strict, bounded, no tree, no foreign library.
+/* json_read.h - a pull reader for JSON of any size: strict, bounded, no tree. It is the one place
+ * that knows the grammar: trees (json.h) and the template language's values come from it.
  *
  * The caller walks the text in its order, entering what it wants and skipping the rest; strings
  * without escapes are handed out in place. The first fault stops everything: each later call
@@ -26,20 +27,24 @@ typedef enum bt_json_kind {
     BT_JSON_NULL,
 } bt_json_kind;
 
-enum { BT_JSON_READ_DEPTH_MAX = 128 };
+enum { BT_JSON_READ_DEPTH_MAX = 200 };
 
-/* As Python's json module reads: NaN, Infinity and -Infinity are numbers, and an unpaired surrogate
- * becomes U+FFFD. Without it both are refused, as Rust's serde does. */
-enum { BT_JSON_PYTHON = 1 };
+enum {
+    /* As Python's json module reads: NaN, Infinity and -Infinity are numbers, and an unpaired
+     * surrogate becomes U+FFFD. Without it both are refused, as Rust's serde does. */
+    BT_JSON_PYTHON = 1,
+    BT_JSON_NO_NUL = 2, // strings that hold \u0000 are refused
+};
 
 typedef struct bt_json_reader {
     const char *s; // borrowed
     size_t n, at;
     int flags;
-    int depth;
+    int depth, depth_max;              // the latter may be lowered before reading
     char open[BT_JSON_READ_DEPTH_MAX]; // brackets
     bool first;                        // nothing of the innermost bracket was read yet
     const char *why;                   // the first fault
+    bool no_memory;                    // that is what it was
     bt_buf scratch[2];                 // strings that had escapes, in turns
     int turn;
 } bt_json_reader;
@@ -51,6 +56,7 @@ void bt_json_reader_release(bt_json_reader *r);
 const char *bt_json_reader_why(const bt_json_reader *r, size_t *at);
 /* Makes the reader fail from outside, where a value makes no sense. Returns false. */
 bool bt_json_fail(bt_json_reader *r, const char *why);
+bool bt_json_fail_memory(bt_json_reader *r);
 
 bt_json_kind bt_json_peek(bt_json_reader *r); // of the value that comes
 bool bt_json_enter(bt_json_reader *r, char bracket); // '{' or '['; any other value is a fault
@@ -63,6 +69,8 @@ bool bt_json_next_item(bt_json_reader *r);
 bool bt_json_read_string(bt_json_reader *r, const char **s, size_t *n);
 bool bt_json_read_number(bt_json_reader *r, const char **s, size_t *n); // as spelled
 bool bt_json_read_int(bt_json_reader *r, int64_t *v);    // exact; a fraction or overflow is a fault
+/* The same of a number's spelling. False: a fraction, an exponent, or an overflow. */
+bool bt_json_int(const char *s, size_t n, int64_t *v);
 bool bt_json_read_bool(bt_json_reader *r, bool *v);
 bool bt_json_read_null(bt_json_reader *r);
 bool bt_json_skip(bt_json_reader *r); // any value, fully checked

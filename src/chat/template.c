@@ -91,10 +91,9 @@ typedef struct job {
     bt_template_field at;         // what of the body is at fault
 } job;
 
-static jv parse(jrt *r, bt_template_text text, const char *what, jtype type)
+static jv value(jrt *r, const bt_json *json, const char *what, jtype type)
 {
-    if (!text.text) return jnone();
-    jv v = bt__jjson_parse(r, text.text, text.len, BT_JINJA_USER);
+    jv v = json ? bt__jjson_value(r, json, BT_JINJA_USER) : jnone();
     if (v.type != type && v.type != JT_NONE)
         bt__jraise(r, BT_JINJA_CONTEXT, "'%s' must be %s", what,
                    type == JT_LIST ? "an array" : "an object");
@@ -167,8 +166,8 @@ static jdict *chat_context(jrt *r, void *ud)
     const bt_template_chat *chat = j->chat;
     jdict *all = bt__jdict_new(r, 32);
     add_tokens(r, all, j->t);
-    add_kwargs(r, j, all, parse(r, chat->kwargs, "chat_template_kwargs", JT_DICT));
-    jv messages = parse(r, chat->messages, "messages", JT_LIST);
+    add_kwargs(r, j, all, value(r, chat->kwargs, "chat_template_kwargs", JT_DICT));
+    jv messages = value(r, chat->messages, "messages", JT_LIST);
     messages = bt__template_adapt(r, j->caps, messages, chat->as_given, &j->at);
     if (chat->continue_final_message) {
         if (chat->add_generation_prompt)
@@ -178,8 +177,8 @@ static jdict *chat_context(jrt *r, void *ud)
         mark_final(r, j, messages);
     }
     bt__jdict_put_text(r, all, "messages", messages);
-    bt__jdict_put_text(r, all, "tools", parse(r, chat->tools, "tools", JT_LIST));
-    bt__jdict_put_text(r, all, "documents", parse(r, chat->documents, "documents", JT_LIST));
+    bt__jdict_put_text(r, all, "tools", value(r, chat->tools, "tools", JT_LIST));
+    bt__jdict_put_text(r, all, "documents", value(r, chat->documents, "documents", JT_LIST));
     bt__jdict_put_text(r, all, "add_generation_prompt", jbool(chat->add_generation_prompt));
     return all;
 }
@@ -236,8 +235,8 @@ int bt__template_choose(const bt_template *t, const bt_template_chat *chat, bt_e
                        chat->name);
         return found;
     }
-    if (chat->tools.text) found = find_source(t, "tool_use");
-    if (found < 0 && !chat->tools.text && chat->documents.text) found = find_source(t, "rag");
+    if (chat->tools) found = find_source(t, "tool_use");
+    if (found < 0 && !chat->tools && chat->documents) found = find_source(t, "rag");
     if (found < 0) found = find_source(t, "default");
     if (found < 0 && t->n_sources == 1) found = 0;
     if (found < 0)
@@ -258,8 +257,8 @@ bt_status bt_template_render(const bt_template *t, const bt_template_chat *chat,
                                 .stop = chat->stop};
     if (error) *error = (bt_jinja_error){0};
     if (at < 0) return BT_EINVAL;
-    j.caps = &t->source[at].caps[chat->tools.text != NULL];
-    if (chat->documents.text && j.caps->drops_documents && !chat->as_given)
+    j.caps = &t->source[at].caps[chat->tools != NULL];
+    if (chat->documents && j.caps->drops_documents && !chat->as_given)
         return bt_err_field(err, BT_EINVAL, "documents",
                             "this model's chat format has no place for documents: leave "
                             "'documents' out, or put their text into a message");

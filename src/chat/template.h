@@ -6,11 +6,11 @@
  * spelled is marked in the prompt (bt_jinja_output.range), so that the tokenizer can keep special
  * tokens inside it plain text. */
 #pragma once
+#include "base/json.h"
 #include "jinja/jinja.h"
 
 typedef struct bt_template bt_template;
 
-/* Text with a length; text NULL = absent. */
 typedef struct bt_template_text {
     const char *text;
     size_t len;
@@ -69,10 +69,10 @@ void bt_template_free(bt_template *t);
 const bt_template_caps *bt_template_get_caps(const bt_template *t);
 
 typedef struct bt_template_chat {
-    bt_template_text messages;  // JSON array of message objects
-    bt_template_text tools;     // JSON array; absent: none
-    bt_template_text documents; // JSON array; absent: none
-    bt_template_text kwargs;    // JSON object of further variables (chat_template_kwargs)
+    const bt_json *messages;  // an array of message objects
+    const bt_json *tools;     // an array; NULL: none
+    const bt_json *documents; // an array; NULL: none
+    const bt_json *kwargs;    // an object of further variables (chat_template_kwargs); or NULL
     const char
         *name; // of the template; NULL: tool_use with tools, rag with documents, else default
     bool add_generation_prompt;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* template_adapt.c - messages as clients send them, made into what a template takes. */
-#include "base/json_read.h"
 #include "jinja/jinja_text.h"
 #include "chat/template_parts.h"
 #include <stdio.h>
@@ -71,15 +70,6 @@ static jv adapt_content(jrt *r, const bt_template_caps *caps, bt_template_role r
     return content;
 }
 
-static bool is_json_object(const char *text, size_t len)
-{
-    bt_json_reader r;
-    bt_json_reader_init(&r, text, len, BT_JSON_PYTHON);
-    bool ok = bt_json_peek(&r) == BT_JSON_OBJECT && bt_json_skip(&r) && bt_json_done(&r);
-    bt_json_reader_release(&r);
-    return ok;
-}
-
 /* JSON text of an object becomes the object, or the other way round; no arguments are an empty
  * object. Other text, as a model may have written it, goes in as it is where the template takes
  * that. */
@@ -91,7 +81,8 @@ static jv adapt_arguments(jrt *r, const bt_template_caps *caps, jv arguments, co
         arguments = jof_dict(bt__jdict_new(r, 0));
     if (caps->object_arguments && arguments.type == JT_STR) {
         const char *text = arguments.u.s->p + at;
-        if (is_json_object(text, len)) return bt__jjson_parse(r, text, len, BT_JINJA_USER);
+        const bt_json *object = *text == '{' ? bt__jjson_read(r, text, len, NULL) : NULL;
+        if (object) return bt__jjson_value(r, object, BT_JINJA_USER);
         if (caps->text_arguments) return arguments;
         bt__jraise(r, BT_JINJA_CONTEXT,
                    "'%s' is not a JSON object, and this model's chat template takes nothing else",

@@ -35,18 +35,25 @@ enum { PROBE_STEPS = 400000 }; // a real template takes some thousands for so sm
 
 typedef struct probing {
     bt_template *t;
+    bt_arena arena;        // of what the chats are made of
     bt_template_chat chat; // name and tools
     bt_template_caps *caps;
 } probing;
 
+static const bt_json *json(probing *p, const char *text)
+{
+    const bt_json *v;
+    return bt_json_parse(text, strlen(text), &p->arena, &v, NULL) == BT_OK ? v : NULL;
+}
+
 /* The prompt, empty (text NULL) where the template refuses. */
-static bt_jinja_output probe(const probing *p, const char *messages, const char *kwargs,
+static bt_jinja_output probe(probing *p, const char *messages, const char *kwargs,
                              bool add_generation_prompt)
 {
     bt_jinja_output out = {0};
     bt_template_chat chat = p->chat;
-    chat.messages = (bt_template_text){messages, strlen(messages)};
-    if (kwargs) chat.kwargs = (bt_template_text){kwargs, strlen(kwargs)};
+    chat.messages = json(p, messages);
+    if (kwargs) chat.kwargs = json(p, kwargs);
     chat.add_generation_prompt = add_generation_prompt;
     if (bt_template_render(p->t, &chat, &out, NULL, NULL)) return (bt_jinja_output){0};
     return out;
@@ -57,7 +64,7 @@ static bool has(const bt_jinja_output *out, const char *mark)
     return out->text && strstr(out->text, mark) != NULL;
 }
 
-static bool shows(const probing *p, const char *messages, const char *mark, const char *and_mark)
+static bool shows(probing *p, const char *messages, const char *mark, const char *and_mark)
 {
     bt_jinja_output out = probe(p, messages, NULL, false);
     bool found = has(&out, mark) && (!and_mark || has(&out, and_mark));
@@ -83,7 +90,7 @@ static bool differ(bt_jinja_output a, bt_jinja_output b)
 }
 
 /* Content as a string and as parts. A list printed as Python shows lists was not understood. */
-static void probe_content(const probing *p, bt_template_role role, const char *with_string,
+static void probe_content(probing *p, bt_template_role role, const char *with_string,
                           const char *with_parts, const char *mark)
 {
     bt_template_caps *c = p->caps;
@@ -97,7 +104,7 @@ static void probe_content(const probing *p, bt_template_role role, const char *w
 }
 
 /* Roles; where nothing of a user could be rendered nothing is known, and messages stay. */
-static void probe_roles(const probing *p)
+static void probe_roles(probing *p)
 {
     bt_template_caps *c = p->caps;
     probe_content(p, BT_ROLE_USER, "[" USER "]", "[" OF("user", "", PARTS) "]", "qUSERq");
@@ -121,7 +128,7 @@ static void probe_roles(const probing *p)
                          "qREASONq", NULL);
 }
 
-static void probe_calls(const probing *p)
+static void probe_calls(probing *p)
 {
     bt_template_caps *c = p->caps;
     bt_jinja_output object =
@@ -163,9 +170,9 @@ static void probe_calls(const probing *p)
 static void probe_documents(probing *p)
 {
     bt_jinja_output none = probe(p, "[" USER "]", NULL, true);
-    p->chat.documents = (bt_template_text){DOCUMENTS, sizeof DOCUMENTS - 1};
+    p->chat.documents = json(p, DOCUMENTS);
     p->caps->drops_documents = same(none, probe(p, "[" USER "]", NULL, true));
-    p->chat.documents = (bt_template_text){0};
+    p->chat.documents = NULL;
 }
 
 static void probe_one(bt_template *t, size_t source, bool tools)
@@ -173,7 +180,8 @@ static void probe_one(bt_template *t, size_t source, bool tools)
     static const char on[] = "{\"enable_thinking\":true}", off[] = "{\"enable_thinking\":false}";
     bt_template_caps *c = &t->source[source].caps[tools];
     probing p = {.t = t, .chat = {.name = t->source[source].name}, .caps = c};
-    if (tools) p.chat.tools = (bt_template_text){TOOLS, sizeof TOOLS - 1};
+    bt_arena_init(&p.arena, 1 << 20);
+    if (tools) p.chat.tools = json(&p, TOOLS);
     c->system_role = c->system_run = c->system_later = true;
     c->null_content = c->object_arguments = c->text_arguments = true;
     for (int i = 0; i < BT_ROLE_COUNT; i++) c->content_string[i] = c->content_parts[i] = true;
@@ -184,11 +192,13 @@ static void probe_one(bt_template *t, size_t source, bool tools)
         differ(probe(&p, "[" USER "]", NULL, true), probe(&p, "[" USER "]", NULL, false));
     c->enable_thinking =
         differ(probe(&p, "[" USER "]", on, true), probe(&p, "[" USER "]", off, true));
+    bt_arena_release(&p.arena);
 }
 
 void bt__template_probe(bt_template *t)
 {
-    static const bt_template_chat plain, with_tools = {.tools = {TOOLS, sizeof TOOLS - 1}};
+    static const bt_json some;
+    static const bt_template_chat plain, with_tools = {.tools = &some};
     uint64_t steps = t->limits.steps;
     t->limits.steps = steps ? BT_MIN(steps, (uint64_t)PROBE_STEPS) : PROBE_STEPS;
     for (size_t i = 0; i < t->n_sources; i++)

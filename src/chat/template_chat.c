@@ -87,7 +87,7 @@ bt_status bt_chat_render(const bt_chat *c, const bt_template_chat *chat, bt_jinj
                          bt_err *err)
 {
     bt_template_chat now = *chat;
-    if (chat->tools.text && !bt_template_get_caps(c->tmpl)->tools)
+    if (chat->tools && !bt_template_get_caps(c->tmpl)->tools)
         return bt_err_field(err, BT_EINVAL, "tools",
                             "this model's chat format has no place for tools: leave 'tools' out or "
                             "set 'tool_choice' to \"none\"");
@@ -108,11 +108,15 @@ bt_status bt_chat_check(const bt_chat *c, bt_err *err)
     };
 #undef USER
     for (size_t i = 0; i < BT_COUNT(row); i++) {
-        bt_template_chat chat = {.messages = {row[i].messages, strlen(row[i].messages)},
-                                 .add_generation_prompt = true};
+        bt_template_chat chat = {.add_generation_prompt = true};
         bt_jinja_output out = {0};
         bt_err why = {0};
-        bt_status st = bt_chat_render(c, &chat, &out, &why);
+        bt_arena arena;
+        bt_arena_init(&arena, bt_json_room(strlen(row[i].messages)));
+        bt_status st =
+            bt_json_parse(row[i].messages, strlen(row[i].messages), &arena, &chat.messages, &why);
+        if (st == BT_OK) st = bt_chat_render(c, &chat, &out, &why);
+        bt_arena_release(&arena);
         bool shown = st == BT_OK && strstr(out.text, "qUSERq") != NULL;
         bt_jinja_output_release(&out);
         if (shown) continue;

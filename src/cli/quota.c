@@ -29,41 +29,45 @@ static bt_status target_find(const bt_options *o, target *t, bt_err *err)
 
 /* Calls the server; an error answer becomes the error, in the server's own words. */
 static bt_status call(const target *t, const char *method, const char *path, const char *body,
-                      cJSON **out, bt_err *err)
+                      bt_arena *arena, const bt_json **out, bt_err *err)
 {
     bt_buf answer = BT_BUF_INIT;
     int code = 0;
     bt_status st = bt_client_call(t->url, method, path, t->token, body, &code, &answer, err);
-    if (st == BT_OK) st = bt_json_parse(answer.data ? answer.data : "", answer.len, out, err);
+    bt_arena_init(arena, bt_json_room(answer.len));
+    if (st == BT_OK)
+        st = bt_json_parse(answer.data ? answer.data : "", answer.len, arena, out, err);
     if (st == BT_OK && code >= 400) {
-        const cJSON *e = bt_json_item(*out, "error");
-        const cJSON *m = e ? bt_json_item(e, "message") : NULL;
+        const bt_json *m = bt_json_item(bt_json_item(*out, "error"), "message");
         st = bt_err_set(err, BT_EIO, code, "the server says (%d): %.180s", code,
-                        cJSON_IsString(m) ? m->valuestring : "error");
+                        bt_json_is(m, BT_JSON_STRING) ? m->text : "error");
     }
     bt_buf_release(&answer);
     return st;
 }
 
-static double seconds(const cJSON *row, const char *key)
+static double seconds(const bt_json *row, const char *key)
 {
-    const cJSON *v = bt_json_item(row, key);
-    return cJSON_IsNumber(v) ? v->valuedouble / 1e6 : 0;
+    const bt_json *v = bt_json_item(row, key);
+    return bt_json_is(v, BT_JSON_NUMBER) ? bt_json_number(v) / 1e6 : 0;
 }
 
-static const char *text(const cJSON *row, const char *key)
+static const char *text(const bt_json *row, const char *key)
 {
-    const cJSON *v = bt_json_item(row, key);
-    return cJSON_IsString(v) ? v->valuestring : "-";
+    const bt_json *v = bt_json_item(row, key);
+    return bt_json_is(v, BT_JSON_STRING) ? v->text : "-";
 }
 
-static void show(const bt_options *o, const cJSON *answer)
+static void show(const bt_options *o, const bt_json *answer)
 {
-    const cJSON *list = bt_json_item(answer, "accounts"), *row;
+    const bt_json *list = bt_json_item(answer, "accounts");
+    if (!bt_json_is(list, BT_JSON_ARRAY)) return;
     if (strncmp(o->output, "json", 4) == 0) {
-        char *s = cJSON_PrintUnformatted(list);
-        if (s) puts(s);
-        cJSON_free(s);
+        bt_buf b = BT_BUF_INIT;
+        bt_jw w = bt_jw_on(&b);
+        bt_jw_value(&w, list);
+        if (!b.failed) puts(b.data);
+        bt_buf_release(&b);
         return;
     }
     bool csv = strcmp(o->output, "csv") == 0;
@@ -73,7 +77,7 @@ static void show(const bt_options *o, const cJSON *answer)
         printf(
             "|%.34s|%.12s|%.12s|%.10s|%.12s|%.22s|\n", "----------------------------------",
             "-----------:", "-----------:", "---------:", "-----------:", "----------------------");
-    cJSON_ArrayForEach(row, list)
+    for (const bt_json *row = list->child; row; row = row->next)
         printf(csv ? "%s,%.3f,%.3f,%.3f,%.3f,%s\n"
                    : "| %-32s | %10.3f | %10.3f | %8.3f | %10.3f | %-20s |\n",
                text(row, "account"), seconds(row, "limit_us"), seconds(row, "used_us"),
@@ -96,7 +100,8 @@ static void path_of(const char *account, char *out, size_t cap)
 static bt_status edit(const target *t, int argc, char **argv, bt_err *err)
 {
     char path[512], body[96];
-    cJSON *answer = NULL;
+    bt_arena arena;
+    const bt_json *answer;
     bool set = strcmp(argv[0], "set") == 0;
     path_of(argv[1], path, sizeof path);
     snprintf(body, sizeof body, "{\"reset\": true}");
@@ -113,9 +118,9 @@ static bt_status edit(const target *t, int argc, char **argv, bt_err *err)
             snprintf(body, sizeof body, "{\"limit_us\": %.0f}", s * 1e6);
     }
     (void)argc;
-    bt_status st = call(t, "POST", path, body, &answer, err);
+    bt_status st = call(t, "POST", path, body, &arena, &answer, err);
     if (st == BT_OK) printf("%s: %s\n", argv[1], set ? "limit set" : "window reset");
-    cJSON_Delete(answer);
+    bt_arena_release(&arena);
     return st;
 }
 
@@ -123,7 +128,8 @@ int bt_cmd_quota(const bt_options *o, int argc, char **argv)
 {
     target t = {0};
     bt_err err = {0};
-    cJSON *answer = NULL;
+    bt_arena arena = {0};
+    const bt_json *answer;
     const char *verb = argc ? argv[0] : "show";
     bool is_show = strcmp(verb, "show") == 0 && argc <= 1;
     bool is_edit =
@@ -134,8 +140,8 @@ int bt_cmd_quota(const bt_options *o, int argc, char **argv)
                         "usage: baton quota [show | set ACCOUNT SECONDS|tier | reset ACCOUNT]");
     if (st == BT_OK) st = target_find(o, &t, &err);
     if (st == BT_OK && is_edit) st = edit(&t, argc, argv, &err);
-    if (st == BT_OK && is_show) st = call(&t, "GET", "/v1/accounts", NULL, &answer, &err);
+    if (st == BT_OK && is_show) st = call(&t, "GET", "/v1/accounts", NULL, &arena, &answer, &err);
     if (st == BT_OK && is_show) show(o, answer);
-    cJSON_Delete(answer);
+    bt_arena_release(&arena);
     return st ? bt_cli_fail(&err) : 0;
 }

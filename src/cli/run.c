@@ -181,8 +181,12 @@ static bt_status chat_turn(session *s, bt_buf *list, bt_err *err)
     size_t n_ids = 0;
     bt_buf_addc(list, ']');
     if (list->failed) return bt_err_set(err, BT_ENOMEM, 0, "the chat has grown too long");
-    bt_template_chat chat = {.messages = {list->data, list->len}, .add_generation_prompt = true};
-    bt_status st = bt_chat_render(s->chat, &chat, &prompt, err);
+    bt_template_chat chat = {.add_generation_prompt = true};
+    bt_arena arena;
+    bt_arena_init(&arena, bt_json_room(list->len));
+    bt_status st = bt_json_parse(list->data, list->len, &arena, &chat.messages, err);
+    if (st == BT_OK) st = bt_chat_render(s->chat, &chat, &prompt, err);
+    bt_arena_release(&arena);
     list->len--;
     if (st) return st;
     st = bt_chat_encode(s->chat, s->encoder, &prompt, false, (size_t)s->ctx, NULL, &ids, &n_ids,

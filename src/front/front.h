@@ -54,6 +54,7 @@ typedef struct bt_front_request {
     const int32_t *tokens; // completions with token ids
     int32_t n_tokens;
     const bt_template_chat *chat; // its time and plain_safe are front's own business
+    bt_arena *memory;   // what the chat lies in: front takes it over. NULL: it outlives the stream
     bool parse_special; // control tokens spelled in the users' text count; default: plain text
     bool bare;          // text: without the tokens that the model wants before and after a text
     int32_t n_seq;
@@ -118,8 +119,9 @@ void bt_front_on_wake(bt_front *f, bt_front_wake wake, void *ud);
 /* The n prompts of one request, for one unit, of one identity and with the same params: they take one place in
  * the queue (parts.c). The first stream alone is refused, for whatever is wrong with any of them,
  * and then nothing comes of the others. Once one has run none is refused: those that cannot end
- * with no text. Copies all it needs. Errors here are immediate refusals (bad values, inbox full).
- * On OK out[0..n) hold one reference each of the caller's. Thread: http. */
+ * with no text. Copies all it needs, but takes a chat as it is (memory). Errors here are immediate
+ * refusals (bad values, inbox full). On OK out[0..n) hold one reference each of the caller's.
+ * Thread: http. */
 bt_status bt_front_submit(bt_front *f, const bt_front_request *req, int32_t n, bt_stream **out,
                           bt_err *err);
 uint64_t bt_stream_id(const bt_stream *s);

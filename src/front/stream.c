@@ -36,13 +36,7 @@ static bool copy_params(bt_parts *to, const bt_gen_params *p)
     return true;
 }
 
-static bool copy_text(bt_stream *s, bt_template_text *t)
-{
-    if (t->text) t->text = bt_arena_strndup(&s->arena, t->text, t->len);
-    return t->text || !t->len;
-}
-
-static bool copy_prompt(bt_stream *s, const bt_front_request *req)
+static bool take_prompt(bt_stream *s, const bt_front_request *req)
 {
     if (req->tokens) {
         s->tokens = bt_malloc((size_t)req->n_tokens * sizeof *s->tokens);
@@ -56,16 +50,12 @@ static bool copy_prompt(bt_stream *s, const bt_front_request *req)
         s->n_text = req->n_text;
         return s->text != NULL;
     }
-    bt_template_chat *chat = bt_arena_alloc(&s->arena, sizeof *chat);
-    if (!chat) return false;
-    *chat = *req->chat;
-    s->chat = chat;
-    if (chat->name) {
-        chat->name = bt_arena_strndup(&s->arena, chat->name, strlen(chat->name));
-        if (!chat->name) return false;
+    s->chat = req->chat;
+    if (req->memory) {
+        s->arena = *req->memory;
+        *req->memory = (bt_arena){0};
     }
-    return copy_text(s, &chat->messages) && copy_text(s, &chat->tools) &&
-           copy_text(s, &chat->documents) && copy_text(s, &chat->kwargs);
+    return true;
 }
 
 /* Takes a reference of p. */
@@ -90,7 +80,7 @@ static bt_stream *stream_new(bt_unit *u, const bt_front_request *req, bt_parts *
     pthread_mutex_init(&s->mu, NULL);
     bt_arena_init(&s->arena, ARENA_BYTES_MAX);
     bt_arena_init(&s->scratch, SCRATCH_BYTES_MAX);
-    if (copy_prompt(s, req)) return s;
+    if (take_prompt(s, req)) return s;
     bt_stream_unref(s);
     return NULL;
 }

@@ -50,10 +50,10 @@ struct bt_stream {
     int64_t lease_ns;
     bool progress;
     int64_t submitted_ns; // of parts behind the first: sched thread, when their turn comes
-    bt_arena arena;       // what submit copied of a chat
+    bt_arena arena;       // a chat's, until it is tokens
     char *text;           // owned
     size_t n_text;
-    const bt_template_chat *chat;
+    const bt_template_chat *chat; // until it is tokens
     bool parse_special, bare;
 
     bt_work work;    // its prompt, as text work

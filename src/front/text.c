@@ -87,7 +87,11 @@ static bt_status text_encode(bt_text *t, bt_stream *s, int32_t ctx, bt_err *err)
     if (st) return st;
     if (s->chat) {
         st = encode_chat(t, enc, s->chat, s->parse_special, (size_t)ctx, &ids, &n, err);
-        if (st == BT_OK) st = chat_add_stop(s, bt_chat_stop(t->unit->chat), err);
+        if (st == BT_OK) {
+            s->chat = NULL;
+            bt_arena_release(&s->arena);
+            st = chat_add_stop(s, bt_chat_stop(t->unit->chat), err);
+        }
     } else {
         bt_encode_options opt = {
             .add_special = !s->bare, .parse_special = s->parse_special, .stop = &t->stop};
@@ -194,14 +198,10 @@ static void text_done(bt_work *w, bt_status st)
 
 bt_status bt__text_start(bt_stream *s, bt_err *err)
 {
-    const bt_template_chat *chat = s->chat;
-    s->work.bytes = 0;
+    s->work.bytes = s->arena.used;
     for (int32_t i = 0; i < s->parts->n; i++)
-        s->work.bytes += s->parts->part[i]->n_text +
-                         (size_t)s->parts->part[i]->n_tokens * sizeof *s->tokens;
-    if (chat)
         s->work.bytes +=
-            chat->messages.len + chat->tools.len + chat->documents.len + chat->kwargs.len;
+            s->parts->part[i]->n_text + (size_t)s->parts->part[i]->n_tokens * sizeof *s->tokens;
     s->work.who = &s->identity;
     s->work.unit = s->unit;
     s->work.run = text_run;

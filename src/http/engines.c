@@ -51,16 +51,15 @@ void bt__engines_list(bt_call *c)
 /* {"level": 1 | 2}; an empty body means 1 where the device has it, else 2. */
 static bt_status park(const bt_call *c, bt_unit *u, bt_err *err)
 {
-    cJSON *root = NULL;
     bt_unit_state state = {0};
     bt_unit_state_get(u, &state);
     int64_t level = state.can_park ? 1 : 2;
     if (c->body.len > 0) {
-        bt_status st = bt_json_parse(c->body.data, c->body.len, &root, err);
-        if (st == BT_OK && !cJSON_IsObject(root))
-            st = bt_err_set(err, BT_EINVAL, 0, "the request body must be a JSON object");
+        bt_arena arena;
+        const bt_json *root;
+        bt_status st = bt__call_object(c, &arena, &root, err);
         if (st == BT_OK) st = bt_json_get_int(root, "level", 1, 2, &level, err);
-        cJSON_Delete(root);
+        bt_arena_release(&arena);
         if (st) return st;
     }
     return bt_unit_park(u, (int32_t)level, err);

@@ -67,6 +67,7 @@ static bt_status submit(bt_call *c, bt_err *err)
         bt_front_request *req = &c->req.part[i];
         req->unit = c->unit;
         req->identity = c->who;
+        req->memory = &c->req.arena;
         if (req->lease_seconds <= 0) req->lease_seconds = c->lease_header_s;
     }
     bt_status st = bt_front_submit(s->front, c->req.part, n, stream, err);

@@ -183,6 +183,17 @@ static inline const char *bt__head_value(const bt_call *c, const char *name)
     return MHD_lookup_connection_value(c->conn->mhd, MHD_HEADER_KIND, name);
 }
 
+/* The body as an object, in an arena that is the caller's to release, whatever comes of it. */
+static inline bt_status bt__call_object(const bt_call *c, bt_arena *arena, const bt_json **root,
+                                        bt_err *err)
+{
+    bt_arena_init(arena, bt_json_room(c->body.len));
+    bt_status st = bt_json_parse(c->body.data ? c->body.data : "", c->body.len, arena, root, err);
+    if (st == BT_OK && !bt_json_is(*root, BT_JSON_OBJECT))
+        st = bt_err_set(err, BT_EINVAL, 0, "the request body must be a JSON object");
+    return st;
+}
+
 /* reply.c */
 void bt__call_fail(bt_call *c, bt_status st, const char *message, const char *param,
                    const char *code);

@@ -15,21 +15,6 @@ static bt_front *front_of(const bt_call *c)
     return c->conn->server->front;
 }
 
-/* Parses the body as an object; false: the reply says why not. */
-static bool body_object(bt_call *c, cJSON **root)
-{
-    bt_err err = {0};
-    *root = NULL;
-    bt_status st = bt_json_parse(c->body.data ? c->body.data : "", c->body.len, root, &err);
-    if (st == BT_OK && !cJSON_IsObject(*root)) {
-        cJSON_Delete(*root);
-        *root = NULL;
-        st = bt_err_set(&err, BT_EINVAL, 0, "the request body must be a JSON object");
-    }
-    if (st != BT_OK) bt__call_error(c, &err);
-    return st == BT_OK;
-}
-
 /* ---- health, models, version, page */
 
 /* Why it is not ready. What strangers read names no files: the owner is told all. */
@@ -369,13 +354,14 @@ static void accounts(bt_call *c)
 /* {limit_us: number | null (the tier's), reset: true}; answers with the account as it then is. */
 static void account_change(bt_call *c)
 {
-    cJSON *root;
+    bt_arena arena;
+    const bt_json *root;
     bt_err err = {0};
-    bt_status st = BT_OK;
     int64_t limit_us = -1;
     bool reset = false;
-    if (!body_object(c, &root)) return;
-    bool has_limit = cJSON_HasObjectItem(root, "limit_us");
+    bt_status st = bt__call_object(c, &arena, &root, &err);
+    if (st) goto done;
+    bool has_limit = bt_json_find(root, "limit_us") != NULL;
     if ((st = bt_json_get_int(root, "limit_us", 0, INT64_MAX / 8, &limit_us, &err)) ||
         (st = bt_json_get_bool(root, "reset", &reset, &err)))
         goto done;
@@ -392,7 +378,7 @@ static void account_change(bt_call *c)
     if (st == BT_OK) bt__call_json(c, 200);
 done:
     if (st != BT_OK) bt__call_error(c, &err);
-    cJSON_Delete(root);
+    bt_arena_release(&arena);
 }
 
 /* ---- the table */

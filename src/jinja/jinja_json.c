@@ -1,232 +1,74 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* jinja_json.c - JSON to values as json.loads reads it, and values to JSON as json.dumps writes
- * them. cJSON cannot serve here: it keeps numbers as doubles and cuts strings at NUL. */
+/* jinja_json.c - JSON to values as json.loads makes them, and values to JSON as json.dumps writes
+ * them. */
 #include "base/utf8.h"
 #include "jinja/jinja_text.h"
 #include <math.h>
 #include <stdio.h>
 
-enum { JSON_DEPTH_MAX = 200 };
+/* ---- loads */
 
-typedef struct reader {
-    jrt *r;
-    const char *text, *at, *end;
-    unsigned flags;
-    int depth;
-} reader;
-
-static _Noreturn void read_fail(reader *j, const char *what)
+const bt_json *bt__jjson_read(jrt *r, const char *text, size_t len, jjson_fault *what)
 {
-    bt__jraise(j->r, BT_JINJA_CONTEXT, "the context is not valid JSON: %s at byte %zu", what,
-               (size_t)(j->at - j->text));
-}
-
-static void read_space(reader *j)
-{
-    while (j->at < j->end && (*j->at == ' ' || *j->at == '\t' || *j->at == '\n' || *j->at == '\r'))
-        j->at++;
-}
-
-static bool read_word(reader *j, const char *word)
-{
-    size_t n = strlen(word);
-    if ((size_t)(j->end - j->at) < n || memcmp(j->at, word, n) != 0) return false;
-    j->at += n;
-    return true;
-}
-
-static uint32_t read_hex4(reader *j)
-{
-    uint32_t v = 0;
-    if (j->end - j->at < 4) read_fail(j, "a cut \\u escape");
-    for (int i = 0; i < 4; i++) {
-        char c = *j->at;
-        uint32_t d = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
-                     : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a' + 10)
-                     : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A' + 10)
-                                            : 99;
-        if (d == 99) read_fail(j, "a wrong \\u escape");
-        v = v << 4 | d;
-        j->at++;
-    }
+    bt_json_reader in;
+    size_t at;
+    bt__jcharge(r, len);
+    bt_json_reader_init(&in, text, len, BT_JSON_PYTHON);
+    const bt_json *v = bt_json_build(&in, &r->arena, SIZE_MAX, NULL);
+    if (v && !bt_json_done(&in)) v = NULL;
+    const char *why = bt_json_reader_why(&in, &at);
+    bool no_memory = in.no_memory;
+    bt_json_reader_release(&in);
+    if (no_memory) bt__jno_memory(r, bt_json_room(len));
+    if (what) *what = (jjson_fault){why, at};
     return v;
 }
 
-/* Halves of surrogate pairs that stand alone have no UTF-8: U+FFFD. */
-static uint32_t read_escaped_cp(reader *j)
+static jv number(jrt *r, const bt_json *v)
 {
-    uint32_t cp = read_hex4(j);
-    if (cp >= 0xD800 && cp < 0xDC00 && j->end - j->at >= 6 && j->at[0] == '\\' && j->at[1] == 'u') {
-        const char *mark = j->at;
-        j->at += 2;
-        uint32_t low = read_hex4(j);
-        if (low >= 0xDC00 && low < 0xE000) return 0x10000 + ((cp - 0xD800) << 10) + (low - 0xDC00);
-        j->at = mark;
-    }
-    return cp >= 0xD800 && cp < 0xE000 ? 0xFFFD : cp;
-}
-
-static jv read_escapes(reader *j, const char *from)
-{
-    static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
-    jsb b;
-    bt__jsb_init(&b, j->r);
-    bt__jsb_add(&b, from, (size_t)(j->at - from), j->flags);
-    for (;;) {
-        if (j->at == j->end) read_fail(j, "a string without end");
-        unsigned char c = (unsigned char)*j->at;
-        if (c == '"') break;
-        if (c < 0x20) read_fail(j, "a control character in a string");
-        if (c != '\\') {
-            const char *run = j->at;
-            while (j->at < j->end && (unsigned char)*j->at >= 0x20 && *j->at != '"' &&
-                   *j->at != '\\')
-                j->at++;
-            bt__jsb_add(&b, run, (size_t)(j->at - run), j->flags);
-            continue;
-        }
-        if (++j->at == j->end) read_fail(j, "a string without end");
-        const char *name = *j->at ? strchr(names, *j->at) : NULL;
-        if (name) {
-            bt__jsb_add(&b, &values[name - names], 1, j->flags);
-            j->at++;
-        } else if (*j->at == 'u') {
-            char utf8[4];
-            j->at++;
-            bt__jsb_add(&b, utf8, bt_utf8_encode(read_escaped_cp(j), utf8), j->flags);
-        } else {
-            read_fail(j, "an unknown escape");
-        }
-    }
-    j->at++;
-    return bt__jsb_done(&b);
-}
-
-static jv read_string(reader *j)
-{
-    const char *from = ++j->at;
-    while (j->at < j->end && (unsigned char)*j->at >= 0x20 && *j->at != '"' && *j->at != '\\')
-        j->at++;
-    if (j->at < j->end && *j->at == '"') {
-        jv v = bt__jstr_ref(j->r, from, (size_t)(j->at - from), j->flags);
-        j->at++;
-        return v;
-    }
-    return read_escapes(j, from);
-}
-
-static jv read_number(reader *j)
-{
-    const char *from = j->at;
-    bool is_float = false;
-    jv v;
-    if (read_word(j, "-Infinity")) return jfloat(-INFINITY);
-    if (*j->at == '-') j->at++;
-    const char *digits = j->at;
-    while (j->at < j->end && *j->at >= '0' && *j->at <= '9') j->at++;
-    if (j->at == digits || (*digits == '0' && j->at - digits > 1)) read_fail(j, "a wrong number");
-    if (j->at < j->end && *j->at == '.') {
-        is_float = true;
-        const char *part = ++j->at;
-        while (j->at < j->end && *j->at >= '0' && *j->at <= '9') j->at++;
-        if (j->at == part) read_fail(j, "a wrong number");
-    }
-    if (j->at < j->end && (*j->at == 'e' || *j->at == 'E')) {
-        is_float = true;
-        j->at++;
-        if (j->at < j->end && (*j->at == '+' || *j->at == '-')) j->at++;
-        const char *part = j->at;
-        while (j->at < j->end && *j->at >= '0' && *j->at <= '9') j->at++;
-        if (j->at == part) read_fail(j, "a wrong number");
-    }
-    size_t n = (size_t)(j->at - from);
+    jv whole;
     double f;
-    if (is_float && bt__jparse_float(from, n, &f)) return jfloat(f);
-    if (!is_float && bt__jparse_int(j->r, from, n, 10, &v)) return v;
-    read_fail(j, "a number of too many digits");
+    bool digits = strspn(v->text, "-0123456789") == v->n;
+    if (digits && bt__jparse_int(r, v->text, v->n, 10, &whole)) return whole;
+    if (!digits && bt__jparse_float(v->text, v->n, &f)) return jfloat(f);
+    bt__jraise(r, BT_JINJA_CONTEXT, "the context holds a number of too many digits");
 }
 
-static jv read_value(reader *j);
-
-static jv read_array(reader *j)
+/* As deep as the reader goes. Of repeated keys the last counts, at the place of the first. */
+jv bt__jjson_value(jrt *r, const bt_json *v, unsigned flags)
 {
-    jlist *l = bt__jlist_new(j->r, 0);
-    j->at++;
-    read_space(j);
-    if (j->at < j->end && *j->at == ']') {
-        j->at++;
+    jstep(r);
+    switch ((bt_json_kind)v->kind) {
+    case BT_JSON_OBJECT: {
+        jdict *d = bt__jdict_new(r, v->n);
+        for (const bt_json *item = v->child; item; item = item->next)
+            bt__jdict_put(r, d, bt__jstr_ref(r, item->key, item->n_key, flags),
+                          bt__jjson_value(r, item, flags));
+        return jof_dict(d);
+    }
+    case BT_JSON_ARRAY: {
+        jlist *l = bt__jlist_new(r, v->n);
+        for (const bt_json *item = v->child; item; item = item->next)
+            bt__jlist_add(r, l, bt__jjson_value(r, item, flags));
         return jof_list(l);
     }
-    for (;;) {
-        bt__jlist_add(j->r, l, read_value(j));
-        read_space(j);
-        if (read_word(j, "]")) return jof_list(l);
-        if (!read_word(j, ",")) read_fail(j, "',' or ']' is missing");
+    case BT_JSON_STRING: return bt__jstr_ref(r, v->text, v->n, flags);
+    case BT_JSON_NUMBER: return number(r, v);
+    case BT_JSON_BOOL: return jbool(v->n);
+    case BT_JSON_NULL:
+    case BT_JSON_END: break;
     }
-}
-
-static jv read_object(reader *j)
-{
-    jdict *d = bt__jdict_new(j->r, 0);
-    j->at++;
-    read_space(j);
-    if (read_word(j, "}")) return jof_dict(d);
-    for (;;) {
-        read_space(j);
-        if (j->at == j->end || *j->at != '"') read_fail(j, "a key is missing");
-        jv key = read_string(j);
-        read_space(j);
-        if (!read_word(j, ":")) read_fail(j, "':' is missing");
-        bt__jdict_put(j->r, d, key, read_value(j));
-        read_space(j);
-        if (read_word(j, "}")) return jof_dict(d);
-        if (!read_word(j, ",")) read_fail(j, "',' or '}' is missing");
-    }
-}
-
-static jv read_value(reader *j)
-{
-    jv v = jnone();
-    read_space(j);
-    jstep(j->r);
-    if (++j->depth > JSON_DEPTH_MAX) read_fail(j, "nested too deep");
-    if (j->at == j->end)
-        read_fail(j, "a value is missing");
-    else if (*j->at == '"')
-        v = read_string(j);
-    else if (*j->at == '{')
-        v = read_object(j);
-    else if (*j->at == '[')
-        v = read_array(j);
-    else if (*j->at == '-' || (*j->at >= '0' && *j->at <= '9'))
-        v = read_number(j);
-    else if (read_word(j, "true"))
-        v = jbool(true);
-    else if (read_word(j, "false"))
-        v = jbool(false);
-    else if (read_word(j, "NaN"))
-        v = jfloat(NAN);
-    else if (read_word(j, "Infinity"))
-        v = jfloat(INFINITY);
-    else if (!read_word(j, "null"))
-        read_fail(j, "a value is missing");
-    j->depth--;
-    return v;
+    return jnone();
 }
 
 jv bt__jjson_parse(jrt *r, const char *text, size_t len, unsigned flags)
 {
-    reader j = {.r = r, .text = text, .at = text, .end = text + len, .flags = flags};
-    size_t valid = bt_utf8_valid_prefix(text, len);
-    bt__jcharge(r, len);
-    if (valid != len) {
-        j.at += valid;
-        read_fail(&j, "a byte that is not UTF-8");
-    }
-    jv v = read_value(&j);
-    read_space(&j);
-    if (j.at != j.end) read_fail(&j, "something after the value");
-    return v;
+    jjson_fault what;
+    const bt_json *v = bt__jjson_read(r, text, len, &what);
+    if (!v)
+        bt__jraise(r, BT_JINJA_CONTEXT, "the context is not valid JSON: %s at byte %zu", what.why,
+                   what.at);
+    return bt__jjson_value(r, v, flags);
 }
 
 /* ---- dumps */

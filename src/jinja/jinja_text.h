@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* jinja_text.h - Python's view of characters, numbers and their spelling. Private to jinja*.c. */
 #pragma once
+#include "base/json.h"
 #include "jinja/jinja_value.h"
 
 /* ---- characters (code points) */
@@ -54,7 +55,16 @@ double bt__jround(double x, int digits);
 jv bt__jround_int(jrt *r, jv v, int64_t digits); // digits < 0
 
 /* ---- JSON */
-/* Parses a JSON text as json.loads does; strings carry flags. Raises BT_JINJA_CONTEXT. */
+/* Reads a JSON text as json.loads does, into the arena. NULL: it is not one, and what (if not NULL)
+ * says why not. */
+typedef struct jjson_fault {
+    const char *why;
+    size_t at; // the byte
+} jjson_fault;
+const bt_json *bt__jjson_read(jrt *r, const char *text, size_t len, jjson_fault *what);
+/* Of what was read; borrows its strings, which carry flags. */
+jv bt__jjson_value(jrt *r, const bt_json *v, unsigned flags);
+/* Both. Raises BT_JINJA_CONTEXT. */
 jv bt__jjson_parse(jrt *r, const char *text, size_t len, unsigned flags);
 /* tojson, as transformers defines it. indent: JT_NONE, an int or a string. */
 typedef struct jdump {

@@ -21,16 +21,21 @@ _Noreturn void bt__jraise(jrt *r, bt_jinja_fault fault, const char *fmt, ...)
     longjmp(r->escape, 1);
 }
 
+_Noreturn void bt__jno_memory(jrt *r, size_t bytes)
+{
+    if (bytes > r->arena.max_bytes - r->arena.used)
+        bt__jraise(r, BT_JINJA_LIMIT, "the template needs more than %zu MiB of memory",
+                   r->arena.max_bytes >> 20);
+    bt__jraise(r, BT_JINJA_MEMORY, "out of memory for the template");
+}
+
 void *bt__jalloc(jrt *r, size_t bytes)
 {
     size_t whole = (bytes + 15) / 16 * 16;
     bt__jcharge(r, bytes);
     void *p = whole >= bytes ? bt_arena_alloc(&r->arena, whole) : NULL;
-    if (p) return p;
-    if (whole < bytes || whole > r->arena.max_bytes - r->arena.used)
-        bt__jraise(r, BT_JINJA_LIMIT, "the template needs more than %zu MiB of memory",
-                   r->arena.max_bytes >> 20);
-    bt__jraise(r, BT_JINJA_MEMORY, "out of memory for the template");
+    if (!p) bt__jno_memory(r, whole < bytes ? SIZE_MAX : whole);
+    return p;
 }
 
 void bt__jlook(jrt *r)

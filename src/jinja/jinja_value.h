@@ -197,6 +197,7 @@ struct jsb {
 _Noreturn void bt__jraise(jrt *r, bt_jinja_fault fault, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void *bt__jalloc(jrt *r, size_t bytes); // zeroed; never NULL
+_Noreturn void bt__jno_memory(jrt *r, size_t bytes); // the arena has not so many
 void bt__jcharge(jrt *r, size_t bytes); // counts work on that many bytes as steps
 void bt__jlook(jrt *r);                 // whether it has run for too long, or is to stop
 static inline void jstep(jrt *r)

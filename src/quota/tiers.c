@@ -50,7 +50,7 @@ static bool tier_name_ok(const char *s)
 
 static const char *const class_name[] = {"low", "medium", "highest"};
 
-static bt_status tier_parse_class(const cJSON *obj, bt_tier *t, bt_err *err)
+static bt_status tier_parse_class(const bt_json *obj, bt_tier *t, bt_err *err)
 {
     const char *name = NULL;
     bt_status st = bt_json_get_str(obj, "class", &name, err);
@@ -64,10 +64,10 @@ static bt_status tier_parse_class(const cJSON *obj, bt_tier *t, bt_err *err)
     return bt_err_set(err, BT_EINVAL, 0, "class must be low, medium or highest");
 }
 
-static bt_status tier_parse_quota(const cJSON *obj, bt_tier *t, bt_err *err)
+static bt_status tier_parse_quota(const bt_json *obj, bt_tier *t, bt_err *err)
 {
-    const cJSON *item = bt_json_item(obj, "gpu_seconds");
-    if (item && cJSON_IsString(item) && strcmp(item->valuestring, "unlimited") == 0) {
+    const bt_json *item = bt_json_item(obj, "gpu_seconds");
+    if (bt_json_is_text(item, "unlimited")) {
         t->quota_us = BT_QUOTA_UNLIMITED;
         return BT_OK;
     }
@@ -79,7 +79,7 @@ static bt_status tier_parse_quota(const cJSON *obj, bt_tier *t, bt_err *err)
     return st;
 }
 
-static bt_status tier_parse_int(const cJSON *obj, const char *key, int64_t min, int64_t max,
+static bt_status tier_parse_int(const bt_json *obj, const char *key, int64_t min, int64_t max,
                                 int32_t *out, bt_err *err)
 {
     int64_t v = *out;
@@ -89,30 +89,30 @@ static bt_status tier_parse_int(const cJSON *obj, const char *key, int64_t min, 
 }
 
 /* Unknown and repeated keys are refused by name: a typing error must not pass for a setting. */
-static bt_status tier_parse_keys(const cJSON *obj, bt_err *err)
+static bt_status tier_parse_keys(const bt_json *obj, bt_err *err)
 {
     static const char *const known[] = {"gpu_seconds", "class", "weight",
                                         "lease_max_s", "slots", "queue"};
     unsigned seen = 0;
-    for (const cJSON *k = obj->child; k; k = k->next) {
+    for (const bt_json *k = obj->child; k; k = k->next) {
         unsigned bit = 0;
         for (size_t i = 0; i < BT_COUNT(known); i++)
-            if (strcmp(k->string, known[i]) == 0) bit = 1u << i;
+            if (strcmp(k->key, known[i]) == 0) bit = 1u << i;
         if (!bit)
             return bt_err_set(err, BT_EINVAL, 0,
                               "key '%.40s' is not known; there are gpu_seconds, class, weight, "
                               "lease_max_s, slots and queue",
-                              k->string);
-        if (seen & bit) return bt_err_set(err, BT_EINVAL, 0, "key '%s' comes twice", k->string);
+                              k->key);
+        if (seen & bit) return bt_err_set(err, BT_EINVAL, 0, "key '%s' comes twice", k->key);
         seen |= bit;
     }
     return BT_OK;
 }
 
-static bt_status tier_parse(const cJSON *obj, bt_tier *t, bt_err *err)
+static bt_status tier_parse(const bt_json *obj, bt_tier *t, bt_err *err)
 {
     bt_status st;
-    if (!cJSON_IsObject(obj)) return bt_err_set(err, BT_EINVAL, 0, "is not an object");
+    if (!bt_json_is(obj, BT_JSON_OBJECT)) return bt_err_set(err, BT_EINVAL, 0, "is not an object");
     if ((st = tier_parse_keys(obj, err)) != BT_OK) return st;
     if ((st = tier_parse_quota(obj, t, err)) != BT_OK) return st;
     if ((st = tier_parse_class(obj, t, err)) != BT_OK) return st;
@@ -124,48 +124,49 @@ static bt_status tier_parse(const cJSON *obj, bt_tier *t, bt_err *err)
 }
 
 /* One "name": {...} of the file into t. */
-static bt_status tiers_overlay(const cJSON *item, const char *file, bt_tiers *t, bt_err *err)
+static bt_status tiers_overlay(const bt_json *root, const bt_json *item, const char *file,
+                               bt_tiers *t, bt_err *err)
 {
     bt_err why = {0};
-    if (!tier_name_ok(item->string))
+    if (!tier_name_ok(item->key))
         return bt_err_set(err, BT_EINVAL, 0,
                           "tier file %s: '%.40s' is no tier name: 1 to 31 of a-z 0-9 _ -", file,
-                          item->string);
-    for (const cJSON *prev = item->prev; prev && prev->next; prev = prev->prev)
-        if (strcmp(prev->string, item->string) == 0)
+                          item->key);
+    for (const bt_json *prev = root->child; prev != item; prev = prev->next)
+        if (strcmp(prev->key, item->key) == 0)
             return bt_err_set(err, BT_EINVAL, 0, "tier file %s: tier '%s' comes twice", file,
-                              item->string);
+                              item->key);
     int at = 0;
-    while (at < t->n && strcmp(t->tier[at].name, item->string) != 0) at++;
+    while (at < t->n && strcmp(t->tier[at].name, item->key) != 0) at++;
     if (at == BT_TIERS_MAX)
         return bt_err_set(err, BT_EINVAL, 0, "tier file %s: more than %d tiers", file,
                           BT_TIERS_MAX);
     if (at == t->n) {
         t->tier[t->n++] = (bt_tier){"", -1, BT_CLASS_MEDIUM, 1, 60, 2, 8};
-        memcpy(t->tier[at].name, item->string, strlen(item->string) + 1);
+        memcpy(t->tier[at].name, item->key, strlen(item->key) + 1);
     }
     bt_status st = tier_parse(item, &t->tier[at], &why);
     if (st == BT_OK) return BT_OK;
-    return bt_err_set(err, st, 0, "tier file %s: tier '%s': %s", file, item->string, why.msg);
+    return bt_err_set(err, st, 0, "tier file %s: tier '%s': %s", file, item->key, why.msg);
 }
 
 bt_status bt_tiers_parse(const char *text, size_t len, const char *file, bt_tiers *t, bt_err *err)
 {
     bt_tiers work = *t;
-    cJSON *root = NULL;
+    bt_arena arena;
+    const bt_json *root;
     bt_err why = {0};
-    bt_status st = bt_json_parse(text, len, &root, &why);
-    if (st != BT_OK) return bt_err_set(err, st, 0, "tier file %s is not JSON: %s", file, why.msg);
-    if (!cJSON_IsObject(root)) {
+    bt_arena_init(&arena, bt_json_room(len));
+    bt_status st = bt_json_parse(text, len, &arena, &root, &why);
+    if (st != BT_OK)
+        st = bt_err_set(err, st, 0, "tier file %s is not JSON: %s", file, why.msg);
+    else if (!bt_json_is(root, BT_JSON_OBJECT))
         st =
             bt_err_set(err, BT_EINVAL, 0, "tier file %s must be a JSON object of tier names", file);
-        goto done;
-    }
-    for (const cJSON *item = root->child; item; item = item->next)
-        if ((st = tiers_overlay(item, file, &work, err)) != BT_OK) goto done;
-    *t = work;
-done:
-    cJSON_Delete(root);
+    for (const bt_json *item = st ? NULL : root->child; item && st == BT_OK; item = item->next)
+        st = tiers_overlay(root, item, file, &work, err);
+    if (st == BT_OK) *t = work;
+    bt_arena_release(&arena);
     return st;
 }
 

@@ -23,7 +23,7 @@ bool bt__jfail_reader(bt__jload *l, const bt_json_reader *r)
 {
     size_t at;
     const char *why = bt_json_reader_why(r, &at);
-    if (r->scratch[0].failed || r->scratch[1].failed) return bt__jmemory(l);
+    if (r->no_memory) return bt__jmemory(l);
     return bt__jfail(l, BT_EFORMAT, "%s at byte %zu", why ? why : "a value is not understood",
                      (size_t)(r->s - l->text) + at);
 }
@@ -120,7 +120,7 @@ bool bt__field_text(const bt__fields *f, const char *name, bt_str *out)
     if (!value) return true;
     bt__jreader(f->l, &r, *value);
     bool ok = bt_json_read_string(&r, &text.s, &text.n);
-    if (!ok && (r.scratch[0].failed || r.scratch[1].failed))
+    if (!ok && r.no_memory)
         bt__jmemory(f->l);
     else if (!ok)
         wrong_type(f, name, "a string");

@@ -69,36 +69,28 @@ static bt_status add_text(bt_parser *p, bt_text *x, const char *text, bool ends,
     return text_fault(p, st, "content");
 }
 
-static bool id_of(const cJSON *item, int32_t *id)
-{
-    double v = cJSON_IsNumber(item) ? item->valuedouble : -1;
-    if (!(v >= 0 && v <= INT32_MAX) || v != (double)(int32_t)v) return false;
-    *id = (int32_t)v;
-    return true;
-}
-
 /* A string, or an array of strings and token ids; what belongs before a text comes once. */
-static bt_status add_content(bt_parser *p, bt_text *x, const cJSON *content, bool ends,
+static bt_status add_content(bt_parser *p, bt_text *x, const bt_json *content, bool ends,
                              bool special, tokens *t)
 {
     int texts = 0;
     size_t n;
     size_t at = 0;
-    if (cJSON_IsString(content)) return add_text(p, x, content->valuestring, ends, special, t);
-    if (!cJSON_IsArray(content))
+    if (bt_json_is(content, BT_JSON_STRING)) return add_text(p, x, content->text, ends, special, t);
+    if (!bt_json_is(content, BT_JSON_ARRAY))
         return bt__parse_fault(p, BT_EINVAL, "content",
                                "'content' must be the text to tokenize: a string, or an array of "
                                "strings and token ids");
-    for (const cJSON *item = content->child; item; item = item->next, at++) {
+    for (const bt_json *item = content->child; item; item = item->next, at++) {
         int32_t id;
         bt_status st = BT_OK;
-        if (cJSON_IsString(item)) {
+        if (bt_json_is(item, BT_JSON_STRING)) {
             if (texts == PIECES_MAX)
                 return bt__parse_fault(p, BT_EINVAL, "content",
                                        "'content' holds more than %d strings", PIECES_MAX);
-            st = add_text(p, x, item->valuestring, ends && texts == 0, special, t);
+            st = add_text(p, x, item->text, ends && texts == 0, special, t);
             texts++;
-        } else if (!id_of(item, &id)) {
+        } else if (!bt__parse_id(item, &id)) {
             st = bt__parse_fault(p, BT_EINVAL, "content",
                                  "'content' has something at place %zu that is neither a string "
                                  "nor a token id",
@@ -154,7 +146,7 @@ static void write_tokens(bt_buf *out, bt_unit *u, const tokens *t, bool pieces)
 static bt_status tokenize(bt_parser *p, bt_text *x, bt_buf *out)
 {
     bool ends = false, special = true, pieces = false, guard = false;
-    const cJSON *content = bt_json_item(p->root, "content");
+    const bt_json *content = bt_json_item(p->root, "content");
     tokens t = {0};
     bt_status st;
     if ((st = bt__parse_bool(p, "add_special", &ends)) ||
@@ -191,17 +183,17 @@ static size_t text_bytes(bt_unit *u, const int32_t *ids, size_t n)
 
 static bt_status detokenize(bt_parser *p, bt_text *x, bt_buf *out)
 {
-    const cJSON *list = bt_json_item(p->root, "tokens");
+    const bt_json *list = bt_json_item(p->root, "tokens");
     char *text = NULL;
     size_t n = 0, n_text = 0;
-    if (!cJSON_IsArray(list))
+    if (!bt_json_is(list, BT_JSON_ARRAY))
         return bt__parse_fault(p, BT_EINVAL, "tokens", "'tokens' must be an array of token ids");
-    size_t count = (size_t)cJSON_GetArraySize(list);
+    size_t count = list->n;
     if (count > TOKENS_MAX) return too_many(p, "tokens");
     int32_t *ids = bt__parse_alloc(p, count + 1, sizeof *ids);
     if (!ids) return bt__parse_nomem(p);
-    for (const cJSON *item = list->child; item; item = item->next, n++)
-        if (!id_of(item, &ids[n]))
+    for (const bt_json *item = list->child; item; item = item->next, n++)
+        if (!bt__parse_id(item, &ids[n]))
             return bt__parse_fault(p, BT_EINVAL, "tokens",
                                    "'tokens' has something at place %zu that is not a token id", n);
     if (text_bytes(x->unit, ids, n) > TEXT_MAX)
@@ -251,7 +243,6 @@ bt_status bt_llama_answer(bt_llama_route route, bt_text *x, const char *body, si
     bt_parser p;
     bt_status st = bt__parse_open(&p, body, len, &scratch, e);
     if (st == BT_OK) st = answer[route](&p, x, out);
-    st = bt__parse_close(&p, st);
     bt_api_request_release(&scratch);
     return st;
 }

@@ -43,37 +43,37 @@ static const struct {
     {"prompt_logprobs", {0}, "use 'echo' and 'logprobs' of /v1/completions"},
 };
 
-static bool is_fine(const cJSON *v, const char *const fine[2])
+static bool is_fine(const bt_json *v, const char *const fine[2])
 {
-    if (cJSON_IsArray(v)) {
-        for (const cJSON *item = v->child; item; item = item->next)
-            if (!cJSON_IsString(item) || !is_fine(item, fine)) return false;
+    if (bt_json_is(v, BT_JSON_ARRAY)) {
+        for (const bt_json *item = v->child; item; item = item->next)
+            if (!bt_json_is(item, BT_JSON_STRING) || !is_fine(item, fine)) return false;
         return true;
     }
-    if (!cJSON_IsString(v)) return cJSON_IsFalse(v) || (cJSON_IsNumber(v) && v->valuedouble == 0);
-    bool known = v->valuestring[0] == 0;
-    for (int i = 0; i < 2; i++) known = known || (fine[i] && strcmp(v->valuestring, fine[i]) == 0);
+    if (bt_json_is(v, BT_JSON_NUMBER)) return bt_json_number(v) == 0;
+    if (!bt_json_is(v, BT_JSON_STRING)) return bt_json_is(v, BT_JSON_BOOL) && !v->n;
+    bool known = v->text[0] == 0;
+    for (int i = 0; i < 2; i++) known = known || (fine[i] && strcmp(v->text, fine[i]) == 0);
     return known;
 }
 
 static bt_status refuse_unsupported(bt_parser *p)
 {
-    const cJSON *v;
+    const bt_json *v;
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
         if ((v = bt_json_item(p->root, unsupported[i].name)) && !is_fine(v, unsupported[i].fine))
             return bt__parse_fault(p, BT_EINVAL, unsupported[i].name, "'%s' is not supported: %s",
                                    unsupported[i].name, unsupported[i].instead);
     v = bt_json_item(p->root, "response_format");
     if (v) {
-        const cJSON *type = cJSON_IsObject(v) ? bt_json_item(v, "type") : NULL;
-        if (!cJSON_IsString(type))
+        const bt_json *type = bt_json_item(v, "type");
+        if (!bt_json_is(type, BT_JSON_STRING))
             return bt__parse_fault(p, BT_EINVAL, "response_format",
                                    "'response_format' must be an object with a 'type'");
-        if (strcmp(type->valuestring, "text") != 0)
+        if (strcmp(type->text, "text") != 0)
             return bt__parse_fault(
                 p, BT_EINVAL, "response_format",
-                "'response_format' of type \"%.40s\" is not supported; use \"text\"",
-                type->valuestring);
+                "'response_format' of type \"%.40s\" is not supported; use \"text\"", type->text);
     }
     return BT_OK;
 }
@@ -96,8 +96,8 @@ static bt_status parse_common(bt_parser *p, bt_gen_params *params, limits *l)
     if (best_of && best_of != l->n)
         return bt__parse_fault(p, BT_EINVAL, "best_of",
                                "'best_of' other than 'n' is not supported");
-    const cJSON *options = bt_json_item(p->root, "stream_options");
-    if (options && !cJSON_IsObject(options))
+    const bt_json *options = bt_json_item(p->root, "stream_options");
+    if (options && !bt_json_is(options, BT_JSON_OBJECT))
         return bt__parse_fault(p, BT_EINVAL, "stream_options",
                                "'stream_options' must be an object");
     if (options && bt_json_get_bool(options, "include_usage", &r->include_usage, NULL) != BT_OK)
@@ -155,47 +155,46 @@ bt_status bt__openai_chat_parse(bt_parser *p)
 /* ---- completions */
 
 /* `where` is the place in the body: "prompt", "prompt[3]". */
-static bt_status parse_tokens(bt_parser *p, const cJSON *list, const char *where,
+static bt_status parse_tokens(bt_parser *p, const bt_json *list, const char *where,
                               bt_front_request *part)
 {
-    int count = cJSON_GetArraySize(list);
+    int count = (int)list->n;
     if (count < 1)
         return bt__parse_fault(p, BT_EINVAL, "prompt", "'%s' is an empty array of tokens", where);
     int32_t *ids = bt__parse_alloc(p, (size_t)count, sizeof *ids);
     if (!ids) return bt__parse_nomem(p);
     int32_t n = 0;
-    for (const cJSON *item = list->child; item; item = item->next) {
-        double v = cJSON_IsNumber(item) ? item->valuedouble : -1;
-        if (!(v >= 0 && v <= INT32_MAX) || v != (double)(int32_t)v)
+    for (const bt_json *item = list->child; item; item = item->next) {
+        if (!bt__parse_id(item, &ids[n]))
             return bt__parse_fault(p, BT_EINVAL, "prompt", "'%s[%d]' is not a token id", where, n);
-        ids[n++] = (int32_t)v;
+        n++;
     }
     part->tokens = ids;
     part->n_tokens = n;
     return BT_OK;
 }
 
-static bt_status parse_one_prompt(bt_parser *p, const cJSON *v, const char *where,
+static bt_status parse_one_prompt(bt_parser *p, const bt_json *v, const char *where,
                                   bt_front_request *part)
 {
-    if (cJSON_IsArray(v)) return parse_tokens(p, v, where, part);
-    if (!cJSON_IsString(v))
+    if (bt_json_is(v, BT_JSON_ARRAY)) return parse_tokens(p, v, where, part);
+    if (!bt_json_is(v, BT_JSON_STRING))
         return bt__parse_fault(p, BT_EINVAL, "prompt",
                                "'%s' must be a string or an array of token ids%s", where,
                                strchr(where, '[') ? "" : ", or an array of those");
-    part->n_text = strlen(v->valuestring);
-    part->text = bt_arena_strndup(&p->out->arena, v->valuestring, part->n_text);
-    return part->text ? BT_OK : bt__parse_nomem(p);
+    part->text = v->text;
+    part->n_text = v->n;
+    return BT_OK;
 }
 
 /* A string, an array of token ids, or an array of either: one part a prompt. */
 static bt_status parse_prompts(bt_parser *p)
 {
     bt_api_request *r = p->out;
-    const cJSON *v = bt_json_item(p->root, "prompt");
+    const bt_json *v = bt_json_item(p->root, "prompt");
     if (!v) return bt__parse_fault(p, BT_EINVAL, "prompt", "'prompt' is missing");
-    bool many = cJSON_IsArray(v) && !cJSON_IsNumber(v->child);
-    int count = many ? cJSON_GetArraySize(v) : 1;
+    bool many = bt_json_is(v, BT_JSON_ARRAY) && !bt_json_is(v->child, BT_JSON_NUMBER);
+    int count = many ? (int)v->n : 1;
     if (count < 1 || count > BT_API_PARTS_MAX)
         return bt__parse_fault(p, BT_EINVAL, "prompt",
                                "'prompt' holds %d prompts; it must hold 1 to %d", count,
@@ -203,7 +202,7 @@ static bt_status parse_prompts(bt_parser *p)
     r->part = bt__parse_alloc(p, (size_t)count, sizeof *r->part);
     if (!r->part) return bt__parse_nomem(p);
     r->n_parts = count;
-    const cJSON *item = many ? v->child : v;
+    const bt_json *item = many ? v->child : v;
     for (int i = 0; i < count; i++, item = item->next) {
         char where[32] = "prompt";
         if (many) snprintf(where, sizeof where, "prompt[%d]", i);
@@ -216,10 +215,10 @@ static bt_status parse_prompts(bt_parser *p)
 /* Tools belong to chats. */
 static bt_status refuse_tools(bt_parser *p)
 {
-    const cJSON *v = bt_json_item(p->root, "tools");
-    const cJSON *choice = bt_json_item(p->root, "tool_choice");
-    bool none = cJSON_IsString(choice) && strcmp(choice->valuestring, "none") == 0;
-    if (!v || (cJSON_IsArray(v) && (!v->child || none))) return BT_OK;
+    const bt_json *v = bt_json_item(p->root, "tools");
+    const bt_json *choice = bt_json_item(p->root, "tool_choice");
+    bool none = bt_json_is_text(choice, "none");
+    if (!v || (bt_json_is(v, BT_JSON_ARRAY) && (!v->child || none))) return BT_OK;
     return bt__parse_fault(p, BT_EINVAL, "tools",
                            "a text completion takes no tools: leave 'tools' out, or use "
                            "/v1/chat/completions");

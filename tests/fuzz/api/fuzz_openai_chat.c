@@ -13,7 +13,7 @@ static void check_part(const bt_front_request *p)
     BT_ASSERT(p->n_seq >= 1 && p->n_seq <= BT_SEQS_PER_REQUEST_MAX);
     BT_ASSERT(!p->text || strlen(p->text) == p->n_text);
     for (int32_t i = 0; i < p->n_tokens; i++) BT_ASSERT(p->tokens[i] >= 0);
-    if (p->chat) BT_ASSERT(p->chat->messages.text[0] == '[');
+    if (p->chat) BT_ASSERT(bt_json_is(p->chat->messages, BT_JSON_ARRAY));
     BT_ASSERT(g->temperature >= 0 && g->temperature <= 2 && g->top_p >= 0 && g->top_p <= 1);
     BT_ASSERT(g->max_tokens >= 0 && g->top_k >= 0 && g->n_logprobs <= BT_TOP_LOGPROBS_MAX);
     BT_ASSERT(g->n_stop <= BT_STOP_MAX && g->n_bias <= BT_BIAS_MAX);

@@ -41,10 +41,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         part[i] = (bt_template_text){nul + 1, part[i - 1].len - head - 1};
         part[i - 1].len = head;
     }
+    const bt_json *json[3] = {NULL};
+    bt_arena arena;
+    bt_arena_init(&arena, 3 * bt_json_room(size));
+    for (int i = 0; i < 3 && part[i].text; i++)
+        bt_json_parse(part[i].text, part[i].len, &arena, &json[i], NULL);
     for (int i = 0; i < 4; i++) {
-        bt_template_chat chat = {.messages = part[0],
-                                 .tools = part[1],
-                                 .kwargs = part[2],
+        bt_template_chat chat = {.messages = json[0],
+                                 .tools = json[1],
+                                 .kwargs = json[2],
                                  .continue_final_message = i & 2};
         bt_jinja_output out = {0};
         bt_err err = {0};
@@ -57,6 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         BT_ASSERT(st == BT_OK ? at == out.len : err.msg[0] != 0);
         bt_jinja_output_release(&out);
     }
+    bt_arena_release(&arena);
     free(exact);
     return 0;
 }

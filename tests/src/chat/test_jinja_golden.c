@@ -7,8 +7,9 @@
 enum { TEMPLATES_MAX = 512 };
 
 static struct {
-    cJSON *root;
-    const cJSON *contexts;
+    bt_arena arena;
+    const bt_json *root;
+    const bt_json *contexts;
     const char *id[TEMPLATES_MAX];
     bt_jinja *compiled[TEMPLATES_MAX];
     int n;
@@ -16,11 +17,10 @@ static struct {
 
 static void compile_all(void)
 {
-    const cJSON *item;
-    corpus.root = read_json(TEMPLATE_DATA "templates.json");
-    corpus.contexts = cJSON_GetObjectItemCaseSensitive(corpus.root, "contexts");
-    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(corpus.root, "templates"))
-    {
+    corpus.root = read_json(TEMPLATE_DATA "templates.json", &corpus.arena);
+    corpus.contexts = bt_json_find(corpus.root, "contexts");
+    const bt_json *item = bt_json_find(corpus.root, "templates")->child;
+    for (; item; item = item->next) {
         const char *source = text_of(item, "template");
         bt_err err = {0};
         REQUIRE(source && corpus.n < TEMPLATES_MAX);
@@ -45,7 +45,7 @@ typedef struct tally {
     bool plain_safe;
 } tally;
 
-static void show_difference(const cJSON *row, const char *got, const char *want)
+static void show_difference(const bt_json *row, const char *got, const char *want)
 {
     size_t at = 0;
     while (got[at] && got[at] == want[at]) at++;
@@ -54,16 +54,16 @@ static void show_difference(const cJSON *row, const char *got, const char *want)
             text_of(row, "ctx"), at, got + from, want + from);
 }
 
-static void check_row(const cJSON *row, void *ud)
+static void check_row(const bt_json *row, void *ud)
 {
     tally *t = ud;
     const char *want = text_of(row, "out"), *fault = text_of(row, "err");
     const bt_jinja *tmpl = compiled(text_of(row, "id"));
-    const cJSON *context = cJSON_GetObjectItemCaseSensitive(corpus.contexts, text_of(row, "ctx"));
-    bool agp = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(row, "agp"));
+    const bt_json *context = bt_json_find(corpus.contexts, text_of(row, "ctx"));
+    bool agp = is_true(row, "agp");
     char fixed[200];
     REQUIRE(tmpl && context && (want || fault));
-    char *json = cJSON_PrintUnformatted(context);
+    char *json = json_text(context);
     int n = snprintf(fixed, sizeof fixed,
                      "{\"tools\":null,\"add_generation_prompt\":%s,\"bos_token\":\"<s>\","
                      "\"eos_token\":\"</s>\"}",
@@ -92,7 +92,7 @@ static void check_row(const cJSON *row, void *ud)
     }
     t->wrong += !good;
     bt_jinja_output_release(&out);
-    cJSON_free(json);
+    bt_free(json);
 }
 
 static void all_golden_rows(void)
@@ -110,7 +110,7 @@ static void all_golden_rows(void)
 /* Through bt_template_render, which adapts messages: what the template can take as it is comes out
  * as Python has it. Rows that need no adapting: all messages are strings, and the template shows a
  * system message where there is one. */
-static void check_service(const cJSON *row, void *ud)
+static void check_service(const bt_json *row, void *ud)
 {
     tally *t = ud;
     static const char *const plain[] = {"user",  "sys_user", "multi",    "multi_nosys",
@@ -118,8 +118,10 @@ static void check_service(const cJSON *row, void *ud)
     static const bt_template_token tokens[] = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
     static char id[40];
     static bt_template *open;
+    static const bt_json *think_off;
     const char *want = text_of(row, "out"), *name = text_of(row, "ctx");
     bool known = false;
+    if (!think_off) think_off = json("{\"enable_thinking\":false}");
     if (!row) {
         bt_template_free(open);
         return;
@@ -127,12 +129,11 @@ static void check_service(const cJSON *row, void *ud)
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) known |= !strcmp(plain[i], name);
     if (!want || !known) return;
     if (!open || strcmp(id, text_of(row, "id")) != 0) { // rows come template by template
-        const cJSON *item;
+        const bt_json *item = bt_json_find(corpus.root, "templates")->child;
         bt_template_free(open);
         open = NULL;
         snprintf(id, sizeof id, "%s", text_of(row, "id"));
-        cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(corpus.root, "templates"))
-        {
+        for (; item; item = item->next) {
             const char *source = text_of(item, "template");
             bt_template_source s = {NULL, {source, strlen(source)}};
             if (strcmp(text_of(item, "id"), id) == 0)
@@ -145,17 +146,12 @@ static void check_service(const cJSON *row, void *ud)
     if (!bt_template_get_caps(open)->system_role &&
         (!strcmp(name, "sys_user") || !strcmp(name, "multi") || !strcmp(name, "tools")))
         return;
-    const cJSON *context = cJSON_GetObjectItemCaseSensitive(corpus.contexts, name);
-    const cJSON *tool_list = cJSON_GetObjectItemCaseSensitive(context, "tools");
-    char *messages = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(context, "messages"));
-    char *tools = tool_list ? cJSON_PrintUnformatted(tool_list) : NULL;
-    bt_template_chat chat = {.messages = {messages, strlen(messages)},
-                             .tools = {tools, tools ? strlen(tools) : 0},
-                             .add_generation_prompt =
-                                 cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(row, "agp")),
+    const bt_json *context = bt_json_find(corpus.contexts, name);
+    bt_template_chat chat = {.messages = bt_json_find(context, "messages"),
+                             .tools = bt_json_find(context, "tools"),
+                             .add_generation_prompt = is_true(row, "agp"),
                              .now_local_us = GOLDEN_NOW_US};
-    if (!strcmp(name, "think_off"))
-        chat.kwargs = (bt_template_text){"{\"enable_thinking\":false}", 25};
+    if (!strcmp(name, "think_off")) chat.kwargs = think_off;
     bt_jinja_output out = {0};
     bt_err err = {0};
     bt_status st = bt_template_render(open, &chat, &out, NULL, &err);
@@ -167,8 +163,6 @@ static void check_service(const cJSON *row, void *ud)
     t->equal += same;
     t->wrong += !same;
     bt_jinja_output_release(&out);
-    cJSON_free(messages);
-    cJSON_free(tools);
 }
 
 static void services_keep_what_fits(void)
@@ -195,6 +189,6 @@ int main(void)
     RUN(services_keep_what_fits);
     RUN(safe_may_be_plain);
     for (int i = 0; i < corpus.n; i++) bt_jinja_free(corpus.compiled[i]);
-    cJSON_Delete(corpus.root);
+    bt_arena_release(&corpus.arena);
     return TEST_END();
 }

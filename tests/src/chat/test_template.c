@@ -25,11 +25,6 @@ static bt_template *open_one(const char *source)
         s, sizeof s - 1                                                                            \
     }
 
-static bt_template_text text(const char *s)
-{
-    return (bt_template_text){s, s ? strlen(s) : 0};
-}
-
 /* The prompt with user bytes in [brackets] and generated ones in (parentheses). */
 static const char *marked(const bt_jinja_output *out)
 {
@@ -120,7 +115,7 @@ static const char *chat_line(const bt_template *t, const bt_template_chat *chat)
 static const char *chat_of(const char *source, const char *messages)
 {
     bt_template *t = open_one(source);
-    bt_template_chat chat = {.messages = text(messages), .add_generation_prompt = true};
+    bt_template_chat chat = {.messages = json(messages), .add_generation_prompt = true};
     const char *line = chat_line(t, &chat);
     bt_template_free(t);
     return line;
@@ -227,7 +222,7 @@ static void free_arguments(void)
             bt_jinja_output out = {0};
             bt_err err = {0};
             snprintf(body, sizeof body, messages, wrong[k][0]);
-            bt_template_chat chat = {.messages = {body, strlen(body)}};
+            bt_template_chat chat = {.messages = json(body)};
             bt_status st = bt_template_render(t, &chat, &out, NULL, &err);
             CHECK_INT(st, row[i].text ? BT_OK : BT_EINVAL);
             if (i == 0) CHECK(st == BT_OK && strstr(out.text, wrong[k][1]));
@@ -269,9 +264,8 @@ static void nothing_is_dropped(void)
         bt_template *t = open_one(row[i].source);
         bt_jinja_output out = {0};
         bt_err err = {0};
-        bt_template_chat chat = {.messages = {row[i].messages, strlen(row[i].messages)}};
-        if (row[i].documents)
-            chat.documents = (bt_template_text){row[i].documents, strlen(row[i].documents)};
+        bt_template_chat chat = {.messages = json(row[i].messages)};
+        chat.documents = json(row[i].documents);
         CHECK_INT(bt_template_render(t, &chat, &out, NULL, &err), row[i].field ? BT_EINVAL : BT_OK);
         CHECK_STR(err.field, row[i].field ? row[i].field : "");
         bt_jinja_output_release(&out);
@@ -353,7 +347,7 @@ static void every_combination_is_probed(void)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         bt_template *t = open_one(rows[i].source);
-        bt_template_chat chat = {.messages = text(rows[i].messages), .tools = text(rows[i].tools)};
+        bt_template_chat chat = {.messages = json(rows[i].messages), .tools = json(rows[i].tools)};
         CHECK_STR(chat_line(t, &chat), rows[i].want);
         bt_template_free(t);
     }
@@ -370,15 +364,15 @@ static void named_templates_are_probed_each(void)
         {"rag", text_is("{{ documents|length }} {{ messages[0].content }}")},
     };
     bt_template *t = NULL;
-    bt_template_chat chat = {.messages = text("[{\"role\":\"system\",\"content\":\"S\"},"
+    bt_template_chat chat = {.messages = json("[{\"role\":\"system\",\"content\":\"S\"},"
                                               "{\"role\":\"user\",\"content\":\"U\"}]")};
     REQUIRE(bt_template_new(of, 3, NULL, 0, NULL, &t, NULL) == BT_OK);
     CHECK_STR(chat_line(t, &chat), "system:[S];user:[U];");
-    chat.documents = text("[{}]");
+    chat.documents = json("[{}]");
     CHECK_STR(chat_line(t, &chat), "1 [S]");
-    chat.tools = text("[{\"name\":\"qNAMEq\"}]");
+    chat.tools = json("[{\"name\":\"qNAMEq\"}]");
     CHECK(strstr(chat_line(t, &chat), "no place for documents"));
-    chat.documents = (bt_template_text){0};
+    chat.documents = NULL;
     CHECK_STR(chat_line(t, &chat), "1[S]\n\n[U];");
     bt_template_free(t);
 }
@@ -386,11 +380,10 @@ static void named_templates_are_probed_each(void)
 /* Every real template opens, and what it can do is plausible for the lot. */
 static void capabilities_of_real_templates(void)
 {
-    cJSON *root = read_json(TEMPLATE_DATA "templates.json");
-    const cJSON *item;
+    bt_arena arena;
+    const bt_json *root = read_json(TEMPLATE_DATA "templates.json", &arena);
     int n = 0, text_in = 0, system_role = 0, tools = 0, parts = 0, thinking = 0, prompt = 0;
-    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(root, "templates"))
-    {
+    for (const bt_json *item = bt_json_find(root, "templates")->child; item; item = item->next) {
         bt_template *t = open_one(text_of(item, "template"));
         const bt_template_caps *c = bt_template_get_caps(t);
         n++;
@@ -408,7 +401,7 @@ static void capabilities_of_real_templates(void)
             n, text_in, parts, system_role, tools, thinking, prompt);
     CHECK_INT(n, 184);
     CHECK(text_in > 160 && system_role > 120 && tools > 80 && thinking > 20 && prompt > 100);
-    cJSON_Delete(root);
+    bt_arena_release(&arena);
 }
 
 static void named_templates(void)
@@ -421,21 +414,21 @@ static void named_templates(void)
     };
     bt_template *t = NULL;
     bt_err err = {0};
-    bt_template_chat chat = {.messages = text("[{\"role\":\"user\",\"content\":\"hi\"}]")};
+    bt_template_chat chat = {.messages = json("[{\"role\":\"user\",\"content\":\"hi\"}]")};
     REQUIRE(bt_template_new(of, 3, tokens, 2, NULL, &t, &err) == BT_OK);
     CHECK_STR(chat_line(t, &chat), "D<B>[hi]");
-    chat.tools = text("[{}, {}]");
+    chat.tools = json("[{}, {}]");
     CHECK_STR(chat_line(t, &chat), "T2True");
     chat.name = "rag";
-    chat.documents = text("[{\"text\": \"doc\"}]");
+    chat.documents = json("[{\"text\": \"doc\"}]");
     CHECK_STR(chat_line(t, &chat), "R[doc]<E>");
     chat.name = "nope";
     CHECK_STR(chat_line(t, &chat), "! the model has no chat template named 'nope'");
     bt_template_free(t);
     t = open_one("J{{ x }}");
-    chat = (bt_template_chat){.messages = chat.messages, .kwargs = text("{\"x\": \"<|y|>\"}")};
+    chat = (bt_template_chat){.messages = chat.messages, .kwargs = json("{\"x\": \"<|y|>\"}")};
     CHECK_STR(chat_line(t, &chat), "J[<|y|>]");
-    chat.kwargs = text("{\"messages\": []}");
+    chat.kwargs = json("{\"messages\": []}");
     CHECK_STR(chat_line(t, &chat), "! 'chat_template_kwargs' may not hold 'messages'");
     bt_template_free(t);
     CHECK_INT(bt_template_new(NULL, 0, NULL, 0, NULL, &t, &err), BT_ENOTFOUND);
@@ -449,7 +442,7 @@ static void named_templates(void)
 static void final_message_continues(void)
 {
     bt_template *t = open_one(CHATML);
-    bt_template_chat chat = {.messages = text("[{\"role\":\"user\",\"content\":\"q\"},"
+    bt_template_chat chat = {.messages = json("[{\"role\":\"user\",\"content\":\"q\"},"
                                               "{\"role\":\"assistant\",\"content\":\"Once \"}]"),
                              .continue_final_message = true};
     CHECK_STR(chat_line(t, &chat), "<|user|>[q]</s><|assistant|>[Once ]");
@@ -460,13 +453,13 @@ static void final_message_continues(void)
     t = open_one("{% for m in messages %}<{{ m.role }}>{{ m.content|trim }}</s>{% endfor %}");
     chat.add_generation_prompt = false;
     CHECK_STR(chat_line(t, &chat), "<user>[q]</s><assistant>[Once]");
-    chat.messages = text("[{\"role\":\"user\"}]");
+    chat.messages = json("[{\"role\":\"user\"}]");
     chat.as_given = true;
     CHECK_STR(chat_line(t, &chat), "! continue_final_message is set but we could not find any text "
                                    "to continue in the final message!");
     bt_template_free(t);
     t = open_one("nothing");
-    chat.messages = text("[{\"role\":\"user\",\"content\":\"x\"}]");
+    chat.messages = json("[{\"role\":\"user\",\"content\":\"x\"}]");
     CHECK(strstr(chat_line(t, &chat), "does not appear in the chat") != NULL);
     bt_template_free(t);
 }
@@ -601,10 +594,11 @@ static void memory_runs_out(void)
 }
 
 static bt_template *shared;
+static const bt_json *shared_messages;
 
 static void *render_many(void *ud)
 {
-    bt_template_chat chat = {.messages = text("[{\"role\":\"user\",\"content\":\"é\"}]")};
+    bt_template_chat chat = {.messages = shared_messages};
     int *bad = ud;
     for (int i = 0; i < 300; i++) {
         bt_jinja_output out = {0};
@@ -620,6 +614,7 @@ static void threads_share_one(void)
     pthread_t thread[3];
     int bad[3] = {0};
     shared = open_one(CHATML);
+    shared_messages = json("[{\"role\":\"user\",\"content\":\"é\"}]");
     for (int i = 0; i < 3; i++) pthread_create(&thread[i], NULL, render_many, &bad[i]);
     for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
     CHECK_INT(bad[0] + bad[1] + bad[2], 0);

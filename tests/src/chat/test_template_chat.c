@@ -3,6 +3,7 @@
  * control token. */
 #include "chat/template_chat.h"
 #include "base/assert.h"
+#include "json.h"
 #include "src/token/text_fixture.h"
 
 #define STORIES BATON_SOURCE_DIR "/models/stories260K.gguf"
@@ -19,8 +20,7 @@ static bt_chat *open_chat(const fixture *f, const char *own)
 
 static bt_template_chat ask(const char *messages)
 {
-    return (bt_template_chat){.messages = {messages, strlen(messages)},
-                              .add_generation_prompt = true};
+    return (bt_template_chat){.messages = json(messages), .add_generation_prompt = true};
 }
 
 static bt_jinja_output render(const bt_chat *c, const bt_template_chat *chat)
@@ -77,16 +77,16 @@ static void refusals(void)
     CHECK_STR(err.msg, "a message's role must be system, developer, user, assistant or tool");
     CHECK_STR(err.field, "messages[0].role");
     chat = ask("[{\"role\":\"user\",\"content\":\"x\"}]");
-    chat.tools = (bt_template_text){"[{}]", 4};
+    chat.tools = json("[{}]");
     CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
     CHECK(strstr(err.msg, "tools") != NULL);
     CHECK_STR(err.field, "tools");
-    chat.tools = (bt_template_text){0};
-    chat.documents = (bt_template_text){"[\"x\"]", 5};
+    chat.tools = NULL;
+    chat.documents = json("[\"x\"]");
     CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
     CHECK_STR(err.field, "documents");
-    chat.documents = (bt_template_text){0};
-    chat.kwargs = (bt_template_text){"{\"messages\":[]}", 15};
+    chat.documents = NULL;
+    chat.kwargs = json("{\"messages\":[]}");
     CHECK_INT(bt_chat_render(c, &chat, &out, &err), BT_EINVAL);
     CHECK_STR(err.field, "chat_template_kwargs.messages");
     chat = ask("[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"y\","

@@ -4,6 +4,7 @@
  * is, each request ends, nothing stays held, and the books add up. */
 #include "src/ledger/fault_vfs.h"
 #include "harness.h"
+#include "json.h"
 #include <dirent.h>
 
 /* ---- memory */
@@ -14,8 +15,7 @@ static bool ask_short_of_memory(long n)
     asked a;
     static const char messages[] = "[{\"role\":\"system\",\"content\":\"You tell stories.\"},"
                                    "{\"role\":\"user\",\"content\":\"Once upon a time\"}]";
-    bt_template_chat chat = {.messages = {messages, sizeof messages - 1},
-                             .add_generation_prompt = true};
+    bt_template_chat chat = {.messages = json(messages), .add_generation_prompt = true};
     const char *stop[] = {"zebra"};
     bt_front_request r = request("k-rich", 30);
     r.params.n_logprobs = 3;

@@ -191,8 +191,12 @@ static inline bt_stream *fake_stream(bt_front *f, const bt_front_request *req)
     memcpy(s->account, req->identity.account, sizeof s->account);
     if (req->identity.tier) memcpy(s->tier, req->identity.tier->name, sizeof s->tier);
     f->last = *req;
-    const char *text = req->chat ? req->chat->messages.text : req->text;
+    bt_buf messages = BT_BUF_INIT;
+    bt_jw w = bt_jw_on(&messages);
+    if (req->chat) bt_jw_value(&w, req->chat->messages);
+    const char *text = req->chat ? messages.data : req->text;
     snprintf(f->last_text, sizeof f->last_text, "%s", text ? text : "");
+    bt_buf_release(&messages);
     return s;
 }
 
@@ -338,15 +342,24 @@ const char *bt_unit_token_piece(bt_unit *u, int32_t id, size_t *n)
 bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_special, size_t n_max,
                         char **text, size_t *n_text, int32_t **ids, size_t *n_ids, bt_err *err)
 {
-    const bt_template_text *m = &chat->messages;
+    bt_buf m = BT_BUF_INIT;
+    bt_jw w = bt_jw_on(&m);
+    bt_status st = BT_OK;
     (void)parse_special;
-    if (strstr(m->text, "raise")) return bt_err_set(err, BT_EINVAL, 0, "roles must alternate");
-    if (text) {
-        *text = bt_strndup(m->text, m->len);
-        *n_text = m->len;
-        if (!*text) return bt_err_set(err, BT_ENOMEM, 0, "out of memory");
+    bt_jw_value(&w, chat->messages);
+    if (m.failed)
+        st = bt_err_set(err, BT_ENOMEM, 0, "out of memory");
+    else if (strstr(m.data, "raise"))
+        st = bt_err_set(err, BT_EINVAL, 0, "roles must alternate");
+    else if (ids)
+        st = bt_front_tokenize(t, m.data, m.len, false, true, n_max, ids, n_ids, err);
+    if (st == BT_OK && text) {
+        *text = m.data;
+        *n_text = m.len;
+        m = (bt_buf)BT_BUF_INIT;
     }
-    return ids ? bt_front_tokenize(t, m->text, m->len, false, true, n_max, ids, n_ids, err) : BT_OK;
+    bt_buf_release(&m);
+    return st;
 }
 
 bt_unit *bt_front_unit(bt_front *f, const char *name)

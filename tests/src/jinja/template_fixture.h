@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* template_fixture.h - reads tests/data/templates and renders its rows. */
 #pragma once
-#include "base/json.h"
 #include "base/mem.h"
 #include "jinja/jinja.h"
-#include "test.h"
+#include "json.h"
 
 #define TEMPLATE_DATA BATON_SOURCE_DIR "/tests/data/templates/"
 
@@ -28,24 +27,32 @@ static char *read_all(const char *path, size_t *len)
     return text;
 }
 
-static inline cJSON *read_json(const char *path)
+/* Its root, which lies in the arena. */
+static inline const bt_json *read_json(const char *path, bt_arena *arena)
 {
     size_t len;
+    const bt_json *root;
     char *text = read_all(path, &len);
-    cJSON *root = cJSON_ParseWithLength(text, len);
-    REQUIRE(root);
+    bt_arena_init(arena, bt_json_room(len));
+    REQUIRE(bt_json_parse(text, len, arena, &root, NULL) == BT_OK);
     free(text);
     return root;
 }
 
-static inline const char *text_of(const cJSON *obj, const char *key)
+static inline const char *text_of(const bt_json *obj, const char *key)
 {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(obj, key);
-    return cJSON_IsString(item) ? item->valuestring : NULL;
+    const bt_json *item = bt_json_find(obj, key);
+    return bt_json_is(item, BT_JSON_STRING) ? item->text : NULL;
+}
+
+static inline bool is_true(const bt_json *obj, const char *key)
+{
+    const bt_json *item = bt_json_find(obj, key);
+    return bt_json_is(item, BT_JSON_BOOL) && item->n;
 }
 
 /* Calls row() for each line of a file of JSON lines. */
-static inline int each_line(const char *path, void (*row)(const cJSON *item, void *ud), void *ud)
+static inline int each_line(const char *path, void (*row)(const bt_json *item, void *ud), void *ud)
 {
     size_t len;
     int n = 0;
@@ -53,10 +60,12 @@ static inline int each_line(const char *path, void (*row)(const cJSON *item, voi
     for (char *line = text; line < text + len; n++) {
         char *end = strchr(line, '\n');
         size_t size = end ? (size_t)(end - line) : strlen(line);
-        cJSON *item = cJSON_ParseWithLength(line, size);
-        REQUIRE(item);
+        bt_arena arena;
+        const bt_json *item;
+        bt_arena_init(&arena, bt_json_room(size));
+        REQUIRE(bt_json_parse(line, size, &arena, &item, NULL) == BT_OK);
         row(item, ud);
-        cJSON_Delete(item);
+        bt_arena_release(&arena);
         line += size + 1;
     }
     free(text);

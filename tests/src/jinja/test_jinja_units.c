@@ -7,12 +7,12 @@ typedef struct tally {
     int equal, raised, words;
 } tally;
 
-static const char *fault_words(const cJSON *err)
+static const char *fault_words(const bt_json *err)
 {
-    return cJSON_GetArrayItem(err, 1)->valuestring;
+    return err->child->next->text;
 }
 
-static bool says(const bt_jinja_error *e, const cJSON *err, tally *t, const char *what)
+static bool says(const bt_jinja_error *e, const bt_json *err, tally *t, const char *what)
 {
     bool same = strcmp(e->msg, fault_words(err)) == 0;
     t->raised += e->fault != BT_JINJA_OK;
@@ -22,12 +22,12 @@ static bool says(const bt_jinja_error *e, const cJSON *err, tally *t, const char
     return e->fault != BT_JINJA_OK;
 }
 
-static void check_unit(const cJSON *row, void *ud)
+static void check_unit(const bt_json *row, void *ud)
 {
     tally *t = ud;
     const char *source = text_of(row, "template"), *want = text_of(row, "out");
-    const char *json = text_of(row, "context"); // as text: cJSON rounds and cuts
-    const cJSON *fault = cJSON_GetObjectItemCaseSensitive(row, "err");
+    const char *json = text_of(row, "context");
+    const bt_json *fault = bt_json_find(row, "err");
     bt_jinja *tmpl = NULL;
     bt_jinja_vars vars = {json, strlen(json), false};
     bt_jinja_options opt = {.now_local_us = GOLDEN_NOW_US};
@@ -58,7 +58,7 @@ static void units(void)
 
 /* ---- conversations */
 
-static cJSON *templates, *conversations;
+static const bt_json *templates, *conversations;
 
 static uint64_t fnv(const char *p, size_t n)
 {
@@ -69,14 +69,13 @@ static uint64_t fnv(const char *p, size_t n)
 
 static const char *source_of(const char *id)
 {
-    const cJSON *item;
-    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(
-                                 templates, "templates")) if (strcmp(text_of(item, "id"), id) ==
-                                                              0) return text_of(item, "template");
+    const bt_json *item = bt_json_find(templates, "templates")->child;
+    for (; item; item = item->next)
+        if (strcmp(text_of(item, "id"), id) == 0) return text_of(item, "template");
     return NULL;
 }
 
-static bool same_text(const cJSON *row, const bt_jinja_output *out)
+static bool same_text(const bt_json *row, const bt_jinja_output *out)
 {
     const char *whole = text_of(row, "out"), *head = text_of(row, "head");
     char hash[20];
@@ -92,14 +91,13 @@ static bool same_text(const cJSON *row, const bt_jinja_output *out)
     return same;
 }
 
-static void check_conversation(const cJSON *row, void *ud)
+static void check_conversation(const bt_json *row, void *ud)
 {
     static const char fixed[] = "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}";
     tally *t = ud;
-    const cJSON *fault = cJSON_GetObjectItemCaseSensitive(row, "err");
+    const bt_json *fault = bt_json_find(row, "err");
     const char *source = source_of(text_of(row, "id"));
-    char *json = cJSON_PrintUnformatted(
-        cJSON_GetObjectItemCaseSensitive(conversations, text_of(row, "ctx")));
+    char *json = json_text(bt_json_find(conversations, text_of(row, "ctx")));
     REQUIRE(source && json);
     bt_jinja *tmpl = NULL;
     bt_jinja_vars vars[] = {{fixed, sizeof fixed - 1, true}, {json, strlen(json), false}};
@@ -118,21 +116,22 @@ static void check_conversation(const cJSON *row, void *ud)
                 st ? err.msg : "no fault", fault ? fault_words(fault) : "has none");
     bt_jinja_output_release(&out);
     bt_jinja_free(tmpl);
-    cJSON_free(json);
+    bt_free(json);
 }
 
 static void own_conversations(void)
 {
     tally t = {0};
-    templates = read_json(TEMPLATE_DATA "templates.json");
-    conversations = read_json(TEMPLATE_DATA "conversations.json");
+    bt_arena arena[2];
+    templates = read_json(TEMPLATE_DATA "templates.json", &arena[0]);
+    conversations = read_json(TEMPLATE_DATA "conversations.json", &arena[1]);
     int n = each_line(TEMPLATE_DATA "conversations.jsonl", check_conversation, &t);
     fprintf(stderr, "%d conversations: %d equal, %d raise as Python does, %d with its words\n", n,
             t.equal, t.raised, t.words);
     CHECK_INT(t.equal + t.raised, n);
     CHECK_INT(t.words, t.raised);
-    cJSON_Delete(templates);
-    cJSON_Delete(conversations);
+    bt_arena_release(&arena[0]);
+    bt_arena_release(&arena[1]);
 }
 
 int main(void)

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/stop.h"
 #include "chat/template_chat.h"
+#include "json.h"
 #include "text_fixture.h"
 
 /* What is late: a pass of a normalizer over the text, which is done whole (some 30 ns a byte). */
@@ -143,7 +144,7 @@ static void rendering_stops(void)
     bt_chat *chat;
     bt_err err = {0};
     REQUIRE(bt_chat_open(f.vocab, slow, &chat, &err) == BT_OK);
-    bt_template_chat ask = {.messages = {"[]", 2}};
+    bt_template_chat ask = {.messages = json("[]")};
     bt_jinja_output out = {0};
     bt_stop stop = {.flag = &flag};
     ask.stop = &stop;

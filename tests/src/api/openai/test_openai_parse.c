@@ -3,6 +3,7 @@
  */
 #include "src/http/fake_front.h"
 #include "api/openai/openai.h"
+#include "json.h"
 #include "test.h"
 
 static bt_api_request req;
@@ -33,6 +34,14 @@ static void refused_one(bt_status (*parse)(const char *), const char *fields, co
     bt_api_request_release(&req);
 }
 
+/* What was read, as text again. */
+static const char *written(const bt_json *v)
+{
+    static char *text;
+    bt_free(text);
+    return text = json_text(v);
+}
+
 static void defaults(void)
 {
     REQUIRE(chat("") == BT_OK);
@@ -40,9 +49,9 @@ static void defaults(void)
     CHECK(req.dialect == &bt_openai_chat);
     CHECK_INT(req.n_parts, 1);
     const bt_template_chat *c = req.part[0].chat;
-    CHECK_STR(c->messages.text, "[{\"role\":\"user\",\"content\":\"hi\"}]");
-    CHECK_INT(c->messages.len, strlen(c->messages.text));
-    CHECK(!c->tools.text && !c->documents.text && !c->kwargs.text && !c->name);
+    CHECK_STR(written(c->messages), "[{\"role\":\"user\",\"content\":\"hi\"}]");
+    CHECK(!c->tools && !c->documents);
+    CHECK(!c->kwargs && !c->name);
     CHECK(c->add_generation_prompt && !c->continue_final_message && !req.part[0].parse_special);
     CHECK_INT(req.part[0].n_seq, 1);
     CHECK_INT(p->max_tokens, 0); // as many as the context holds
@@ -231,17 +240,17 @@ static bt_status messages(const char *list)
 
 static void chat_messages(void)
 {
-    /* what reaches the template is the body's own text: key order, number spelling, escapes */
+    /* what reaches the template is as it was spelled: key order, numbers */
     static const char list[] =
         "[{\"role\":\"developer\",\"content\":\"rules\"},"
-        "{\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\"}], \"role\":\"user\",\"x\":1.0},"
+        "{\"content\":[{\"type\":\"text\",\"text\":\"a\xC3\xA9\"}],\"role\":\"user\",\"x\":1.0},"
         "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"i\",\"type\":"
         "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},"
         "{\"function\":{\"name\":\"g\",\"arguments\":{\"n\":12345678901234567890}}}]},"
         "{\"role\":\"tool\",\"content\":\"t\",\"tool_call_id\":\"i\",\"name\":\"f\"},"
         "{\"role\":\"ipython\",\"content\":\"\"},{\"role\":\"assistant\"}]";
     REQUIRE(messages(list) == BT_OK);
-    CHECK_STR(req.part[0].chat->messages.text, list);
+    CHECK_STR(written(req.part[0].chat->messages), list);
     bt_api_request_release(&req);
     refused_one(messages, "[]", "messages");
     refused_one(messages, "{}", "messages");
@@ -277,16 +286,16 @@ static void chat_messages(void)
 static void chat_tools(void)
 {
     REQUIRE(chat("\"tools\":[" TOOL " ]") == BT_OK);
-    CHECK_STR(req.part[0].chat->tools.text, "[" TOOL " ]");
+    CHECK_STR(written(req.part[0].chat->tools), "[" TOOL "]");
     bt_api_request_release(&req);
     REQUIRE(chat("\"tools\":[" TOOL "],\"tool_choice\":\"auto\"") == BT_OK);
-    CHECK(req.part[0].chat->tools.text != NULL);
+    CHECK(req.part[0].chat->tools != NULL);
     bt_api_request_release(&req);
     REQUIRE(chat("\"tools\":[" TOOL "],\"tool_choice\":\"none\"") == BT_OK);
-    CHECK(req.part[0].chat->tools.text == NULL);
+    CHECK(!req.part[0].chat->tools);
     bt_api_request_release(&req);
     REQUIRE(chat("\"tools\":[]") == BT_OK);
-    CHECK(req.part[0].chat->tools.text == NULL);
+    CHECK(!req.part[0].chat->tools);
     bt_api_request_release(&req);
     refused_one(chat, "\"tools\":[" TOOL "],\"tool_choice\":\"required\"", "tool_choice");
     refused_one(chat,
@@ -314,17 +323,16 @@ static void chat_settings(void)
                  "\"low\",\"documents\":[{\"title\":\"t\"},\"d\"],\"parse_special\":true,"
                  "\"continue_final_message\":true") == BT_OK);
     const bt_template_chat *c = req.part[0].chat;
-    CHECK_STR(c->kwargs.text, "{\"reasoning_effort\":\"low\",\"enable_thinking\":false}");
-    CHECK_INT(c->kwargs.len, strlen(c->kwargs.text));
-    CHECK_STR(c->documents.text, "[{\"title\":\"t\"},\"d\"]");
+    CHECK_STR(written(c->kwargs), "{\"reasoning_effort\":\"low\",\"enable_thinking\":false}");
+    CHECK_STR(written(c->documents), "[{\"title\":\"t\"},\"d\"]");
     CHECK(c->continue_final_message && !c->add_generation_prompt && req.part[0].parse_special);
     bt_api_request_release(&req);
     REQUIRE(chat("\"reasoning_effort\":\"high\",\"add_generation_prompt\":false") == BT_OK);
-    CHECK_STR(req.part[0].chat->kwargs.text, "{\"reasoning_effort\":\"high\"}");
+    CHECK_STR(written(req.part[0].chat->kwargs), "{\"reasoning_effort\":\"high\"}");
     CHECK(!req.part[0].chat->add_generation_prompt);
     bt_api_request_release(&req);
     REQUIRE(chat("\"reasoning_effort\":\"high\",\"chat_template_kwargs\":{ }") == BT_OK);
-    CHECK_STR(req.part[0].chat->kwargs.text, "{\"reasoning_effort\":\"high\"}");
+    CHECK_STR(written(req.part[0].chat->kwargs), "{\"reasoning_effort\":\"high\"}");
     bt_api_request_release(&req);
     REQUIRE(completion("\"parse_special\":true,\"add_special_tokens\":false") == BT_OK);
     CHECK(req.part[0].parse_special && req.part[0].bare);
@@ -333,7 +341,7 @@ static void chat_settings(void)
     refused_one(chat, "\"chat_template_kwargs\":[]", "chat_template_kwargs");
     refused_one(chat, "\"reasoning_effort\":3", "reasoning_effort");
     REQUIRE(chat("\"documents\":[]") == BT_OK);
-    CHECK(!req.part[0].chat->documents.text);
+    CHECK(!req.part[0].chat->documents);
     bt_api_request_release(&req);
     refused_one(chat, "\"documents\":{}", "documents");
     refused_one(chat, "\"documents\":[5]", "documents");
@@ -344,7 +352,7 @@ static void chat_settings(void)
     static const char twice[] = "{\"m\\u0065ssages\":[{\"role\":\"user\",\"content\":\"1\"}],"
                                 "\"messages\":5}";
     REQUIRE(bt_api_parse(&bt_openai_chat, twice, sizeof twice - 1, &req, &e) == BT_OK);
-    CHECK_STR(req.part[0].chat->messages.text, "[{\"role\":\"user\",\"content\":\"1\"}]");
+    CHECK_STR(written(req.part[0].chat->messages), "[{\"role\":\"user\",\"content\":\"1\"}]");
     bt_api_request_release(&req);
 }
 

@@ -43,18 +43,13 @@ struct bt_encoder {
     bt_stop *stop; // the same; NULL: nothing ends it early
 };
 
-static bt_status no_memory(bt_err *err)
-{
-    return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tokenizer");
-}
-
 bt_status bt_encoder_open(const bt_tokenizer *t, bt_encoder **out, bt_err *err)
 {
     bt_encoder *e = bt_calloc(1, sizeof *e);
-    if (!e) return no_memory(err);
+    if (!e) return bt__no_memory(err);
     e->t = t;
     e->cache = bt_calloc(CACHE_SLOTS, sizeof *e->cache);
-    bt_status st = e->cache ? BT_OK : no_memory(err);
+    bt_status st = e->cache ? BT_OK : bt__no_memory(err);
     if (!st && t->normalize) st = bt_normalize_state_open(t->normalize, &e->normal, err);
     if (!st) st = bt_pretok_state_open(t->pretok, &e->split, err);
     if (st) {
@@ -90,15 +85,6 @@ static bool reserve_ids(bt_encoder *e, size_t n)
     return true;
 }
 
-/* Gives back what an unusually large text took. The ids stay until the next call. */
-static void trim_scratch(bt_encoder *e)
-{
-    if (e->normal) bt_normalize_state_trim(e->normal, KEEP_BYTES_MAX);
-    bt_pretok_state_trim(e->split, KEEP_BYTES_MAX);
-    if (bt__queue_bytes(&e->merger.queue) > KEEP_BYTES_MAX) bt__merger_release(&e->merger);
-    if (e->unigram.cap > KEEP_BYTES_MAX / 16) bt_unigram_scratch_release(&e->unigram);
-}
-
 /* Counts the bytes that were just encoded: whether to go on. Ids that are there stay there, so what
  * is too long is known before its end. */
 static bt_status go_on(bt_encoder *e, size_t n, bt_err *err)
@@ -110,7 +96,7 @@ static bt_status go_on(bt_encoder *e, size_t n, bt_err *err)
 
 static bt_status push_id(bt_encoder *e, int32_t id, bt_err *err)
 {
-    if (!reserve_ids(e, 1)) return no_memory(err);
+    if (!reserve_ids(e, 1)) return bt__no_memory(err);
     e->ids[e->n_ids++] = id;
     return BT_OK;
 }
@@ -124,7 +110,7 @@ static bt_status model_encode(bt_encoder *e, const char *s, size_t n, size_t *n_
     int32_t *ids = e->ids + e->n_ids;
     if (t->unigram) return bt_unigram_encode(t->unigram, &e->unigram, s, n, ids, n_ids, err);
     if (t->wordpiece) return bt_wordpiece_encode(t->wordpiece, s, n, ids, n_ids, err);
-    if (!bt__merger_reserve(&e->merger, t, n)) return no_memory(err);
+    if (!bt__merger_reserve(&e->merger, t, n)) return bt__no_memory(err);
     *n_ids = bt__merge(&e->merger, t, s, n, ids);
     return e->stop && e->stop->why ? bt_stop_why(e->stop, err) : BT_OK;
 }
@@ -133,7 +119,7 @@ static bt_status encode_part(bt_encoder *e, const char *s, size_t n, bt_err *err
 {
     word *w = NULL;
     size_t n_ids = 0;
-    if (!reserve_ids(e, bt__merge_room(e->t, n))) return no_memory(err);
+    if (!reserve_ids(e, bt__merge_room(e->t, n))) return bt__no_memory(err);
     int32_t *ids = e->ids + e->n_ids;
     if (n <= WORD_BYTES) {
         w = &e->cache[bt_hash(s, n, 0) & (CACHE_SLOTS - 1)];
@@ -272,7 +258,7 @@ static bt_status normalize_piece(bt_encoder *e, const char *s, size_t n, bool fi
 
 static bt_status push_ids(bt_encoder *e, const int32_t *ids, size_t n, bt_err *err)
 {
-    if (!reserve_ids(e, n)) return no_memory(err);
+    if (!reserve_ids(e, n)) return bt__no_memory(err);
     if (n) memcpy(e->ids + e->n_ids, ids, n * sizeof *ids);
     e->n_ids += n;
     return BT_OK;
@@ -303,7 +289,11 @@ bt_status bt_encode(bt_encoder *e, const char *text, size_t n, const bt_encode_o
     bt_status st = opt->add_special ? push_ids(e, prefix, n_prefix, err) : BT_OK;
     if (!st) st = cut_added(e, &e->t->added, &rule, text, n, true, normalize_piece, err);
     if (!st && opt->add_special) st = push_ids(e, suffix, n_suffix, err);
-    trim_scratch(e);
+    /* What an unusually large text took goes back. The ids stay until the next call. */
+    if (e->normal) bt_normalize_state_trim(e->normal, KEEP_BYTES_MAX);
+    bt_pretok_state_trim(e->split, KEEP_BYTES_MAX);
+    if (bt__queue_bytes(&e->merger.queue) > KEEP_BYTES_MAX) bt__merger_release(&e->merger);
+    if (e->unigram.cap > KEEP_BYTES_MAX / 16) bt_unigram_scratch_release(&e->unigram);
     if (!st) st = go_on(e, 0, err);
     if (st) return st;
     *ids = e->ids;

@@ -189,16 +189,6 @@ static void merge_all(bt__merger *m, const bt_tokenizer *t, const char *word)
     }
 }
 
-/* A symbol that is no token: its bytes if all of them are tokens, else one unknown token for a run
- * of such. */
-static size_t fall_back(const bt_tokenizer *t, const char *s, size_t n, int32_t *ids, size_t n_ids)
-{
-    bool all = all_bytes(t, s, n);
-    for (size_t i = 0; all && i < n; i++) ids[n_ids++] = t->byte_id[(unsigned char)s[i]];
-    if (!all && t->unk >= 0 && (n_ids == 0 || ids[n_ids - 1] != t->unk)) ids[n_ids++] = t->unk;
-    return n_ids;
-}
-
 size_t bt__merge(bt__merger *m, const bt_tokenizer *t, const char *word, size_t n, int32_t *ids)
 {
     size_t n_ids = 0;
@@ -214,10 +204,14 @@ size_t bt__merge(bt__merger *m, const bt_tokenizer *t, const char *word, size_t 
     for (uint32_t i = 0, end; i < m->n; i = end) {
         int32_t id = m->queue.symbol[i].id;
         end = end_of(m, i);
-        if (id >= 0)
+        if (id >= 0) {
             ids[n_ids++] = id;
-        else
-            n_ids = fall_back(t, word + i, end - i, ids, n_ids);
+            continue;
+        }
+        /* its bytes if all of them are tokens, else one unknown token for a run of such */
+        bool all = all_bytes(t, word + i, end - i);
+        for (size_t k = i; all && k < end; k++) ids[n_ids++] = t->byte_id[(unsigned char)word[k]];
+        if (!all && t->unk >= 0 && (n_ids == 0 || ids[n_ids - 1] != t->unk)) ids[n_ids++] = t->unk;
     }
     return n_ids;
 }

@@ -12,11 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static bt_status no_memory(bt_err *err)
-{
-    return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tokenizer");
-}
-
 static bool stays_raw(const bt_spec *s)
 {
     if (s->kind != BT_VOCAB_BPE || s->byte_fallback || s->subword_prefix.n || s->word_suffix.n)
@@ -69,12 +64,6 @@ static bt_status open_added(bt_tokenizer *t, const bt_spec *spec, bt_err *err)
 
 enum { AHEAD = 8 }; // merges, of the one that is put
 
-static bool forms_control(const bt_spec *s, const bt_spec_merge *m)
-{
-    int kind = s->piece[m->both].kind;
-    return kind == BT_TOKEN_CONTROL || kind == BT_TOKEN_UNKNOWN;
-}
-
 static uint64_t merge_key(const bt_spec_merge *m)
 {
     return ((uint64_t)m->left + 1) << 32 | (uint32_t)m->right;
@@ -83,13 +72,14 @@ static uint64_t merge_key(const bt_spec_merge *m)
 static bt_status open_merges(bt_tokenizer *t, const bt_spec *s, bt_err *err)
 {
     t->n_ranks = s->n_merges;
-    if (!bt_map_reserve(&t->merges, s->n_merges)) return no_memory(err);
+    if (!bt_map_reserve(&t->merges, s->n_merges)) return bt__no_memory(err);
     for (size_t i = 0; i < s->n_merges; i++) {
         const bt_spec_merge *m = &s->merge[i];
         if (i + AHEAD < s->n_merges) bt_map_prefetch(&t->merges, merge_key(m + AHEAD));
-        if (forms_control(s, m)) continue;
+        int kind = s->piece[m->both].kind;
+        if (kind == BT_TOKEN_CONTROL || kind == BT_TOKEN_UNKNOWN) continue;
         if (!bt_map_put(&t->merges, merge_key(m), (uint64_t)i << 32 | (uint32_t)m->both))
-            return no_memory(err);
+            return bt__no_memory(err);
     }
     return BT_OK;
 }
@@ -104,7 +94,7 @@ static bt_status open_affix(char **out, size_t *n_out, bt_str affix, bt_err *err
                           affix.n, BT__AFFIX_BYTES_MAX);
     *out = bt_strndup(affix.s, affix.n);
     *n_out = affix.n;
-    return *out ? BT_OK : no_memory(err);
+    return *out ? BT_OK : bt__no_memory(err);
 }
 
 /* A byte token or the unknown token: they stand for other characters than their spelling has. */
@@ -162,7 +152,7 @@ static bt_status open_spm(bt_tokenizer *t, const bt_spec *s, bt_err *err)
 {
     int n_bytes = 0;
     t->order = bt_malloc(s->n_pieces * sizeof *t->order);
-    if (!t->order) return no_memory(err);
+    if (!t->order) return bt__no_memory(err);
     for (int byte = 0; byte < 256; byte++) t->byte_id[byte] = -1;
     for (size_t i = s->n_pieces; i-- > 0;) {
         t->order[i] = score_order((float)s->piece[i].score);
@@ -185,7 +175,7 @@ static bool special_piece(const bt_spec_piece *p)
 static bt_status open_unigram(bt_tokenizer *t, const bt_spec *s, bt_err *err)
 {
     bt_unigram_piece *piece = bt_calloc(s->n_pieces, sizeof *piece);
-    if (!piece) return no_memory(err);
+    if (!piece) return bt__no_memory(err);
     for (size_t i = 0; i < s->n_pieces; i++) {
         const bt_spec_piece *p = &s->piece[i];
         bt_str text = p->in_model ? bt_spec_text(s, (int32_t)i) : (bt_str){0};
@@ -208,7 +198,7 @@ static bt_status open_wordpiece(bt_tokenizer *t, const bt_spec *s, bt_err *err)
 {
     size_t n = 0;
     bt_wordpiece_piece *piece = bt_calloc(s->n_pieces, sizeof *piece);
-    if (!piece) return no_memory(err);
+    if (!piece) return bt__no_memory(err);
     for (size_t i = 0; i < s->n_pieces; i++) {
         bt_str text = bt_spec_text(s, (int32_t)i);
         if (!s->piece[i].in_model || !s->piece[i].kind || special_piece(&s->piece[i])) continue;
@@ -286,7 +276,7 @@ bt_status bt_tokenizer_build(const bt_spec *spec, const bt_vocab *vocab, bt_toke
                              bt_err *err)
 {
     bt_tokenizer *t = bt_calloc(1, sizeof *t);
-    if (!t) return no_memory(err);
+    if (!t) return bt__no_memory(err);
     BT_ASSERT((size_t)bt_vocab_size(vocab) == spec->n_pieces);
     t->vocab = vocab;
     t->kind = spec->kind;

@@ -10,6 +10,11 @@
 #include "token/unigram.h"
 #include "token/wordpiece.h"
 
+static inline bt_status bt__no_memory(bt_err *err)
+{
+    return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tokenizer");
+}
+
 /* Bytes -> id, open addressing; the bytes themselves are the vocabulary's. */
 typedef struct bt__pieces {
     const bt_vocab *vocab; // borrowed: outlives the tokenizer

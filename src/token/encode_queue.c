@@ -17,29 +17,6 @@ static_assert(HEAP_WAYS * sizeof(bt__pair) == LINE_BYTES, "the heap's layout");
 
 /* ---- Memory. */
 
-static bool reserve_buckets(bt__queue *q, size_t n_ranks)
-{
-    if (q->bucket) return true;
-    size_t words = n_ranks / 64 + 1;
-    q->bucket = bt_malloc((n_ranks + 1) * sizeof *q->bucket);
-    q->filled = bt_calloc(words, sizeof *q->filled);
-    if (!q->bucket || !q->filled) return false;
-    for (size_t i = 0; i <= n_ranks; i++) q->bucket[i].last = NONE;
-    q->n_ranks = n_ranks;
-    return true;
-}
-
-static bool reserve_entries(bt__queue *q, size_t cap)
-{
-    if (cap <= q->long_cap) return true;
-    bt_free(q->entry);
-    bt_free(q->sweep);
-    q->entry = bt_malloc(3 * cap * sizeof *q->entry); // the first pairs, and two for each merge
-    q->sweep = bt_malloc(2 * cap * sizeof *q->sweep);
-    q->long_cap = q->entry && q->sweep ? cap : 0;
-    return q->long_cap > 0;
-}
-
 bool bt__queue_reserve(bt__queue *q, size_t n_symbols, size_t n_ranks)
 {
     size_t cap = BT_MAX(n_symbols + n_symbols / 8, (size_t)256);
@@ -53,7 +30,21 @@ bool bt__queue_reserve(bt__queue *q, size_t n_symbols, size_t n_ranks)
         if (!q->cap) return false;
     }
     if (n_symbols < LONG_SYMBOLS || n_ranks == 0) return true;
-    return reserve_buckets(q, n_ranks) && reserve_entries(q, q->cap);
+    if (!q->bucket) {
+        q->bucket = bt_malloc((n_ranks + 1) * sizeof *q->bucket);
+        q->filled = bt_calloc(n_ranks / 64 + 1, sizeof *q->filled);
+        if (!q->bucket || !q->filled) return false;
+        for (size_t i = 0; i <= n_ranks; i++) q->bucket[i].last = NONE;
+        q->n_ranks = n_ranks;
+    }
+    if (q->cap > q->long_cap) {
+        bt_free(q->entry);
+        bt_free(q->sweep);
+        q->entry = bt_malloc(3 * q->cap * sizeof *q->entry); // first pairs, and two for each merge
+        q->sweep = bt_malloc(2 * q->cap * sizeof *q->sweep);
+        q->long_cap = q->entry && q->sweep ? q->cap : 0;
+    }
+    return q->long_cap > 0;
 }
 
 size_t bt__queue_bytes(const bt__queue *q)
@@ -88,22 +79,6 @@ static void heap_sift_down(bt__pair *heap, size_t n, size_t i)
         heap[i] = heap[child];
     }
     heap[i] = p;
-}
-
-static void heap_push(bt__queue *q, bt__pair p)
-{
-    size_t i = q->n_heap++;
-    for (size_t up; i > 0 && p.key < q->heap[up = (i - 1) / HEAP_WAYS].key; i = up)
-        q->heap[i] = q->heap[up];
-    q->heap[i] = p;
-}
-
-static bt__pair heap_pop(bt__queue *q)
-{
-    bt__pair top = q->heap[0];
-    q->heap[0] = q->heap[--q->n_heap];
-    if (q->n_heap > 1) heap_sift_down(q->heap, q->n_heap, 0);
-    return top;
 }
 
 /* ---- Buckets. */
@@ -202,10 +177,14 @@ void bt__queue_start(bt__queue *q)
 
 void bt__queue_push(bt__queue *q, bt__pair p)
 {
-    if ((int64_t)(p.key >> 32) > q->rank)
+    if ((int64_t)(p.key >> 32) > q->rank) {
         bucket_push(q, p);
-    else
-        heap_push(q, p);
+        return;
+    }
+    size_t i = q->n_heap++;
+    for (size_t up; i > 0 && p.key < q->heap[up = (i - 1) / HEAP_WAYS].key; i = up)
+        q->heap[i] = q->heap[up];
+    q->heap[i] = p;
 }
 
 bool bt__queue_pop(bt__queue *q, bt__pair *p)
@@ -215,7 +194,9 @@ bool bt__queue_pop(bt__queue *q, bt__pair *p)
     uint64_t swept = UINT64_MAX;
     if (q->at < q->long_cap) swept = (uint64_t)q->rank << 32 | q->sweep[q->at];
     if (q->n_heap > 0 && q->heap[0].key < swept) {
-        *p = heap_pop(q);
+        *p = q->heap[0];
+        q->heap[0] = q->heap[--q->n_heap];
+        if (q->n_heap > 1) heap_sift_down(q->heap, q->n_heap, 0);
         return true;
     }
     if (q->long_cap - q->at > BT__AHEAD)

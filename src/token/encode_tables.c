@@ -8,11 +8,6 @@
 #include "token/encode_parts.h"
 #include <string.h>
 
-static bt_status no_memory(bt_err *err)
-{
-    return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the tokenizer's tables");
-}
-
 /* ---- Exact lookup. */
 
 static size_t piece_home(const bt__pieces *p, uint64_t hash)
@@ -55,13 +50,6 @@ static void piece_add(bt__pieces *p, int32_t id)
     p->slot[i] = (struct bt__piece_slot){piece_tag(hash), id};
 }
 
-/* Keys of raw bytes are of pieces that spell bytes: the others the model never meets. */
-static bool piece_fits(const bt__pieces *p, const bt_spec *spec, size_t id)
-{
-    bt_str s = bt_spec_text(spec, (int32_t)id);
-    return !p->raw || bt__byte_level_spells(s.s, s.n);
-}
-
 /* Whether plain text may become it: 1, 2 if only where no other token is spelled alike, else 0. */
 static int piece_rank(const bt_spec *spec, size_t id)
 {
@@ -81,12 +69,16 @@ bt_status bt__pieces_init(bt__pieces *p, const bt_spec *spec, const bt_vocab *vo
     p->vocab = vocab;
     p->raw = raw;
     p->slot = bt_malloc(cap * sizeof *p->slot);
-    if (!p->slot) return no_memory(err);
+    if (!p->slot) return bt__no_memory(err);
     p->mask = cap - 1;
     for (size_t i = 0; i < cap; i++) p->slot[i].id = -1;
     for (int rank = 1; rank <= 2; rank++)
-        for (size_t i = 0; i < spec->n_pieces; i++)
-            if (piece_rank(spec, i) == rank && piece_fits(p, spec, i)) piece_add(p, (int32_t)i);
+        for (size_t i = 0; i < spec->n_pieces; i++) {
+            bt_str s = bt_spec_text(spec, (int32_t)i);
+            /* Raw keys are of pieces that spell bytes: the others the model never meets. */
+            if (piece_rank(spec, i) == rank && (!raw || bt__byte_level_spells(s.s, s.n)))
+                piece_add(p, (int32_t)i);
+        }
     return BT_OK;
 }
 
@@ -125,7 +117,7 @@ bt_status bt__pairs_init(bt__pairs *p, const bt_spec *spec, bt_err *err)
         for (size_t i = 0, step; i < s.n; i += step, last = cp) {
             step = bt_utf8_decode(s.s + i, s.n - i, &cp);
             BT_ASSERT(step > 0);
-            if (i > 0 && !pair_add(p, last, cp)) return no_memory(err);
+            if (i > 0 && !pair_add(p, last, cp)) return bt__no_memory(err);
         }
     }
     return BT_OK;
@@ -171,7 +163,7 @@ static uint64_t edge_key(uint64_t node, char byte)
 bt_status bt__added_init(bt__added *a, size_t max_tokens, bt_err *err)
 {
     a->token = bt_malloc((max_tokens + 1) * sizeof *a->token);
-    return a->token && node_new(a) == 0 ? BT_OK : no_memory(err);
+    return a->token && node_new(a) == 0 ? BT_OK : bt__no_memory(err);
 }
 
 static void mark_beginning(bt__added *a, const char *s, size_t n)
@@ -194,7 +186,7 @@ bt_status bt__added_insert(bt__added *a, const char *s, size_t n, const bt__adde
         if (bt_map_get(&a->edge, edge_key(at, s[i]), &next)) continue;
         int64_t fresh = node_new(a);
         if (fresh < 0 || !bt_map_put(&a->edge, edge_key(at, s[i]), (uint64_t)fresh))
-            return no_memory(err);
+            return bt__no_memory(err);
         next = (uint64_t)fresh;
     }
     int32_t index = (int32_t)a->n_tokens++;

@@ -182,14 +182,6 @@ static bt_status replace(const step *x, bt__regex_match *m, const char *s, size_
     return BT_OK;
 }
 
-static void spell_bytes(const char *s, size_t n, bt_buf *out)
-{
-    size_t len = 0;
-    if (!bt_buf_reserve(out, 2 * n)) return;
-    bt__byte_level_encode(s, n, out->data, &len);
-    out->len = len;
-}
-
 static void filter(const step *x, bt_normalize_state *st, const char *s, size_t n, bt_buf *out)
 {
     if (x->kind == BT_NORMAL_BERT)
@@ -240,7 +232,11 @@ static bt_status run_step(const bt_normalize *p, bt_normalize_state *st, size_t 
         bt_buf_add(out, x->content, x->n_content);
         bt_buf_add(out, *s, *n);
         break;
-    case BT_NORMAL_BYTE_LEVEL: spell_bytes(*s, *n, out); break;
+    case BT_NORMAL_BYTE_LEVEL:
+        if (!bt_buf_reserve(out, 2 * *n)) break;
+        out->len = 0;
+        bt__byte_level_encode(*s, *n, out->data, &out->len);
+        break;
     }
     return BT_OK;
 }

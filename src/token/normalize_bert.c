@@ -9,11 +9,11 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "token/normalize_nf.h"
 #include "token/unicode/unicode_ranges.h"
-#include <string.h>
 #include <utf8proc.h>
 
-enum { CLASSES = 256, INSERTION_MAX = 24, DECOMPOSED_MAX = 8, YOUNG_COMPOSITE = 0x11938 };
+enum { DECOMPOSED_MAX = 8, YOUNG_COMPOSITE = 0x11938 };
 
 typedef struct writer {
     const bt_bert_normalizer *o;
@@ -49,25 +49,6 @@ static int class_of(int32_t cp)
     return utf8proc_get_property(cp)->combining_class;
 }
 
-/* Sorts marks by class, stably. */
-static void sort_marks(int32_t *cp, int32_t *tmp, size_t n)
-{
-    if (n <= INSERTION_MAX) {
-        for (size_t i = 1; i < n; i++) {
-            int32_t c = cp[i];
-            size_t k = i;
-            for (; k > 0 && class_of(cp[k - 1]) > class_of(c); k--) cp[k] = cp[k - 1];
-            cp[k] = c;
-        }
-        return;
-    }
-    size_t start[CLASSES + 1] = {0};
-    for (size_t i = 0; i < n; i++) start[class_of(cp[i]) + 1]++;
-    for (size_t i = 1; i <= CLASSES; i++) start[i] += start[i - 1];
-    for (size_t i = 0; i < n; i++) tmp[start[class_of(cp[i])]++] = cp[i];
-    memcpy(cp, tmp, n * sizeof *cp);
-}
-
 static void put_cased(writer *w, uint32_t cp)
 {
     if (w->o->lowercase)
@@ -79,7 +60,7 @@ static void put_cased(writer *w, uint32_t cp)
 static void flush_run(writer *w)
 {
     if (w->n_run == 0) return;
-    sort_marks(w->x->cp, w->x->tmp, w->n_run);
+    bt__nf_sort_marks(w->x->cp, w->n_run, w->x->tmp);
     for (size_t i = 0; i < w->n_run; i++) put_cased(w, (uint32_t)w->x->cp[i]);
     w->n_run = 0;
 }

@@ -91,8 +91,7 @@ static int combining_class(int32_t cp)
     return utf8proc_get_property(cp)->combining_class; // 0 for those marked INERT
 }
 
-/* Sorts a run of marks by combining class, stably. */
-static void sort_marks(int32_t *cp, size_t n, int32_t *tmp)
+void bt__nf_sort_marks(int32_t *cp, size_t n, int32_t *tmp)
 {
     if (n <= INSERTION_MAX) {
         for (size_t i = 1; i < n; i++) {
@@ -117,7 +116,7 @@ static void order(int32_t *cp, size_t n, int32_t *tmp)
     for (size_t i = 0; i < n;) {
         size_t first = i;
         while (i < n && combining_class(cp[i]) != 0) i++;
-        if (i - first > 1) sort_marks(cp + first, i - first, tmp);
+        if (i - first > 1) bt__nf_sort_marks(cp + first, i - first, tmp);
         if (i == first) i++;
     }
 }

@@ -28,3 +28,6 @@ bool bt__nf_append(bt__nf form, bt__nf_scratch *x, const char *s, size_t n, bt_b
 
 /* Characters that utf8proc's tables know and the library's do not. */
 bool bt__nf_newer(uint32_t cp);
+
+/* Sorts a run of marks by combining class, stably, and a long one in linear time. tmp [n]. */
+void bt__nf_sort_marks(int32_t *cp, size_t n, int32_t *tmp);

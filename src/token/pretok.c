@@ -184,16 +184,6 @@ static bt_status cut_end(cutter *c)
     return st;
 }
 
-static bt_status cut_hold(cutter *c, size_t start, size_t end, bool found)
-{
-    bt_status st = cut_end(c);
-    c->held = true;
-    c->held_found = found;
-    c->start = start;
-    c->end = end;
-    return st;
-}
-
 /* The next span of the text, found or between. */
 static bt_status cut_put(cutter *c, size_t start, size_t end, bool found)
 {
@@ -205,10 +195,12 @@ static bt_status cut_put(cutter *c, size_t start, size_t end, bool found)
     case BT_SPLIT_MERGED_WITH_PREVIOUS: join = c->held && found && !c->held_found; break;
     case BT_SPLIT_MERGED_WITH_NEXT: join = c->held && !found && c->held_found; break;
     }
-    if (!join) return cut_hold(c, start, end, found);
+    bt_status st = join ? BT_OK : cut_end(c);
+    if (!join) c->start = start;
     c->end = end;
+    c->held = true;
     c->held_found = found;
-    return BT_OK;
+    return st;
 }
 
 static bt_status cut_pattern(const run *r, size_t at, const char *text, size_t n, bool first)

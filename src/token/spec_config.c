@@ -53,12 +53,6 @@ static bool read_eos_ids(const bt__fields *f, bool *any)
     return add_eos_id(f->l, NULL, 0, *value);
 }
 
-static bool read_generation(beside *b, bt_str text)
-{
-    bt__fields f;
-    return bt__fields_read(&f, &b->l, text) && read_eos_ids(&f, &b->generation);
-}
-
 static bool read_bos_id(const bt__fields *f)
 {
     bt_spec *s = f->l->s;
@@ -248,12 +242,6 @@ static bool read_templates(const bt__fields *f)
     return !text.s || add_template(f->l, name, text);
 }
 
-static bool read_tokenizer_config(beside *b, bt_str text)
-{
-    bt__fields f;
-    return bt__fields_read(&f, &b->l, text) && read_ends(&f) && read_templates(&f);
-}
-
 /* ---- Tokens that only tokenizer_config knows. */
 
 static bool read_extra_token(bt__jload *l, void *ud, bt_str name, bt_str object)
@@ -287,20 +275,6 @@ static bool read_extra_token(bt__jload *l, void *ud, bt_str name, bt_str object)
                : bt__jmemory(l);
 }
 
-static bool read_extra_tokens(beside *b, bt_str text)
-{
-    bt__fields f;
-    if (!bt__fields_read(&f, &b->l, text)) return false;
-    if (!bt__field_members(&f, "added_tokens_decoder", read_extra_token, NULL)) return false;
-    return bt_spec_index(b->l.s) ? true : bt__jmemory(&b->l);
-}
-
-static bool read_template_json(beside *b, bt_str text)
-{
-    bt__fields f;
-    return bt__fields_read(&f, &b->l, text) && read_templates(&f);
-}
-
 static bool read_template_file(beside *b, const char *label, bt_str text)
 {
     bt_str name = {label, strlen(label)};
@@ -314,20 +288,28 @@ static bool read_template_file(beside *b, const char *label, bt_str text)
 static bool read_all(beside *b, const bt_spec_files *files)
 {
     bt_spec *s = b->l.s;
+    bt__fields f;
     bt_str text;
     int32_t bos = -1, eos = -1;
     bool ok = true;
-    if (has(b, files, BT_BESIDE_TOKENIZER_CONFIG, &text))
-        ok = read_extra_tokens(b, text) && read_special(b, text, &bos, &eos);
+    if (has(b, files, BT_BESIDE_TOKENIZER_CONFIG, &text)) {
+        ok = bt__fields_read(&f, &b->l, text) &&
+             bt__field_members(&f, "added_tokens_decoder", read_extra_token, NULL);
+        if (ok && !bt_spec_index(s)) ok = bt__jmemory(&b->l);
+        ok = ok && read_special(b, text, &bos, &eos);
+    }
     if (ok && has(b, files, BT_BESIDE_SPECIAL_TOKENS_MAP, &text))
         ok = read_special(b, text, &bos, &eos);
     if (bos >= 0) s->bos = bos;
     if (eos >= 0) s->eos_token = eos;
     bt_spec_add_eos(s, s->eos_token);
-    if (ok && has(b, files, BT_BESIDE_GENERATION_CONFIG, &text)) ok = read_generation(b, text);
+    if (ok && has(b, files, BT_BESIDE_GENERATION_CONFIG, &text))
+        ok = bt__fields_read(&f, &b->l, text) && read_eos_ids(&f, &b->generation);
     if (ok && has(b, files, BT_BESIDE_CONFIG, &text)) ok = read_config(b, text);
-    if (ok && has(b, files, BT_BESIDE_TOKENIZER_CONFIG, &text)) ok = read_tokenizer_config(b, text);
-    if (ok && has(b, files, BT_BESIDE_TEMPLATE_JSON, &text)) ok = read_template_json(b, text);
+    if (ok && has(b, files, BT_BESIDE_TOKENIZER_CONFIG, &text))
+        ok = bt__fields_read(&f, &b->l, text) && read_ends(&f) && read_templates(&f);
+    if (ok && has(b, files, BT_BESIDE_TEMPLATE_JSON, &text))
+        ok = bt__fields_read(&f, &b->l, text) && read_templates(&f);
     bool own = files->text[BT_BESIDE_TEMPLATE_JINJA].s != NULL || files->n_extra > 0;
     if (own) s->n_templates = 0; // files of their own stand for all of the others
     if (ok && has(b, files, BT_BESIDE_TEMPLATE_JINJA, &text))

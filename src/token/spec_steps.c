@@ -262,21 +262,6 @@ typedef struct ends {
     const bt__fields *special;
 } ends;
 
-static bool put_end(ends *e, int64_t id)
-{
-    int32_t *list = e->text ? e->after : e->before;
-    size_t *n = e->text ? &e->n_after : &e->n_before;
-    if (id < 0 || (size_t)id >= e->p.l->s->n_pieces)
-        return bt__jfail(e->p.l, BT_EFORMAT, "the post-processor adds token %lld, which is none",
-                         (long long)id);
-    if (*n == BT_VOCAB_ENDS_MAX)
-        return bt__jfail(e->p.l, BT_EUNSUPPORTED,
-                         "the post-processor adds more than %d tokens at an end",
-                         BT_VOCAB_ENDS_MAX);
-    list[(*n)++] = (int32_t)id;
-    return true;
-}
-
 /* Puts them around what earlier processors put. */
 static bool wrap_ends(ends *e)
 {
@@ -294,12 +279,23 @@ static bool wrap_ends(ends *e)
 
 static bool put_id(bt__jload *l, void *ud, size_t i, bt_str element)
 {
+    ends *e = ud;
+    int32_t *list = e->text ? e->after : e->before;
+    size_t *n = e->text ? &e->n_after : &e->n_before;
     int64_t id = -1;
     bt_json_reader r;
     (void)i;
     bt__jreader(l, &r, element);
     if (!bt_json_read_int(&r, &id)) return bt__jfail(l, BT_EFORMAT, "a token id is no number");
-    return put_end(ud, id);
+    if (id < 0 || (size_t)id >= l->s->n_pieces)
+        return bt__jfail(l, BT_EFORMAT, "the post-processor adds token %lld, which is none",
+                         (long long)id);
+    if (*n == BT_VOCAB_ENDS_MAX)
+        return bt__jfail(l, BT_EUNSUPPORTED,
+                         "the post-processor adds more than %d tokens at an end",
+                         BT_VOCAB_ENDS_MAX);
+    list[(*n)++] = (int32_t)id;
+    return true;
 }
 
 /* {"Sequence": {"id": "A"}} or {"SpecialToken": {"id": "<s>"}} */
@@ -346,14 +342,6 @@ static bool put_pair_id(bt__jload *l, void *ud, size_t i, bt_str element)
     return i != 1 || put_id(l, ud, i, element);
 }
 
-/* BertProcessing and RobertaProcessing: "cls" and "sep" as [token, id]. */
-static bool read_cls_sep(ends *e, const bt__fields *f)
-{
-    if (!bt__field_each(f, "cls", put_pair_id, e)) return false;
-    e->text = true;
-    return bt__field_each(f, "sep", put_pair_id, e) && wrap_ends(e);
-}
-
 static bool read_post_processor(bt__jload *l, void *ud, size_t i, bt_str object)
 {
     part *p = ud;
@@ -372,9 +360,13 @@ static bool read_post_processor(bt__jload *l, void *ud, size_t i, bt_str object)
         return bt__jfail(l, BT_EUNSUPPORTED,
                          "post-processor '%.40s' behind TemplateProcessing is not supported",
                          bt_str_shown(type).s);
-    if (!template) return read_cls_sep(&e, &f);
-    p->parted = read_template(&e, &f) && e.n_before + e.n_after > 0;
-    return !l->status;
+    if (template) {
+        p->parted = read_template(&e, &f) && e.n_before + e.n_after > 0;
+        return !l->status;
+    }
+    if (!bt__field_each(&f, "cls", put_pair_id, &e)) return false; // [token, id]
+    e.text = true;
+    return bt__field_each(&f, "sep", put_pair_id, &e) && wrap_ends(&e);
 }
 
 bool bt__read_post_processor(bt__jload *l, bt_str object)

@@ -101,38 +101,23 @@ static bool add_extra(bt_spec *s, int32_t id, const char *name)
            bt_spec_add_token(s, &token);
 }
 
-/* Llama 3's other special tokens are numbered. */
-static bool add_reserved(bt_spec *s)
+static bool add_special(bt_spec *s, const struct known *k)
 {
+    for (size_t i = 0; i < BT_COUNT(k->token) && k->token[i].name; i++)
+        if (!add_extra(s, k->token[i].id, k->token[i].name)) return false;
     int number = 0;
-    for (int32_t id = 128000; id < 128256; id++) {
+    for (int32_t id = 128000; k->ranks == 128000 && id < 128256; id++) { // Llama 3 numbers others
         char name[40];
         if ((size_t)id < s->n_pieces && s->piece[id].kind) continue;
         snprintf(name, sizeof name, "<|reserved_special_token_%d|>", number++);
         if (!add_extra(s, id, name)) return false;
     }
-    return true;
-}
-
-static bool add_special(bt_spec *s, const struct known *k)
-{
-    for (size_t i = 0; i < BT_COUNT(k->token) && k->token[i].name; i++)
-        if (!add_extra(s, k->token[i].id, k->token[i].name)) return false;
-    if (k->ranks == 128000 && !add_reserved(s)) return false;
     if (!bt_spec_index(s)) return false;
     if (k->add_bos) s->prefix[s->n_prefix++] = s->bos = k->token[0].id;
     s->eos_token = k->token[k->add_bos || k->ranks == 163584 ? 1 : 0].id;
     bt_spec_add_eos(s, s->eos_token);
     bt_spec_mark_by_name(s);
     return true;
-}
-
-static bool add_steps(bt_spec *s, const char *pattern, size_t n)
-{
-    bt_split_step *split = bt_spec_add_split(s, BT_SPLIT_PATTERN);
-    if (!split || !bt_spec_string(s, pattern, n, &split->pattern)) return false;
-    split->regex = true;
-    return bt_spec_add_split(s, BT_SPLIT_BYTE_LEVEL) && bt_spec_add_chain(s, BT_CHAIN_BYTES);
 }
 
 static bt_status read_ranks(bt_spec *s, const bt_tiktoken *t, const char *pattern, bt_err *err)
@@ -149,7 +134,11 @@ static bt_status read_ranks(bt_spec *s, const bt_tiktoken *t, const char *patter
     s->kind = BT_VOCAB_BPE;
     s->ignore_merges = true;
     if (!pattern) pattern = k->pattern;
-    bool ok = add_pieces(s, t) && add_steps(s, pattern, strlen(pattern));
+    bt_split_step *split = bt_spec_add_split(s, BT_SPLIT_PATTERN);
+    if (split) split->regex = true;
+    bool ok = split && bt_spec_string(s, pattern, strlen(pattern), &split->pattern) &&
+              bt_spec_add_split(s, BT_SPLIT_BYTE_LEVEL) && bt_spec_add_chain(s, BT_CHAIN_BYTES) &&
+              add_pieces(s, t);
     for (size_t i = 0; ok && i < t->n_ranks; i++)
         if (s->piece[i].kind) ok = add_cuts(s, (int32_t)i);
     if (ok && k) ok = add_special(s, k);

@@ -147,15 +147,6 @@ static bool read_kept_merges(parts *p)
 
 /* ---- The model. */
 
-static bool read_vocab_member(parts *p, bt_json_reader *r)
-{
-    p->has_vocab = true;
-    bool ok = bt_json_peek(r) == BT_JSON_ARRAY ? read_scored(p, r) : read_vocabulary(p, r);
-    if (!ok || bt_json_reader_why(r, NULL)) return false;
-    if (p->l.s->n_pieces == 0) return bt__jfail(&p->l, BT_EFORMAT, "the vocabulary is empty");
-    return bt_spec_index(p->l.s) ? true : bt__jmemory(&p->l);
-}
-
 /* The large members are read where they stand. Merges only where what they need was met: as the
  * library writes files, they come last. */
 static bool take_member(void *ud, const bt__fields *f, bt_str name, bt_json_reader *r, bool *taken)
@@ -165,8 +156,11 @@ static bool take_member(void *ud, const bt__fields *f, bt_str name, bt_json_read
     bt_str type = {0};
     if (kind != BT_JSON_OBJECT && kind != BT_JSON_ARRAY) return true;
     if (bt_str_is(name, "vocab")) {
-        *taken = true;
-        return read_vocab_member(p, r);
+        *taken = p->has_vocab = true;
+        bool ok = kind == BT_JSON_ARRAY ? read_scored(p, r) : read_vocabulary(p, r);
+        if (!ok || bt_json_reader_why(r, NULL)) return false;
+        if (p->l.s->n_pieces == 0) return bt__jfail(&p->l, BT_EFORMAT, "the vocabulary is empty");
+        return bt_spec_index(p->l.s) ? true : bt__jmemory(&p->l);
     }
     if (!bt_str_is(name, "merges") || !p->has_vocab || !bt__field_given(f, affix)) return true;
     if (!bt__field_text(f, "type", &type) || !bt__field_text(f, affix, &p->l.s->subword_prefix))

@@ -6,6 +6,7 @@
 #include "token/wordpiece.h"
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "vocab/trie.h"
 
 struct bt_wordpiece {
@@ -62,7 +63,7 @@ static bool too_long(const bt_wordpiece *w, const char *word, size_t n)
 {
     if (n <= w->max_chars) return false;
     size_t chars = 0;
-    for (size_t i = 0; i < n; i++) chars += ((unsigned char)word[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < n; i++) chars += !bt_utf8_is_tail(word[i]);
     return chars > w->max_chars;
 }
 
@@ -78,7 +79,7 @@ static bool cut(const bt_wordpiece *w, const char *word, size_t n, int32_t *ids,
         if (i > 0 && w->no_continuation) return false;
         for (size_t k = i; k < n && bt__trie_step(w->trie, &node, (unsigned char)word[k], &id);) {
             k++;
-            bool whole_char = k == n || ((unsigned char)word[k] & 0xC0) != 0x80;
+            bool whole_char = k == n || !bt_utf8_is_tail(word[k]);
             if (id < 0 || !whole_char) continue;
             best = id;
             end = k;

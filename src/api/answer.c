@@ -186,25 +186,6 @@ static void fail(bt_answer *a, bt_answer_state state, const bt_stream_event *ev,
     bt_api_error_write(a->dialect, &err, a->stream && state == BT_ANSWER_BROKEN, out);
 }
 
-static void complete(bt_answer *a, bt_buf *out)
-{
-    a->state = BT_ANSWER_COMPLETE;
-    if (!a->stream) {
-        a->dialect->body(a, out);
-        return;
-    }
-    if (a->held_finish >= 0) a->dialect->finish(a, a->held_finish, true, out);
-    a->dialect->done(a, out);
-}
-
-/* Sequences that never ran (ended while queued) have no SEQ_END: their finish is the request's. */
-static void end_silent(bt_answer *a, int32_t part, const bt_stream_event *done, bt_buf *out)
-{
-    bt_stream_event end = {.type = BT_SE_SEQ_END, .finish = done->finish, .text = ""};
-    for (end.seq = 0; end.seq < a->n_seq; end.seq++)
-        if (!a->choice[part * a->n_seq + end.seq].ended) on_tokens(a, part, &end, out);
-}
-
 static void on_done(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_buf *out)
 {
     bt_part *p = &a->part[part];
@@ -213,7 +194,10 @@ static void on_done(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_bu
         fail(a, BT_ANSWER_BROKEN, ev, out);
         return;
     }
-    end_silent(a, part, ev, out);
+    /* Sequences that ended while queued have no SEQ_END: their finish is the request's. */
+    bt_stream_event end = {.type = BT_SE_SEQ_END, .finish = ev->finish, .text = ""};
+    for (end.seq = 0; end.seq < a->n_seq; end.seq++)
+        if (!a->choice[part * a->n_seq + end.seq].ended) on_tokens(a, part, &end, out);
     p->done = true;
     p->finish = a->score_only && ev->finish < BT_FINISH_LENGTH ? BT_FINISH_LENGTH : ev->finish;
     p->prompt_tokens = ev->prompt_tokens;
@@ -227,7 +211,13 @@ static void on_done(bt_answer *a, int32_t part, const bt_stream_event *ev, bt_bu
     p->charged_us = ev->charged_us;
     for (int32_t i = 0; i < a->n_parts; i++)
         if (!a->part[i].done) return;
-    complete(a, out);
+    a->state = BT_ANSWER_COMPLETE;
+    if (!a->stream) {
+        a->dialect->body(a, out);
+        return;
+    }
+    if (a->held_finish >= 0) a->dialect->finish(a, a->held_finish, true, out);
+    a->dialect->done(a, out);
 }
 
 static void note_balance(bt_answer *a, const bt_stream_event *ev)

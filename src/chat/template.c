@@ -27,16 +27,6 @@ static bt_status add_source(bt_template *t, const bt_template_source *s, bt_err 
     return bt_err_set(err, st, 0, "chat template '%.40s': %.180s", name, why.msg);
 }
 
-static bt_status add_token(bt_template *t, const bt_template_token *token, bt_err *err)
-{
-    t->token[t->n_tokens].name = bt_strdup(token->name);
-    t->token[t->n_tokens].text = bt_strdup(token->text);
-    t->n_tokens++;
-    if (!t->token[t->n_tokens - 1].name || !t->token[t->n_tokens - 1].text)
-        return bt_err_set(err, BT_ENOMEM, 0, "out of memory for the chat template");
-    return BT_OK;
-}
-
 bt_status bt_template_new(const bt_template_source *sources, size_t n_sources,
                           const bt_template_token *tokens, size_t n_tokens,
                           const bt_jinja_limits *limits, bt_template **out, bt_err *err)
@@ -49,7 +39,13 @@ bt_status bt_template_new(const bt_template_source *sources, size_t n_sources,
     for (size_t i = 0; st == BT_OK && i < n_sources; i++) st = add_source(t, &sources[i], err);
     t->token = bt_calloc(n_tokens + 1, sizeof *t->token);
     if (!t->token) st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the chat template");
-    for (size_t i = 0; st == BT_OK && i < n_tokens; i++) st = add_token(t, &tokens[i], err);
+    for (size_t i = 0; st == BT_OK && i < n_tokens; i++) {
+        t->token[i].name = bt_strdup(tokens[i].name);
+        t->token[i].text = bt_strdup(tokens[i].text);
+        t->n_tokens++;
+        if (!t->token[i].name || !t->token[i].text)
+            st = bt_err_set(err, BT_ENOMEM, 0, "out of memory for the chat template");
+    }
     if (st) {
         bt_template_free(t);
         return st;
@@ -183,14 +179,6 @@ static jdict *chat_context(jrt *r, void *ud)
     return all;
 }
 
-static void cut_text(jsb *b, size_t len)
-{
-    b->len = len;
-    while (b->n_segs > 1 && b->segs[b->n_segs - 2].end >= len) b->n_segs--;
-    if (b->n_segs) b->segs[b->n_segs - 1].end = (uint32_t)len;
-    if (!len) b->n_segs = 0;
-}
-
 /* The text ends where the mark is; a template that trimmed the content took the mark's space, and
  * then white space before the mark goes too. */
 static void cut_final(jrt *r, void *ud, jsb *text)
@@ -215,7 +203,10 @@ static void cut_final(jrt *r, void *ud, jsb *text)
         bt__jstrip_span(r, &head, NULL, false, true, &at, &len);
         tag = len;
     }
-    cut_text(text, tag);
+    text->len = tag;
+    while (text->n_segs > 1 && text->segs[text->n_segs - 2].end >= tag) text->n_segs--;
+    if (text->n_segs) text->segs[text->n_segs - 1].end = (uint32_t)tag;
+    if (!tag) text->n_segs = 0;
 }
 
 static int find_source(const bt_template *t, const char *name)

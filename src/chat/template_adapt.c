@@ -51,21 +51,17 @@ static jv join_parts(jrt *r, const jlist *parts)
     return bt__jsb_done(&b);
 }
 
-static jv one_part(jrt *r, jv text)
-{
-    jdict *part = bt__jdict_new(r, 2);
-    jlist *parts = bt__jlist_new(r, 1);
-    bt__jdict_put_text(r, part, "type", bt__jstr_lit(r, "text"));
-    bt__jdict_put_text(r, part, "text", text);
-    bt__jlist_add(r, parts, jof_dict(part));
-    return jof_list(parts);
-}
-
 static jv adapt_content(jrt *r, const bt_template_caps *caps, bt_template_role role, jv content)
 {
     if (content.type == JT_LIST && !caps->content_parts[role]) return join_parts(r, content.u.l);
-    if (content.type == JT_STR && !caps->content_string[role] && caps->content_parts[role])
-        return one_part(r, content);
+    if (content.type == JT_STR && !caps->content_string[role] && caps->content_parts[role]) {
+        jdict *part = bt__jdict_new(r, 2);
+        jlist *parts = bt__jlist_new(r, 1);
+        bt__jdict_put_text(r, part, "type", bt__jstr_lit(r, "text"));
+        bt__jdict_put_text(r, part, "text", content);
+        bt__jlist_add(r, parts, jof_dict(part));
+        return jof_list(parts);
+    }
     if (content.type == JT_NONE && !caps->null_content) return bt__jstr_lit(r, "");
     return content;
 }

@@ -167,14 +167,6 @@ static void probe_calls(probing *p)
              probe(p, "[" USER "," OF("assistant", "", "\"\"") "]", NULL, false));
 }
 
-static void probe_documents(probing *p)
-{
-    bt_jinja_output none = probe(p, "[" USER "]", NULL, true);
-    p->chat.documents = json(p, DOCUMENTS);
-    p->caps->drops_documents = same(none, probe(p, "[" USER "]", NULL, true));
-    p->chat.documents = NULL;
-}
-
 static void probe_one(bt_template *t, size_t source, bool tools)
 {
     static const char on[] = "{\"enable_thinking\":true}", off[] = "{\"enable_thinking\":false}";
@@ -187,7 +179,10 @@ static void probe_one(bt_template *t, size_t source, bool tools)
     for (int i = 0; i < BT_ROLE_COUNT; i++) c->content_string[i] = c->content_parts[i] = true;
     probe_roles(&p);
     probe_calls(&p);
-    probe_documents(&p);
+    bt_jinja_output none = probe(&p, "[" USER "]", NULL, true);
+    p.chat.documents = json(&p, DOCUMENTS);
+    c->drops_documents = same(none, probe(&p, "[" USER "]", NULL, true));
+    p.chat.documents = NULL;
     c->generation_prompt =
         differ(probe(&p, "[" USER "]", NULL, true), probe(&p, "[" USER "]", NULL, false));
     c->enable_thinking =

@@ -233,15 +233,10 @@ void bt__jsb_case(jsb *b, const jstr *s, size_t at, size_t len, jcase what)
     }
 }
 
-static bool ascii_maps(const jstr *s, jcase what)
-{
-    if (what != JCASE_UPPER && what != JCASE_LOWER && what != JCASE_FOLD) return false;
-    return (uint32_t)bt__jstr_chars(s) == s->len;
-}
-
 jv bt__jcase(jrt *r, const jstr *s, jcase what)
 {
-    if (ascii_maps(s, what)) {
+    bool maps = what == JCASE_UPPER || what == JCASE_LOWER || what == JCASE_FOLD;
+    if (maps && (uint32_t)bt__jstr_chars(s) == s->len) { // ASCII
         char *p = bt__jalloc(r, s->len + 1);
         for (size_t i = 0; i < s->len; i++) {
             char c = s->p[i];

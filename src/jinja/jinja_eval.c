@@ -605,32 +605,6 @@ static void write_text(jrt *r, jv v)
     bt__jsb_str(r->out, v.u.s);
 }
 
-static void exec_filter_block(jrt *r, const jnode *n)
-{
-    jscope *outer = r->scope;
-    r->scope = scope_new(r, outer, n->early);
-    jv text = capture(r, n->list);
-    write_text(r, eval_filters_over(r, n->b, text));
-    r->scope = outer;
-}
-
-/* A block sees the context and the outermost level only, unless it is scoped. */
-static void exec_block(jrt *r, const jnode *n)
-{
-    jscope *outer = r->scope;
-    r->scope = scope_new(r, n->flag ? outer : NULL, n->early);
-    exec_list(r, n->list);
-    r->scope = outer;
-}
-
-static void exec_generation(jrt *r, const jnode *n)
-{
-    unsigned flags = r->out->or_flags;
-    r->out->or_flags |= BT_JINJA_GENERATION;
-    exec_scoped(r, n);
-    r->out->or_flags = flags;
-}
-
 static jv macro_value(jrt *r, const jnode *n)
 {
     jmacro *m = bt__jalloc(r, sizeof *m);
@@ -640,6 +614,8 @@ static jv macro_value(jrt *r, const jnode *n)
 
 static flow exec_one(jrt *r, const jnode *n)
 {
+    jscope *outer = r->scope;
+    unsigned flags = r->out->or_flags;
     r->line = n->line;
     switch (n->kind) {
     case JN_TEXT: bt__jsb_add(r->out, n->value.u.s->p, n->value.u.s->len, 0); break;
@@ -653,18 +629,29 @@ static flow exec_one(jrt *r, const jnode *n)
     case JN_SET_BLOCK: exec_set_block(r, n); break;
     case JN_MACRO: name_set(r, n->name, macro_value(r, n)); break;
     case JN_CALL_BLOCK: write_text(r, eval_call(r, n->a, "caller", macro_value(r, n))); break;
-    case JN_FILTER_BLOCK: exec_filter_block(r, n); break;
+    case JN_FILTER_BLOCK:
+        r->scope = scope_new(r, outer, n->early);
+        write_text(r, eval_filters_over(r, n->b, capture(r, n->list)));
+        break;
     case JN_AUTOESCAPE:
         if (bt__jv_true(r, bt__jeval(r, n->a)))
             bt__jraise(r, BT_JINJA_TYPE, "autoescape is not supported in chat templates");
         return exec_scoped(r, n);
     case JN_WITH: return exec_scoped(r, n);
-    case JN_BLOCK: exec_block(r, n); break;
-    case JN_GENERATION: exec_generation(r, n); break;
+    case JN_BLOCK: // sees the context and the outermost level only, unless it is scoped
+        r->scope = scope_new(r, n->flag ? outer : NULL, n->early);
+        exec_list(r, n->list);
+        break;
+    case JN_GENERATION:
+        r->out->or_flags |= BT_JINJA_GENERATION;
+        exec_scoped(r, n);
+        r->out->or_flags = flags;
+        break;
     case JN_BREAK: return FLOW_BREAK;
     case JN_CONTINUE: return FLOW_CONTINUE;
     default: bt__jraise(r, BT_JINJA_TYPE, "no loader for this environment specified");
     }
+    r->scope = outer;
     return FLOW_ON;
 }
 

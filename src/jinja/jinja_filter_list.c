@@ -142,16 +142,6 @@ static jv dictsort_get(jrt *r, jv item, void *state)
     return k->fold && v.type == JT_STR ? bt__jcase(r, v.u.s, JCASE_LOWER) : v;
 }
 
-static jv items_of(jrt *r, jv v)
-{
-    if (v.type == JT_UNDEF) bt__jraise_undef(r, v);
-    if (v.type != JT_DICT)
-        bt__jraise(r, BT_JINJA_TYPE, "'%s' object has no attribute 'items'", bt__jv_type(v));
-    jview *view = bt__jalloc(r, sizeof *view);
-    *view = (jview){v.u.d, 2};
-    return (jv){.type = JT_VIEW, .u.view = view};
-}
-
 FILTER(dictsort)
 {
     (void)c;
@@ -162,7 +152,13 @@ FILTER(dictsort)
             bt__jraise(r, BT_JINJA_TYPE, "You can only sort by either \"key\" or \"value\"");
         k.at = jstr_is(by, "value");
     }
-    return bt__jsort(r, items_of(r, a[0]), bt__jarg_bool(r, a[3], false), dictsort_get, &k);
+    if (a[0].type == JT_UNDEF) bt__jraise_undef(r, a[0]);
+    if (a[0].type != JT_DICT)
+        bt__jraise(r, BT_JINJA_TYPE, "'%s' object has no attribute 'items'", bt__jv_type(a[0]));
+    jview *view = bt__jalloc(r, sizeof *view);
+    *view = (jview){a[0].u.d, 2};
+    jv items = {.type = JT_VIEW, .u.view = view};
+    return bt__jsort(r, items, bt__jarg_bool(r, a[3], false), dictsort_get, &k);
 }
 
 static jv group_get(jrt *r, jv item, void *state)

@@ -311,29 +311,21 @@ FILTER(xmlattr)
 
 /* ---- numbers */
 
-static jv to_int(jrt *r, jv v, int64_t base, jv initial)
-{
-    double f;
-    jv out;
-    if (v.type == JT_UNDEF) bt__jraise_undef(r, v);
-    if (jis_int(v)) return jint(jas_int(v));
-    if (v.type == JT_BIG) return v;
-    if (v.type == JT_FLOAT) {
-        if (isnan(v.u.f)) return initial;
-        return bt__jfloat_to_int(r, v.u.f);
-    }
-    if (v.type != JT_STR) return initial;
-    if (base >= 2 && base <= 36 && bt__jparse_int(r, v.u.s->p, v.u.s->len, (int)base, &out))
-        return out;
-    if (base == 0 && bt__jparse_int(r, v.u.s->p, v.u.s->len, 0, &out)) return out;
-    if (!bt__jparse_float(v.u.s->p, v.u.s->len, &f) || isnan(f) || isinf(f)) return initial;
-    return bt__jfloat_to_int(r, f);
-}
-
 FILTER(int)
 {
     (void)c;
-    return to_int(r, a[0], bt__jarg_int(r, a[2], 10), a[1].type == JT_MISSING ? jint(0) : a[1]);
+    double f;
+    jv out, v = a[0], initial = a[1].type == JT_MISSING ? jint(0) : a[1];
+    int64_t base = bt__jarg_int(r, a[2], 10);
+    if (v.type == JT_UNDEF) bt__jraise_undef(r, v);
+    if (jis_int(v)) return jint(jas_int(v));
+    if (v.type == JT_BIG) return v;
+    if (v.type == JT_FLOAT) return isnan(v.u.f) ? initial : bt__jfloat_to_int(r, v.u.f);
+    if (v.type != JT_STR) return initial;
+    bool known = base == 0 || (base >= 2 && base <= 36);
+    if (known && bt__jparse_int(r, v.u.s->p, v.u.s->len, (int)base, &out)) return out;
+    if (!bt__jparse_float(v.u.s->p, v.u.s->len, &f) || isnan(f) || isinf(f)) return initial;
+    return bt__jfloat_to_int(r, f);
 }
 
 FILTER(float)

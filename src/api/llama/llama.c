@@ -35,11 +35,6 @@ static bool tokens_add(tokens *t, const int32_t *ids, size_t n)
     return true;
 }
 
-static bt_status no_memory(bt_parser *p)
-{
-    return bt_err_set(p->e, BT_ENOMEM, 0, "out of memory for the tokens");
-}
-
 static bt_status too_many(bt_parser *p, const char *field)
 {
     return bt__parse_fault(p, BT_ETOOBIG, field,
@@ -64,7 +59,7 @@ static bt_status add_text(bt_parser *p, bt_text *x, const char *text, bool ends,
     size_t n = 0, room = TOKENS_MAX - t->n;
     if (room == 0) return too_many(p, "content");
     bt_status st = bt_front_tokenize(x, text, strlen(text), ends, special, room, &ids, &n, p->e);
-    if (st == BT_OK && !tokens_add(t, ids, n)) st = no_memory(p);
+    if (st == BT_OK && !tokens_add(t, ids, n)) st = bt__parse_nomem(p);
     bt_free(ids);
     return text_fault(p, st, "content");
 }
@@ -103,7 +98,7 @@ static bt_status add_content(bt_parser *p, bt_text *x, const bt_json *content, b
         } else if (t->n == TOKENS_MAX) {
             st = too_many(p, "content");
         } else if (!tokens_add(t, &id, 1)) {
-            st = no_memory(p);
+            st = bt__parse_nomem(p);
         }
         if (st != BT_OK) return st;
     }
@@ -172,20 +167,11 @@ static bt_status tokenize(bt_parser *p, bt_text *x, bt_buf *out)
 
 /* ---- detokenize */
 
-/* Bytes of the text at most, so that it is known before there is memory for it. */
-static size_t text_bytes(bt_unit *u, const int32_t *ids, size_t n)
-{
-    size_t bytes = 0, one = 0;
-    for (size_t i = 0; i < n && bytes <= TEXT_MAX; i++)
-        if (bt_unit_token_bytes(u, ids[i], &one)) bytes += one;
-    return bytes;
-}
-
 static bt_status detokenize(bt_parser *p, bt_text *x, bt_buf *out)
 {
     const bt_json *list = bt_json_item(p->root, "tokens");
     char *text = NULL;
-    size_t n = 0, n_text = 0;
+    size_t n = 0, n_text = 0, bytes = 0, one = 0;
     if (!bt_json_is(list, BT_JSON_ARRAY))
         return bt__parse_fault(p, BT_EINVAL, "tokens", "'tokens' must be an array of token ids");
     size_t count = list->n;
@@ -196,7 +182,9 @@ static bt_status detokenize(bt_parser *p, bt_text *x, bt_buf *out)
         if (!bt__parse_id(item, &ids[n]))
             return bt__parse_fault(p, BT_EINVAL, "tokens",
                                    "'tokens' has something at place %zu that is not a token id", n);
-    if (text_bytes(x->unit, ids, n) > TEXT_MAX)
+    for (size_t i = 0; i < n && bytes <= TEXT_MAX; i++)
+        if (bt_unit_token_bytes(x->unit, ids[i], &one)) bytes += one;
+    if (bytes > TEXT_MAX) // known before there is memory for it
         return bt__parse_fault(p, BT_ETOOBIG, "tokens",
                                "'tokens' make a text of more than %d MiB, the most that one answer "
                                "holds: send them in parts",

@@ -16,28 +16,26 @@ static void write_token(bt_jw *w, const char *bytes, size_t n, float logprob)
     bt_jw_close(w, ']');
 }
 
-static void add_token(bt_answer *a, bt_choice *c, const bt_token_out *t)
-{
-    bt_jw w = {&c->tokens, c->tokens.len > 0};
-    bt_jw_open(&w, '{');
-    write_token(&w, t->bytes ? t->bytes : "", (size_t)t->n_bytes, t->logprob);
-    bt_jw_key(&w, "top_logprobs");
-    bt_jw_open(&w, '[');
-    for (int32_t i = 0; i < t->n_top; i++) {
-        size_t n;
-        const char *s = bt__logprob_bytes(a, t->top_token[i], &n);
-        bt_jw_open(&w, '{');
-        write_token(&w, s, n, t->top_logprob[i]);
-        bt_jw_close(&w, '}');
-    }
-    bt_jw_close(&w, ']');
-    bt_jw_close(&w, '}');
-}
-
 static void tokens(bt_answer *a, bt_choice *c, const bt_part *part, const bt_stream_event *ev)
 {
     (void)part;
-    for (int32_t i = 0; i < ev->n_tokens; i++) add_token(a, c, &ev->token[i]);
+    for (int32_t i = 0; i < ev->n_tokens; i++) {
+        const bt_token_out *t = &ev->token[i];
+        bt_jw w = {&c->tokens, c->tokens.len > 0};
+        bt_jw_open(&w, '{');
+        write_token(&w, t->bytes ? t->bytes : "", (size_t)t->n_bytes, t->logprob);
+        bt_jw_key(&w, "top_logprobs");
+        bt_jw_open(&w, '[');
+        for (int32_t k = 0; k < t->n_top; k++) {
+            size_t n;
+            const char *s = bt__logprob_bytes(a, t->top_token[k], &n);
+            bt_jw_open(&w, '{');
+            write_token(&w, s, n, t->top_logprob[k]);
+            bt_jw_close(&w, '}');
+        }
+        bt_jw_close(&w, ']');
+        bt_jw_close(&w, '}');
+    }
 }
 
 static void write_logprobs(const bt_answer *a, bt_choice *c, bt_jw *w)

@@ -174,17 +174,6 @@ static bt_status check_tools(bt_parser *p, const bt_json **tools)
 
 /* ---- the rest */
 
-static bt_status check_documents(bt_parser *p, const bt_json *list)
-{
-    if (!bt_json_is(list, BT_JSON_ARRAY))
-        return bt__parse_fault(p, BT_EINVAL, "documents", "'documents' must be an array");
-    for (const bt_json *item = list->child; item; item = item->next)
-        if (!bt_json_is(item, BT_JSON_OBJECT) && !bt_json_is(item, BT_JSON_STRING))
-            return bt__parse_fault(p, BT_EINVAL, "documents",
-                                   "'documents' must hold objects or strings only");
-    return BT_OK;
-}
-
 /* chat_template_kwargs, and before them what has a field of its own in the body, so that the
  * former overrule it. */
 static bt_status join_kwargs(bt_parser *p, const bt_json **kwargs)
@@ -226,7 +215,12 @@ bt_status bt__parse_chat(bt_parser *p, bt_template_chat *chat)
     bt_status st;
     if ((st = check_messages(p)) || (st = check_tools(p, &tools)) || (st = parse_mode(p, chat)))
         return st;
-    if (documents && (st = check_documents(p, documents))) return st;
+    if (documents && !bt_json_is(documents, BT_JSON_ARRAY))
+        return bt__parse_fault(p, BT_EINVAL, "documents", "'documents' must be an array");
+    for (const bt_json *item = documents ? documents->child : NULL; item; item = item->next)
+        if (!bt_json_is(item, BT_JSON_OBJECT) && !bt_json_is(item, BT_JSON_STRING))
+            return bt__parse_fault(p, BT_EINVAL, "documents",
+                                   "'documents' must hold objects or strings only");
     if (documents && !documents->child) documents = NULL; // none, as with tools
     if (kwargs && !bt_json_is(kwargs, BT_JSON_OBJECT))
         return bt__parse_fault(p, BT_EINVAL, "chat_template_kwargs",

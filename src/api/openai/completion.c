@@ -46,36 +46,31 @@ static void write_top(bt_answer *a, bt_jw *w, const bt_token_out *t, bt_buf *nam
     bt_buf_release(&seen);
 }
 
-/* first: of the prompt, which has no logprob itself. */
-static void add_token(bt_answer *a, bt_choice *c, const bt_token_out *t, int64_t place, bool first)
-{
-    bool comma = c->values.len > 0;
-    bt_jw tokens = {&c->tokens, comma}, values = {&c->values, comma};
-    bt_jw top = {&c->top, comma}, offsets = {&c->offsets, comma};
-    bt_buf name = BT_BUF_INIT;
-    token_name(&name, t->bytes ? t->bytes : "", (size_t)t->n_bytes);
-    bt_jw_strn(&tokens, name.data ? name.data : "", name.len);
-    bt_jw_int(&offsets, place);
-    if (first) {
-        bt_jw_null(&values);
-        bt_jw_null(&top);
-    } else {
-        bt__logprob_write(&values, t->logprob);
-        write_top(a, &top, t, &name);
-    }
-    if (name.failed) c->tokens.failed = true;
-    bt_buf_release(&name);
-}
-
 static void tokens(bt_answer *a, bt_choice *c, const bt_part *part, const bt_stream_event *ev)
 {
+    bt_buf name = BT_BUF_INIT;
     for (int32_t i = 0; i < ev->n_tokens; i++) {
-        bool prompt = ev->type == BT_SE_PROMPT, first = prompt && !c->prompt_begun;
+        bool prompt = ev->type == BT_SE_PROMPT;
+        bool first = prompt && !c->prompt_begun; // it has no logprob itself
         bt_token_out t = ev->token[i];
         int64_t place =
             prompt ? bt__place_in_prompt(a, c, part, &t) : bt__place_in_answer(c, part, &t);
-        add_token(a, c, &t, place, first);
+        bool comma = c->values.len > 0;
+        bt_jw texts = {&c->tokens, comma}, values = {&c->values, comma};
+        bt_jw top = {&c->top, comma}, offsets = {&c->offsets, comma};
+        token_name(&name, t.bytes ? t.bytes : "", (size_t)t.n_bytes);
+        bt_jw_strn(&texts, name.data ? name.data : "", name.len);
+        bt_jw_int(&offsets, place);
+        if (first) {
+            bt_jw_null(&values);
+            bt_jw_null(&top);
+        } else {
+            bt__logprob_write(&values, t.logprob);
+            write_top(a, &top, &t, &name);
+        }
     }
+    if (name.failed) c->tokens.failed = true;
+    bt_buf_release(&name);
     if (ev->type != BT_SE_PROMPT) bt__place_text(c, ev->text, (size_t)ev->n_text);
 }
 

@@ -6,28 +6,26 @@
 
 /* ---- what each chunk starts with, written once */
 
-static void write_head(bt_answer *a)
-{
-    bt_jw w = bt_jw_on(&a->head);
-    char id[24], name[40];
-    bool chat = a->dialect == &bt_openai_chat;
-    snprintf(name, sizeof name, "%s-%s", chat ? "chatcmpl" : "cmpl", bt_api_id(a->part[0].id, id));
-    bt_jw_open(&w, '{');
-    bt_jw_kstr(&w, "id", name);
-    bt_jw_kstr(&w, "object",
-               !chat       ? "text_completion"
-               : a->stream ? "chat.completion.chunk"
-                           : "chat.completion");
-    bt_jw_kint(&w, "created", a->created_s);
-    bt_jw_kstr(&w, "model", a->model);
-    bt_jw_kstr(&w, "system_fingerprint", a->fingerprint);
-    bt_jw_key(&w, "choices");
-    bt_jw_open(&w, '[');
-}
-
 static void put_head(bt_answer *a, bt_buf *out)
 {
-    if (!a->head.len) write_head(a);
+    if (!a->head.len) {
+        bt_jw w = bt_jw_on(&a->head);
+        char id[24], name[40];
+        bool chat = a->dialect == &bt_openai_chat;
+        snprintf(name, sizeof name, "%s-%s", chat ? "chatcmpl" : "cmpl",
+                 bt_api_id(a->part[0].id, id));
+        bt_jw_open(&w, '{');
+        bt_jw_kstr(&w, "id", name);
+        bt_jw_kstr(&w, "object",
+                   !chat       ? "text_completion"
+                   : a->stream ? "chat.completion.chunk"
+                               : "chat.completion");
+        bt_jw_kint(&w, "created", a->created_s);
+        bt_jw_kstr(&w, "model", a->model);
+        bt_jw_kstr(&w, "system_fingerprint", a->fingerprint);
+        bt_jw_key(&w, "choices");
+        bt_jw_open(&w, '[');
+    }
     bt_buf_add(out, a->head.data, a->head.len);
     if (a->head.failed) out->failed = true;
 }

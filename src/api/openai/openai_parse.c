@@ -174,19 +174,6 @@ static bt_status parse_tokens(bt_parser *p, const bt_json *list, const char *whe
     return BT_OK;
 }
 
-static bt_status parse_one_prompt(bt_parser *p, const bt_json *v, const char *where,
-                                  bt_front_request *part)
-{
-    if (bt_json_is(v, BT_JSON_ARRAY)) return parse_tokens(p, v, where, part);
-    if (!bt_json_is(v, BT_JSON_STRING))
-        return bt__parse_fault(p, BT_EINVAL, "prompt",
-                               "'%s' must be a string or an array of token ids%s", where,
-                               strchr(where, '[') ? "" : ", or an array of those");
-    part->text = v->text;
-    part->n_text = v->n;
-    return BT_OK;
-}
-
 /* A string, an array of token ids, or an array of either: one part a prompt. */
 static bt_status parse_prompts(bt_parser *p)
 {
@@ -206,8 +193,17 @@ static bt_status parse_prompts(bt_parser *p)
     for (int i = 0; i < count; i++, item = item->next) {
         char where[32] = "prompt";
         if (many) snprintf(where, sizeof where, "prompt[%d]", i);
-        bt_status st = parse_one_prompt(p, item, where, &r->part[i]);
+        bt_status st = BT_OK;
+        if (bt_json_is(item, BT_JSON_ARRAY))
+            st = parse_tokens(p, item, where, &r->part[i]);
+        else if (!bt_json_is(item, BT_JSON_STRING))
+            st = bt__parse_fault(p, BT_EINVAL, "prompt",
+                                 "'%s' must be a string or an array of token ids%s", where,
+                                 many ? "" : ", or an array of those");
         if (st != BT_OK) return st;
+        if (r->part[i].tokens) continue;
+        r->part[i].text = item->text;
+        r->part[i].n_text = item->n;
     }
     return BT_OK;
 }

@@ -40,21 +40,11 @@ static int list_of(const char *text, int32_t out[LIST_MAX])
     return n;
 }
 
-/* Prints a row that is a JSON object. */
-static void print_object(bench *b, bt_buf *text)
-{
-    if (b->style == JSON)
-        printf("%s%s", b->rows ? ",\n  " : "[\n  ", text->data);
-    else
-        printf("%s\n", text->data);
-}
-
 static void print_text(bench *b, bt_buf *text)
 {
-    if (b->style >= JSON)
-        print_object(b, text);
-    else
-        fputs(text->data, stdout);
+    if (b->style == JSON) fputs(b->rows ? ",\n  " : "[\n  ", stdout);
+    fputs(text->data, stdout);
+    if (b->style == JSONL) putchar('\n'); // a row is an object
     b->rows++;
     fflush(stdout);
     bt_buf_release(text);

@@ -37,18 +37,16 @@ static void on_interrupt(int sig)
     interrupted = 1;
 }
 
-static void show_load(session *s, uint64_t done, uint64_t total)
-{
-    if (!s->progress || total < 64 << 20) return; // small models load before one could read it
-    fprintf(stderr, "\rloading %3d %%", (int)(done * 100 / total));
-    if (done == total) fprintf(stderr, "\r             \r");
-}
-
 static void on_event(void *ud, const bt_engine_event *ev)
 {
     session *s = ud;
     switch (ev->type) {
-    case BT_EE_LOAD: show_load(s, ev->u.load.done, ev->u.load.total); break;
+    case BT_EE_LOAD:
+        /* small models load before one could read it */
+        if (!s->progress || ev->u.load.total < 64 << 20) break;
+        fprintf(stderr, "\rloading %3d %%", (int)(ev->u.load.done * 100 / ev->u.load.total));
+        if (ev->u.load.done == ev->u.load.total) fprintf(stderr, "\r             \r");
+        break;
     case BT_EE_READY: s->ctx = ev->u.ready.ctx; break;
     case BT_EE_TOKENS:
     case BT_EE_SEQ_END:

@@ -75,12 +75,6 @@ static void leave_url(const char *data, const char *host, int port)
     fclose(f);
 }
 
-static void warn_ephemeral(const char *data)
-{
-    if (getenv("SPACE_ID") && strcmp(data, "/data") != 0)
-        bt_say("note: no persistent storage at /data: a restart of this Space forgets quotas");
-}
-
 /* As process 1: collects orphans. The engine is left to front, which wants its exit code. */
 static void reap_orphans(bt_front *f)
 {
@@ -194,7 +188,8 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
         bt_client_url_write(host, bt_server_port(server), url, sizeof url);
         leave_url(data, host, bt_server_port(server));
         bt_say("listening on %s", url);
-        warn_ephemeral(data);
+        if (getenv("SPACE_ID") && strcmp(data, "/data") != 0)
+            bt_say("note: no persistent storage at /data: a restart of this Space forgets quotas");
         code = serve_wait(front, &set);
         bt_front_drain_wait(front); // listening meanwhile: who asks hears why
     } else {

@@ -121,26 +121,6 @@ static void transfer_encoding(bt_framing *f, const char *s, size_t n)
     f->chunked = true;
 }
 
-static void host(bt_framing *f, const char *s, size_t n)
-{
-    bool fits = true;
-    for (size_t i = 0; i < n; i++)
-        fits =
-            fits && (isalnum((unsigned char)s[i]) || (s[i] && strchr("-._~%!$&'()*+,;=:[]", s[i])));
-    if (!fits) refuse(f, BT_EINVAL, "the Host header is not HOST or HOST:PORT");
-    if (++f->hosts > 1) refuse(f, BT_EINVAL, "there are two Host headers");
-}
-
-static void connection(bt_framing *f, const char *s, size_t n)
-{
-    const char *word, *end = s + n;
-    size_t n_word;
-    while (list_next(&s, end, &word, &n_word)) {
-        f->close = f->close || equals(word, n_word, "close");
-        f->keep = f->keep || equals(word, n_word, "keep-alive");
-    }
-}
-
 static void field(bt_framing *f, const char *s, size_t n)
 {
     const char *colon = memchr(s, ':', n);
@@ -156,10 +136,19 @@ static void field(bt_framing *f, const char *s, size_t n)
     if (f->place == BT_FRAMING_TRAILER) return;
     if (equals(s, name, "Content-Length")) content_length(f, value, n_value);
     if (equals(s, name, "Transfer-Encoding")) transfer_encoding(f, value, n_value);
-    if (equals(s, name, "Connection")) connection(f, value, n_value);
+    if (equals(s, name, "Connection"))
+        for (const char *word; list_next(&value, end, &word, &n_value);) {
+            f->close = f->close || equals(word, n_value, "close");
+            f->keep = f->keep || equals(word, n_value, "keep-alive");
+        }
     if (equals(s, name, "Host")) {
+        bool fits = true;
         while (n_value && strchr(" \t", value[n_value - 1])) n_value--;
-        host(f, value, n_value);
+        for (size_t i = 0; i < n_value; i++)
+            fits = fits && (isalnum((unsigned char)value[i]) ||
+                            (value[i] && strchr("-._~%!$&'()*+,;=:[]", value[i])));
+        if (!fits) refuse(f, BT_EINVAL, "the Host header is not HOST or HOST:PORT");
+        if (++f->hosts > 1) refuse(f, BT_EINVAL, "there are two Host headers");
     }
 }
 

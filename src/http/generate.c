@@ -162,14 +162,6 @@ void bt__generate_ready(bt_call *c)
     if (running || state > BT_ANSWER_RUNNING) bt__call_unpark(c);
 }
 
-static bool out_release(bt_call *c)
-{
-    bool failed = c->out.failed;
-    bt_buf_release(&c->out);
-    c->out_at = 0;
-    return failed;
-}
-
 /* MHD_ContentReaderCallback: fills the socket's buffer, or parks. */
 static ssize_t read_stream(void *cls, uint64_t pos, char *dst, size_t max)
 {
@@ -177,7 +169,10 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *dst, size_t max)
     (void)pos;
     if (c->gone) return MHD_CONTENT_READER_END_WITH_ERROR;
     if (c->out_at == c->out.len) {
-        if (out_release(c)) return MHD_CONTENT_READER_END_WITH_ERROR;
+        bool failed = c->out.failed;
+        bt_buf_release(&c->out);
+        c->out_at = 0;
+        if (failed) return MHD_CONTENT_READER_END_WITH_ERROR;
         pump(c, max);
     }
     size_t n = c->out.len - c->out_at;

@@ -21,27 +21,22 @@ enum { HASH_CHARS = 44 }; // 32 bytes in base64
 static char policy[320];
 static pthread_once_t policy_once = PTHREAD_ONCE_INIT;
 
-static void base64(const uint8_t src[static 32], char dst[static HASH_CHARS + 1])
-{
-    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (int i = 0; i < 33; i += 3, dst += 4) {
-        uint32_t v = (uint32_t)src[i] << 16 | (uint32_t)src[i + 1] << 8 | (i < 30 ? src[i + 2] : 0);
-        for (int k = 0; k < 4; k++) dst[k] = digit[v >> (18 - 6 * k) & 63];
-    }
-    memcpy(dst - 1, "=", 2);
-}
-
 /* What stands between the first open and the close after it: what a browser hashes. */
 static void hash_between(const char *open, const char *close, char dst[static HASH_CHARS + 1])
 {
-    uint8_t digest[32];
+    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint8_t digest[33] = {0};
     const char *begin = strstr(bt__page, open);
     BT_ASSERT(begin);
     begin += strlen(open);
     const char *end = strstr(begin, close);
     BT_ASSERT(end);
     bt_sha256(begin, (size_t)(end - begin), digest);
-    base64(digest, dst);
+    for (int i = 0; i < 33; i += 3, dst += 4) {
+        uint32_t v = (uint32_t)digest[i] << 16 | (uint32_t)digest[i + 1] << 8 | digest[i + 2];
+        for (int k = 0; k < 4; k++) dst[k] = digit[v >> (18 - 6 * k) & 63];
+    }
+    memcpy(dst - 1, "=", 2);
 }
 
 static void policy_make(void)

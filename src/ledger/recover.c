@@ -25,12 +25,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static int64_t settle_charge(const bt_ledger *l, uint64_t used_us)
-{
-    double charged = round((double)used_us * l->price);
-    return charged < (double)LEDGER_AMOUNT_MAX ? (int64_t)charged : LEDGER_AMOUNT_MAX;
-}
-
 static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank, int *posted,
                              int *orphans, bt_err *err)
 {
@@ -39,9 +33,11 @@ static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *b
         const bt_usage_entry *e = &bank->entry[i];
         ledger_end end = {.end = END_UNKNOWN};
         bt_status st = BT_OK;
+        double price = round((double)e->used_us * l->price);
+        int64_t charge = price < (double)LEDGER_AMOUNT_MAX ? (int64_t)price : LEDGER_AMOUNT_MAX;
         if (e->request != 0)
-            st = bt__ledger_end(l->store, KIND_POST, e->request, (int64_t)e->used_us,
-                                settle_charge(l, e->used_us), &end, err);
+            st = bt__ledger_end(l->store, KIND_POST, e->request, (int64_t)e->used_us, charge, &end,
+                                err);
         if (st != BT_OK) return st;
         if (end.end == END_NOW) {
             ++*posted;
@@ -57,17 +53,6 @@ static bt_status settle_bank(bt_ledger *l, uint64_t boot, const bt_usage_bank *b
         }
     }
     return bt__ledger_engine(l->store, boot, busy, house, err);
-}
-
-static bt_status settle_transaction(bt_ledger *l, uint64_t boot, const bt_usage_bank *bank,
-                                    int *posted, int *orphans, bt_err *err)
-{
-    bt_status st = bt_ledger_begin(l, err);
-    if (st != BT_OK) return st;
-    st = settle_bank(l, boot, bank, posted, orphans, err);
-    if (st == BT_OK) return bt_ledger_commit(l, err);
-    bt_ledger_rollback(l);
-    return st;
 }
 
 /* A file that cannot be read tells nothing, but may tell its owner something. */
@@ -97,7 +82,13 @@ static bt_status settle_file(bt_ledger *l, const char *path, int *posted, bt_err
         if (err) *err = why;
         goto done;
     }
-    st = settle_transaction(l, boot, bank, &count, &orphans, err);
+    st = bt_ledger_begin(l, err);
+    if (st != BT_OK) goto done;
+    st = settle_bank(l, boot, bank, &count, &orphans, err);
+    if (st == BT_OK)
+        st = bt_ledger_commit(l, err);
+    else
+        bt_ledger_rollback(l);
     /* The file is the only other copy: it goes when the entries are on the disk. */
     if (st == BT_OK) st = bt_ledger_sync(l, err);
     if (st != BT_OK) goto done;

@@ -41,13 +41,6 @@ const bt_tier *bt_tiers_find(const bt_tiers *t, const char *name, size_t n)
     return NULL;
 }
 
-static bool tier_name_ok(const char *s)
-{
-    size_t n = strlen(s);
-    return n >= 1 && n < sizeof((bt_tier *)0)->name &&
-           strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
-}
-
 static const char *const class_name[] = {"low", "medium", "highest"};
 
 static bt_status tier_parse_class(const bt_json *obj, bt_tier *t, bt_err *err)
@@ -128,7 +121,8 @@ static bt_status tiers_overlay(const bt_json *root, const bt_json *item, const c
                                bt_tiers *t, bt_err *err)
 {
     bt_err why = {0};
-    if (!tier_name_ok(item->key))
+    size_t fits = strspn(item->key, "abcdefghijklmnopqrstuvwxyz0123456789_-");
+    if (fits != item->n_key || fits < 1 || fits >= sizeof t->tier[0].name)
         return bt_err_set(err, BT_EINVAL, 0,
                           "tier file %s: '%.40s' is no tier name: 1 to 31 of a-z 0-9 _ -", file,
                           item->key);

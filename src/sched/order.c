@@ -117,21 +117,6 @@ static void compete_leave(bt_sched *s, int32_t ai)
     a->contender = -1;
 }
 
-static void compete_join(bt_sched *s, int32_t ai)
-{
-    bt__account *a = &s->account[ai];
-    bt__req *r = &s->req[a->line.head];
-    bt__req_predict(s, r);
-    a->level = a->cls;
-    a->contender = a->line.head;
-    a->tag = a->counter + bt__virtual(r->cost_us, a->weight);
-    s->weights[a->cls] += a->weight;
-    a->age_due_ns = s->now_ns + fair_wait(s, a) + s->config.age_ns;
-    bt__heap_put(&s->order[a->side][a->cls], ai, a->tag, r->seq);
-    bt__heap_put(&s->floor[a->cls], ai, had(a), r->seq);
-    bt__heap_put(&s->ageing, ai, a->age_due_ns, r->seq);
-}
-
 /* Where the account's line ends in the order of its class; what must not be displaced is not the
  * last of anything. */
 static void last_update(bt_sched *s, int32_t ai)
@@ -155,7 +140,18 @@ void bt__account_update(bt_sched *s, int32_t ai)
         want = a->running_seqs + n_seq <= a->slots;
     }
     if (a->level >= 0 && (!want || a->contender != a->line.head)) compete_leave(s, ai);
-    if (want && a->level < 0) compete_join(s, ai);
+    if (want && a->level < 0) {
+        bt__req *r = &s->req[a->line.head];
+        bt__req_predict(s, r);
+        a->level = a->cls;
+        a->contender = a->line.head;
+        a->tag = a->counter + bt__virtual(r->cost_us, a->weight);
+        s->weights[a->cls] += a->weight;
+        a->age_due_ns = s->now_ns + fair_wait(s, a) + s->config.age_ns;
+        bt__heap_put(&s->order[a->side][a->cls], ai, a->tag, r->seq);
+        bt__heap_put(&s->floor[a->cls], ai, had(a), r->seq);
+        bt__heap_put(&s->ageing, ai, a->age_due_ns, r->seq);
+    }
     last_update(s, ai);
     s->version++;
 }

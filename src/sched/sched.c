@@ -271,17 +271,6 @@ void bt__req_predict(bt_sched *s, bt__req *r)
     if (r->state == BT__REQ_QUEUED) a->line_us += r->cost_us - before;
 }
 
-/* Until enough of a full queue has drained for another try to make sense: an eighth of it, or one
- * of the account's own. */
-static int64_t retry_hint(const bt_sched *s, int32_t ahead)
-{
-    double gap = s->admit_gap_ns >= 0 ? s->admit_gap_ns : (double)retry_min_ns;
-    double wait = gap * BT_MAX(ahead, 1);
-    return wait < (double)retry_min_ns   ? retry_min_ns
-           : wait > (double)retry_max_ns ? retry_max_ns
-                                         : (int64_t)wait;
-}
-
 static int64_t pages_needed(const bt__engine *e, const bt__req *r)
 {
     int64_t all = ((int64_t)r->prompt_tokens + r->max_tokens + e->page_tokens - 1) / e->page_tokens;
@@ -316,11 +305,17 @@ static void refuse(bt_sched *s, uint64_t id, bt_sched_action why)
     emit(s, why);
 }
 
-/* ahead: how many must leave before another try makes sense. */
+/* ahead: how many must leave before another try makes sense: an eighth of a full queue, or one of
+ * the account's own. */
 static bt_sched_action full(const bt_sched *s, bt_sched_limit limit, int32_t places, int32_t ahead)
 {
+    double gap = s->admit_gap_ns >= 0 ? s->admit_gap_ns : (double)retry_min_ns;
+    double wait = gap * BT_MAX(ahead, 1);
+    int64_t retry_ns = wait < (double)retry_min_ns   ? retry_min_ns
+                       : wait > (double)retry_max_ns ? retry_max_ns
+                                                     : (int64_t)wait;
     return (bt_sched_action){
-        .status = BT_EBUSY, .limit = limit, .places = places, .retry_ns = retry_hint(s, ahead)};
+        .status = BT_EBUSY, .limit = limit, .places = places, .retry_ns = retry_ns};
 }
 
 /* Looks for a place (sched.h, BOUNDS): why there is none, status BT_OK if there is one. *victim:
@@ -351,13 +346,6 @@ static bt_sched_action place_find(const bt_sched *s, const bt_sched_request *q, 
     return (bt_sched_action){.status = BT_OK};
 }
 
-static void displace(bt_sched *s, int32_t ri)
-{
-    bt_sched_action end = full(s, BT_LIMIT_DISPLACED, s->config.queue_max, s->n_waiting / 8);
-    end.type = BT_ACT_VOID;
-    req_end(s, ri, end);
-}
-
 static void on_submit(bt_sched *s, const bt_sched_request *q)
 {
     if (q->id == 0 || req_find(s, q->id) >= 0) return;
@@ -380,7 +368,11 @@ static void on_submit(bt_sched *s, const bt_sched_request *q)
     if (ai < 0) // tables smaller than what may be alive at a time
         return refuse(s, q->id, full(s, BT_LIMIT_QUEUE, s->config.queue_max, s->n_waiting / 8));
     bt__account *a = &s->account[ai];
-    if (victim >= 0) displace(s, victim);
+    if (victim >= 0) {
+        bt_sched_action end = full(s, BT_LIMIT_DISPLACED, s->config.queue_max, s->n_waiting / 8);
+        end.type = BT_ACT_VOID;
+        req_end(s, victim, end);
+    }
 
     int64_t lease_max = q->account.lease_max_ns;
     r.lease_ns = q->lease_ns > 0 && q->lease_ns < lease_max ? q->lease_ns : lease_max;

@@ -56,6 +56,8 @@ FALCON = dict(
     bos_token_id=1,
     eos_token_id=2,
 )
+# Kept as save_pretrained writes them too.
+FOLDERS = ("gpt2", "gpt_neox", "llama3", "phi3")
 # Keys of the models' own configurations that transformers has dropped and the converter reads.
 OLD_KEYS = {"gpt_neox": {"rotary_pct": 0.5}, "cohere2": {"rotary_pct": 1.0}}
 
@@ -328,6 +330,12 @@ def convert(folder, out, llama_cpp):
         cls(Path(folder), gguf.LlamaFileType.MOSTLY_F16, Path(out), hparams=hparams).write()
 
 
+def save(name, model):
+    """The same model as a folder: one family whose file is in parts, and those that fuse or turn their matrices."""
+    model.half().save_pretrained(DATA / name, max_shard_size="5KB" if name == "llama3" else "5GB")
+    (DATA / name / "generation_config.json").unlink()
+
+
 def make(name, llama_cpp):
     cls, config = MODELS[name][0], MODELS[name][1]()
     model = random_model(name, cls, config)
@@ -339,6 +347,8 @@ def make(name, llama_cpp):
         vocab = {"model": {"vocab": {str(i): i for i in range(VOCAB)}}, "added_tokens": []}
         (Path(folder) / "tokenizer.json").write_text(json.dumps(vocab))  # gemma3 counts it
         convert(folder, DATA / f"{name}.gguf", llama_cpp)
+    if name in FOLDERS:
+        save(name, model)
     with open(DATA / f"{name}.bin", "wb") as f:
         f.write(struct.pack("<2i", N_PROMPT, VOCAB))
         f.write(ids[0].numpy().astype("<i4").tobytes())

@@ -50,6 +50,10 @@ def kind(config):
     return config.get("model_type"), text.get("model_type"), rope.get("rope_type", rope.get("type")), quant
 
 
+def first(config, *names):
+    return next((v for v in (getattr(config, n, None) for n in names) if v is not None), None)
+
+
 def wanted(path):
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     text = config.get_text_config()
@@ -60,10 +64,10 @@ def wanted(path):
         "heads": heads,
         "kv_heads": getattr(text, "num_key_value_heads", None) or heads,
         "head_dim": getattr(text, "head_dim", None) or text.hidden_size // heads,
-        "ffn": getattr(text, "intermediate_size", None),
+        "ffn": first(text, "intermediate_size", "n_inner", "ffn_hidden_size") or 4 * text.hidden_size,
         "vocab": text.vocab_size,
         "ctx": text.max_position_embeddings,
-        "eps": getattr(text, "rms_norm_eps", None),
+        "eps": first(text, "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"),
         "tied": any(getattr(c, "tie_word_embeddings", False) for c in (config, text)),
         "window": getattr(text, "sliding_window", None) or 0,
     }

@@ -16,28 +16,59 @@
 #include <string.h>
 
 /* As transformers' configuration classes have it (5.x). 0 in kv_heads: as many as heads; in
- * head_dim: width / heads. */
+ * head_dim: width / heads; in ffn: 4 * width. turn: the part of a head that rope turns. window:
+ * where the file has none. half: GGUF has the rows of q and k in another order, in which pairs
+ * stand together; here they are in halves. */
 static const struct type {
     const char *model_type, *arch;
-    int32_t hidden, ffn, layers, heads, kv_heads, head_dim, vocab, ctx;
-    double eps, theta;
-    bool tied;
-    int32_t window; // where the file has none
+    int32_t hidden, ffn, layers, heads, kv_heads, head_dim, vocab, ctx, window;
+    double eps, theta, turn;
+    bool tied, half;
 } types[] = {
-    {"llama", "llama", 4096, 11008, 32, 32, 0, 0, 32000, 2048, 1e-6, 10000, false, 0},
-    {"mistral", "llama", 4096, 14336, 32, 32, 8, 0, 32000, 131072, 1e-6, 10000, false, 4096},
-    {"qwen2", "qwen2", 4096, 22016, 32, 32, 32, 0, 151936, 32768, 1e-6, 10000, false, 0},
-    {"qwen2_vl_text", "qwen2", 8192, 29568, 80, 64, 8, 0, 152064, 32768, 1e-5, 1e6, false, 0},
-    {"qwen2_5_vl_text", "qwen2", 8192, 29568, 80, 64, 8, 0, 152064, 32768, 1e-5, 1e6, false, 0},
-    {"qwen3", "qwen3", 4096, 22016, 32, 32, 32, 128, 151936, 32768, 1e-6, 10000, false, 0},
-    {"qwen3_vl_text", "qwen3", 4096, 22016, 32, 32, 32, 128, 151936, 128000, 1e-6, 5e5, false, 0},
-    {"phi3", "phi3", 3072, 8192, 32, 32, 0, 0, 32064, 4096, 1e-5, 10000, false, 0},
-    {"gemma", "gemma", 3072, 24576, 28, 16, 16, 256, 256000, 8192, 1e-6, 10000, true, 0},
-    {"gemma2", "gemma2", 2304, 9216, 26, 8, 4, 256, 256000, 8192, 1e-6, 10000, true, 4096},
-    {"gemma3_text", "gemma3", 2304, 9216, 26, 8, 4, 256, 262208, 131072, 1e-6, 1e6, true, 4096},
-    {"granite", "granite", 4096, 11008, 32, 32, 0, 0, 32000, 2048, 1e-6, 10000, false, 0},
-    {"olmo2", "olmo2", 4096, 11008, 32, 32, 0, 0, 50304, 2048, 1e-5, 10000, false, 0},
-    {"smollm3", "smollm3", 2048, 11008, 36, 16, 4, 0, 128256, 32768, 1e-6, 2e6, true, 0},
+    {"llama", "llama", 4096, 11008, 32, 32, 0, 0, 32000, 2048, 0, 1e-6, 10000, 1, false, true},
+    {"mistral", "llama", 4096, 14336, 32, 32, 8, 0, 32000, 131072, 4096, 1e-6, 10000, 1, false,
+     true},
+    {"qwen2", "qwen2", 4096, 22016, 32, 32, 32, 0, 151936, 32768, 0, 1e-6, 10000, 1, false, false},
+    {"qwen2_vl_text", "qwen2", 8192, 29568, 80, 64, 8, 0, 152064, 32768, 0, 1e-5, 1e6, 1, false,
+     false},
+    {"qwen2_5_vl_text", "qwen2", 8192, 29568, 80, 64, 8, 0, 152064, 32768, 0, 1e-5, 1e6, 1, false,
+     false},
+    {"qwen3", "qwen3", 4096, 22016, 32, 32, 32, 128, 151936, 32768, 0, 1e-6, 10000, 1, false,
+     false},
+    {"qwen3_vl_text", "qwen3", 4096, 22016, 32, 32, 32, 128, 151936, 128000, 0, 1e-6, 5e5, 1, false,
+     false},
+    {"phi3", "phi3", 3072, 8192, 32, 32, 0, 0, 32064, 4096, 0, 1e-5, 10000, 1, false, false},
+    {"phi", "phi2", 2048, 8192, 24, 32, 0, 0, 51200, 2048, 0, 1e-5, 10000, 0.5, false, false},
+    {"gemma", "gemma", 3072, 24576, 28, 16, 16, 256, 256000, 8192, 0, 1e-6, 10000, 1, true, false},
+    {"gemma2", "gemma2", 2304, 9216, 26, 8, 4, 256, 256000, 8192, 4096, 1e-6, 10000, 1, true,
+     false},
+    {"gemma3_text", "gemma3", 2304, 9216, 26, 8, 4, 256, 262208, 131072, 4096, 1e-6, 1e6, 1, true,
+     false},
+    {"granite", "granite", 4096, 11008, 32, 32, 0, 0, 32000, 2048, 0, 1e-6, 10000, 1, false, true},
+    {"smollm3", "smollm3", 2048, 11008, 36, 16, 4, 0, 128256, 32768, 0, 1e-6, 2e6, 1, true, true},
+    {"olmo2", "olmo2", 4096, 11008, 32, 32, 0, 0, 50304, 2048, 0, 1e-5, 10000, 1, false, false},
+    {"olmo3", "olmo2", 4096, 11008, 32, 32, 0, 0, 50304, 2048, 4096, 1e-5, 5e5, 1, false, false},
+    {"glm4", "glm4", 4096, 13696, 40, 32, 2, 128, 151552, 131072, 0, 1.5625e-7, 10000, 0.5, false,
+     false},
+    {"exaone4", "exaone4", 4096, 16384, 32, 32, 32, 0, 102400, 2048, 4096, 1e-5, 10000, 1, false,
+     false},
+    {"cohere", "command-r", 8192, 22528, 40, 64, 0, 0, 256000, 8192, 0, 1e-5, 5e5, 1, true, false},
+    {"cohere2", "cohere2", 8192, 22528, 40, 64, 0, 0, 256000, 8192, 4096, 1e-5, 10000, 1, true,
+     false},
+    {"starcoder2", "starcoder2", 3072, 12288, 30, 24, 2, 0, 49152, 4096, 0, 1e-5, 10000, 1, true,
+     false},
+    {"stablelm", "stablelm", 2560, 6912, 32, 32, 32, 0, 50304, 4096, 0, 1e-5, 10000, 0.25, false,
+     false},
+    {"gpt2", "gpt2", 768, 0, 12, 12, 0, 0, 50257, 1024, 0, 1e-5, 10000, 1, true, false},
+    {"gpt_neox", "gptneox", 6144, 24576, 44, 64, 0, 0, 50432, 2048, 0, 1e-5, 10000, 0.25, false,
+     false},
+    {"falcon", "falcon", 4544, 0, 32, 71, 0, 0, 65024, 2048, 0, 1e-5, 10000, 1, true, false},
+    {"nemotron", "nemotron", 6144, 24576, 32, 48, 0, 0, 256000, 4096, 0, 1e-5, 10000, 0.5, false,
+     false},
+    {"seed_oss", "seed_oss", 4096, 27648, 64, 80, 8, 128, 155136, 524288, 0, 1e-6, 10000, 1, false,
+     false},
+    {"ernie4_5", "ernie4_5", 1024, 3072, 18, 16, 2, 128, 103424, 131072, 0, 1e-5, 5e5, 1, true,
+     false},
 };
 
 /* The text part's own type where a multimodal file leaves it out. */
@@ -89,7 +120,7 @@ static const struct int_field {
      true,
      offsetof(bt_layer_recipe, n_heads),
      offsetof(struct type, heads)},
-    {{"num_key_value_heads"},
+    {{"num_key_value_heads", "num_kv_heads"},
      1,
      1024,
      true,
@@ -125,6 +156,9 @@ static const struct {
     {"attention_k_eq_v", "values that are the keys"},
     {"block_configs", "blocks that differ from layer to layer"},
     {"alibi", "ALiBi positions"},
+    {"use_qk_norm", "norms of q and k"},
+    {"qk_layernorm", "norms of q and k"},
+    {"scale_attn_by_inverse_layer_idx", "scales that differ from layer to layer"},
     {"clip_qkv", "clamped attention inputs"},
     {"is_encoder_decoder", "an encoder"},
     {"use_bidirectional_attention", "attention without a causal mask (an encoder)"},
@@ -230,7 +264,7 @@ static bt_status read_ints(reader *in, bt_err *err)
 /* Head sizes and what must divide what. */
 static bt_status check_heads(reader *in, bt_err *err)
 {
-    double rotary = 1;
+    double turn = in->type->turn;
     bt_layer_recipe *l = &in->r->layer[0];
     if (l->n_kv_heads == 0) l->n_kv_heads = l->n_heads;
     if (l->n_heads % l->n_kv_heads)
@@ -245,10 +279,11 @@ static bt_status check_heads(reader *in, bt_err *err)
             "no 'head_dim'",
             in->c->label, l->n_heads, in->r->hidden);
     if (l->head_dim == 0) l->head_dim = in->r->hidden / l->n_heads;
-    bt_status st = bt__config_num(in->c, "partial_rotary_factor", 0, 1, &rotary, err);
-    if (!st) st = bt__config_num(&in->rope, "partial_rotary_factor", 0, 1, &rotary, err);
+    bt_status st = bt__config_num(in->c, "rotary_pct", 0, 1, &turn, err);
+    if (!st) st = bt__config_num(in->c, "partial_rotary_factor", 0, 1, &turn, err);
+    if (!st) st = bt__config_num(&in->rope, "partial_rotary_factor", 0, 1, &turn, err);
     if (st) return st;
-    in->r->rope[0].dim = (int32_t)(l->head_dim * rotary);
+    in->r->rope[0].dim = (int32_t)(l->head_dim * turn);
     if (l->head_dim % 2 || in->r->rope[0].dim % 2 || in->r->rope[0].dim == 0)
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s: rope over %d of 'head_dim' %d numbers cannot be (both even, not 0)",
@@ -426,7 +461,8 @@ static bt_status read_rope(reader *in, bt_err *err)
     bt_str type = {"default", 7};
     double theta = in->type->theta, factor = 0;
     bt_rope *rope = &in->r->rope[0];
-    bt_status st = bt__config_num(in->c, "rope_theta", 1e-3, 1e30, &theta, err);
+    bt_status st = bt__config_num(in->c, "rotary_emb_base", 1e-3, 1e30, &theta, err);
+    if (!st) st = bt__config_num(in->c, "rope_theta", 1e-3, 1e30, &theta, err);
     if (!st) st = bt__config_num(&in->rope, "rope_theta", 1e-3, 1e30, &theta, err);
     if (!st) st = bt__config_str(&in->rope, "type", &type, err);
     if (!st) st = bt__config_str(&in->rope, "rope_type", &type, err);
@@ -462,8 +498,8 @@ static bt_status read_num(const reader *in, const char *const *name, size_t n, d
 static bt_status read_scales(reader *in, bt_err *err)
 {
     static const char *const eps_names[] = {"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon",
-                                            "norm_epsilon"};
-    double eps = in->type->eps, scale = 0, pre = 0, embed = 1, residual = 1, logit = 1,
+                                            "norm_epsilon", "norm_eps"};
+    double eps = in->type->eps, scale = 0, pre = 0, embed = 1, residual = 1, logit = 1, times = 1,
            attn_cap = 0, logit_cap = 0;
     bt_recipe *r = in->r;
     bt_status st = read_num(in, eps_names, BT_COUNT(eps_names), 1e-30, 1, &eps, err);
@@ -472,13 +508,15 @@ static bt_status read_scales(reader *in, bt_err *err)
     if (!st) st = bt__config_num(in->c, "embedding_multiplier", 1e-9, 1e9, &embed, err);
     if (!st) st = bt__config_num(in->c, "residual_multiplier", 1e-9, 1e9, &residual, err);
     if (!st) st = bt__config_num(in->c, "logits_scaling", 1e-9, 1e9, &logit, err);
+    if (!st && in->arch->flags & BT_ARCH_LOGIT_TIMES)
+        st = bt__config_num(in->c, "logit_scale", 1e-9, 1e9, &times, err);
     if (!st) st = bt__config_num(in->c, "attn_logit_softcapping", 1e-9, 1e9, &attn_cap, err);
     if (!st) st = bt__config_num(in->c, "final_logit_softcapping", 1e-9, 1e9, &logit_cap, err);
     if (st) return st;
     r->norm_eps = (float)eps;
     r->embed_scale = (float)embed;
     r->residual_scale = (float)residual;
-    r->logit_scale = (float)(1 / logit);
+    r->logit_scale = (float)(times / logit);
     r->logit_cap = (float)logit_cap;
     if (pre > 0 && scale == 0) scale = 1 / sqrt(pre);
     if (scale == 0) scale = 1 / sqrt((double)r->layer[0].head_dim);
@@ -505,6 +543,8 @@ static bt_status check_activation(const reader *in, bt_err *err)
     };
     bt_str name = {0};
     bt_status st = bt__config_str(in->c, "hidden_act", &name, err);
+    if (!st) st = bt__config_str(in->c, "activation", &name, err);
+    if (!st) st = bt__config_str(in->c, "activation_function", &name, err);
     if (!st) st = bt__config_str(in->c, "hidden_activation", &name, err);
     if (st || !name.s) return st;
     bool gemma = strncmp(in->arch->name, "gemma", 5) == 0; // "gelu" of old files is the tanh form
@@ -575,6 +615,28 @@ static bt_status read_layers(reader *in, int32_t window, bt_err *err)
     return BT_OK;
 }
 
+/* What single families say in words of their own. */
+static bt_status read_family(reader *in, bt_err *err)
+{
+    bool falcon = strcmp(in->type->arch, "falcon") == 0;
+    bool neox = strcmp(in->type->arch, "gptneox") == 0, parallel = neox;
+    bool split = true, grouped = false, single = true;
+    bt_status st = bt__config_bool(in->c, "use_parallel_residual", &parallel, err);
+    if (!st && falcon) st = bt__config_bool(in->c, "parallel_attn", &split, err);
+    if (!st && falcon) st = bt__config_bool(in->c, "new_decoder_architecture", &grouped, err);
+    if (!st && falcon) st = bt__config_bool(in->c, "multi_query", &single, err);
+    if (st) return st;
+    if (!split) return unsupported(in, "parallel_attn", "Falcon's layers in series", err);
+    for (int32_t i = 0; i < in->r->n_layers; i++) {
+        bt_layer_recipe *l = &in->r->layer[i];
+        l->parallel = parallel;
+        if (l->ffn == 0) l->ffn = 4 * in->r->hidden;
+        if (falcon && !grouped) l->n_kv_heads = single ? 1 : l->n_heads;
+        if (neox) l->n_kv_heads = l->n_heads; // whatever the file says
+    }
+    return BT_OK;
+}
+
 static bt_status read_all(reader *in, bt_err *err)
 {
     int32_t window = 0;
@@ -589,6 +651,7 @@ static bt_status read_all(reader *in, bt_err *err)
     st = bt__config_num(in->c, "rope_local_base_freq", 1e-3, 1e30, &local_theta, err);
     if (!st) st = bt__config_int(in->c, "sliding_window_pattern", 0, BT_LAYERS_MAX, &every, err);
     if (!st) st = read_ints(in, err);
+    if (!st) st = read_family(in, err);
     if (!st) st = find_rope(in, &local_theta, err);
     if (!st) st = check_heads(in, err);
     if (!st) st = read_rope(in, err);
@@ -601,7 +664,7 @@ static bt_status read_all(reader *in, bt_err *err)
     if (st) return st;
     in->out->tied = in->r->tied_head = tied;
     bt_arch_apply(in->arch, window, (int32_t)every, (float)local_theta, in->r);
-    for (int32_t i = 0; i < in->r->n_ropes; i++) // in this naming, whatever GGUF does with the rows
+    for (int32_t i = 0; in->type->half && i < in->r->n_ropes; i++)
         if (in->r->rope[i].style != BT_ROPE_NONE) in->r->rope[i].style = BT_ROPE_HALF;
     return read_layers(in, window, err);
 }

@@ -65,8 +65,7 @@ static int32_t stream(const bt_file_tensor *t, size_t at, size_t stride, size_t 
 
 /* Rows -----------------------------------------------------------------------------------------*/
 
-/* The row of HEADS: for each key head its queries, its key and its value. */
-static int32_t head_row(const bt__conversion *c, int32_t r)
+int32_t bt__convert_head_row(const bt__conversion *c, int32_t r)
 {
     int32_t head = r / c->head_dim, at = r % c->head_dim, group = head;
     int32_t place = c->queries + c->member - 1; // of k and v
@@ -169,7 +168,7 @@ static void float_row(const bt__conversion *c, int32_t r, float *dst)
             dst[k] = number(c->q, (size_t)k * (size_t)c->of + (size_t)row);
         break;
     case BT__CONVERT_HEADS:
-        at = (size_t)head_row(c, r) * (size_t)cols;
+        at = (size_t)bt__convert_head_row(c, r) * (size_t)cols;
         for (int32_t k = 0; k < cols; k++) dst[k] = number(c->q, at + (size_t)k);
         break;
     case BT__CONVERT_SCALED: scaled_row(c, row, dst); break;

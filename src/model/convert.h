@@ -45,6 +45,8 @@ typedef struct bt__conversion {
     int32_t head_dim, queries, member; // HEADS: query heads a key head; 0 q, 1 k, 2 v
 } bt__conversion;
 
+/* HEADS: the source's row that is row r: for each key head its queries, its key and its value. */
+int32_t bt__convert_head_row(const bt__conversion *c, int32_t r);
 /* The format that it becomes, from kind, bits, block and the rest; to->cols is set. */
 int32_t bt__convert_format(const bt__conversion *c);
 /* Rows [a, b) of to into dst, dense rows of its format. buffer: floats of one row. False: a number is

@@ -75,6 +75,8 @@ static const char *const superfluous[] = {
     ".rotary_emb.inv_freq",
     ".attn.bias",
     ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
     ".input_scale",
     ".k_scale",
     ".v_scale",

@@ -9,6 +9,7 @@
 #define MODEL(member) offsetof(bt_weights, member)
 #define HF_LAYER "model.layers.%d."
 #define HF_ATTN HF_LAYER "self_attn."
+#define HF_FALCON "transformer.h.%d."
 #define QKV                                                                                        \
     {                                                                                              \
         "blk.%d.attn_qkv", HF_ATTN "qkv_proj"                                                      \
@@ -166,6 +167,32 @@ static const struct alias {
     {" gpt2 ", BT_MATRIX_DOWN, BT_NAMING_HF, false, BT_FORM_COLUMNS, "transformer.h.%d.mlp.c_proj"},
     {" gpt2 ", BT_TENSOR_OUT_NORM, BT_NAMING_HF, false, BT_FORM_ROWS, "transformer.ln_f"},
     /* gpt_neox */
+    {" falcon ", BT_TENSOR_EMBED, BT_NAMING_HF, false, BT_FORM_ROWS, "transformer.word_embeddings"},
+    {" falcon ", BT_TENSOR_ATTN_NORM, BT_NAMING_HF, false, BT_FORM_ROWS,
+     HF_FALCON "input_layernorm"},
+    {" falcon ", BT_TENSOR_ATTN_NORM, BT_NAMING_HF, false, BT_FORM_ROWS, HF_FALCON "ln_attn"},
+    {" falcon ", BT_TENSOR_FFN_NORM, BT_NAMING_HF, false, BT_FORM_ROWS, HF_FALCON "ln_mlp"},
+    {" falcon ", BT_MATRIX_Q, BT_NAMING_HF, true, BT_FORM_GROUPS,
+     HF_FALCON "self_attention.query_key_value"},
+    {" falcon ", BT_MATRIX_K, BT_NAMING_HF, true, BT_FORM_GROUPS,
+     HF_FALCON "self_attention.query_key_value"},
+    {" falcon ", BT_MATRIX_V, BT_NAMING_HF, true, BT_FORM_GROUPS,
+     HF_FALCON "self_attention.query_key_value"},
+    {" falcon ", BT_MATRIX_O, BT_NAMING_HF, false, BT_FORM_ROWS, HF_FALCON "self_attention.dense"},
+    {" falcon ", BT_MATRIX_UP, BT_NAMING_HF, false, BT_FORM_ROWS, HF_FALCON "mlp.dense_h_to_4h"},
+    {" falcon ", BT_MATRIX_DOWN, BT_NAMING_HF, false, BT_FORM_ROWS, HF_FALCON "mlp.dense_4h_to_h"},
+    {" falcon ", BT_TENSOR_OUT_NORM, BT_NAMING_HF, false, BT_FORM_ROWS, "transformer.ln_f"},
+    {" phi2 ", BT_MATRIX_O, BT_NAMING_HF, false, BT_FORM_ROWS, HF_ATTN "dense"},
+    {" phi2 ", BT_MATRIX_UP, BT_NAMING_HF, false, BT_FORM_ROWS, HF_LAYER "mlp.fc1"},
+    {" phi2 ", BT_MATRIX_DOWN, BT_NAMING_HF, false, BT_FORM_ROWS, HF_LAYER "mlp.fc2"},
+    {" phi2 ", BT_TENSOR_OUT_NORM, BT_NAMING_HF, false, BT_FORM_ROWS, "model.final_layernorm"},
+    {" starcoder2 ", BT_MATRIX_UP, BT_NAMING_HF, false, BT_FORM_ROWS, HF_LAYER "mlp.c_fc"},
+    {" starcoder2 ", BT_MATRIX_DOWN, BT_NAMING_HF, false, BT_FORM_ROWS, HF_LAYER "mlp.c_proj"},
+    {" nemotron ", BT_TENSOR_ATTN_NORM, BT_NAMING_HF, false, BT_FORM_PLUS_ONE,
+     HF_LAYER "input_layernorm"},
+    {" nemotron ", BT_TENSOR_FFN_NORM, BT_NAMING_HF, false, BT_FORM_PLUS_ONE,
+     HF_LAYER "post_attention_layernorm"},
+    {" nemotron ", BT_TENSOR_OUT_NORM, BT_NAMING_HF, false, BT_FORM_PLUS_ONE, "model.norm"},
     {" gptneox ", BT_TENSOR_EMBED, BT_NAMING_HF, false, BT_FORM_ROWS, "gpt_neox.embed_in"},
     {" gptneox ", BT_TENSOR_ATTN_NORM, BT_NAMING_HF, false, BT_FORM_ROWS,
      "gpt_neox.layers.%d.input_layernorm"},

@@ -99,14 +99,22 @@ static bool to_floats(int32_t format, const void *src, size_t n, float *dst)
     return true;
 }
 
-/* n numbers of a tensor from `first` on, as aligned floats, with `add` added. */
+/* n numbers of a tensor from `first` on, or as `heads` has them, as aligned floats; `add` is added
+ * to each. */
 static bt_status load_vector(loader *l, const char *name, const bt_file_tensor *t, size_t first,
-                             size_t n, bool positive, float add, const float **out, bt_err *err)
+                             const bt__conversion *heads, size_t n, bool positive, float add,
+                             const float **out, bt_err *err)
 {
     BT_ASSERT(l->floats_at + n <= l->floats_cap);
     float *dst = l->m->floats + l->floats_at;
-    const char *src = (const char *)t->data + bt_format_bytes(t->format, first);
-    if (!to_floats(t->format, src, n, dst))
+    const char *src = (const char *)t->data;
+    bool known = true;
+    for (size_t i = 0; heads && i < n; i++) {
+        size_t at = (size_t)bt__convert_head_row(heads, (int32_t)i);
+        known = to_floats(t->format, src + bt_format_bytes(t->format, at), 1, dst + i);
+    }
+    if (!heads) known = to_floats(t->format, src + bt_format_bytes(t->format, first), n, dst);
+    if (!known)
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "%s: tensor '%s' is %s; expected F32, F16 or BF16", l->s->label, name,
                           bt_format_get(t->format)->name);
@@ -147,12 +155,21 @@ static bt_status add_conversion(loader *l, const bt__conversion *c, bt_err *err)
     return BT_OK;
 }
 
+/* How a module that holds q, k and v head by head has the rows of one of them. */
+static bt__conversion head_order(const bt_model *m, int32_t layer, int32_t id)
+{
+    const bt_layer_recipe *r = &m->recipe.layer[layer];
+    return (bt__conversion){.kind = BT__CONVERT_HEADS,
+                            .head_dim = r->head_dim,
+                            .queries = r->n_heads / r->n_kv_heads,
+                            .member = id - BT_MATRIX_Q};
+}
+
 /* A matrix that a place's module holds in a form of its own; *done: it does. */
 static bt_status load_form(loader *l, int32_t id, int32_t layer, const bt_tensor_place *p,
                            bt_weight *to, bool *done, bt_err *err)
 {
     bt__conversion c = {.to = to, .first = p->first, .of = p->rows, .block = to->cols};
-    const bt_layer_recipe *r = &l->m->recipe.layer[layer];
     const bt_file_tensor *t = bt__source_find(l->s, p->name);
     char module[BT_TENSOR_NAME_MAX];
     bool floats = t && (t->format == BT_FORMAT_F32 || t->format == BT_FORMAT_F16 ||
@@ -166,17 +183,21 @@ static bt_status load_form(loader *l, int32_t id, int32_t layer, const bt_tensor
     } else if (floats && p->form == BT_FORM_GROUPS) {
         if (t->dim[0] != to->cols || t->dim[1] != p->rows || t->dim[2] * t->dim[3] != 1)
             return BT_OK;
-        c.kind = BT__CONVERT_HEADS;
+        c = head_order(l->m, layer, id);
+        c.to = to;
+        c.block = to->cols;
         c.q = take(l, p->name);
-        c.head_dim = r->head_dim;
-        c.queries = r->n_heads / r->n_kv_heads;
-        c.member = id - BT_MATRIX_Q;
     } else {
         snprintf(module, sizeof module, "%.*s", (int)(strlen(p->name) - strlen(".weight")),
                  p->name);
         bt_status st = bt__quantized_find(&l->quantization, module, p->rows, to->cols, take, l,
                                           l->s->label, &c, err);
         if (st || !c.q) return st;
+        if (p->form != BT_FORM_ROWS)
+            return bt_err_set(err, BT_EUNSUPPORTED, 0,
+                              "%s: '%s' is quantized, which is not read in this architecture: get "
+                              "the model unquantized, or as GGUF",
+                              l->s->label, module);
     }
     *done = true;
     l->m->n_params += (uint64_t)to->rows * (uint64_t)to->cols;
@@ -217,11 +238,15 @@ static bt_status load_tensor(loader *l, int32_t id, bool bias, int32_t layer, bt
         }
         take(l, p->name);
         m->n_params += (uint64_t)(lies ? 1 : cols) * (uint64_t)(vector ? 1 : rows);
+        bt__conversion heads = {0};
+        bool mixed = lies && p->form == BT_FORM_GROUPS;
+        if (mixed) heads = head_order(m, layer, id);
         if (vector || bias)
-            return load_vector(
-                l, p->name, t, lies ? (size_t)p->first : 0, (size_t)(lies ? rows : cols),
-                row->cols == BT_SIZE_ROPE, p->form == BT_FORM_PLUS_ONE && !bias ? 1 : 0,
-                (const float **)(void *)(base + (bias ? row->bias_at : row->at)), err);
+            return load_vector(l, p->name, t, lies ? (size_t)p->first : 0, mixed ? &heads : NULL,
+                               (size_t)(lies ? rows : cols), row->cols == BT_SIZE_ROPE,
+                               p->form == BT_FORM_PLUS_ONE && !bias ? 1 : 0,
+                               (const float **)(void *)(base + (bias ? row->bias_at : row->at)),
+                               err);
         size_t skip = (size_t)p->first * bt_format_bytes(t->format, (size_t)cols);
         w.format = t->format;
         w.data = (const char *)t->data + skip;

@@ -36,8 +36,9 @@ static void check_rope(const bt__config *want, const bt_recipe *r)
     const bt_rope *rope = &r->rope[0];
     bt_str type = {"default", 7};
     CHECK_INT(bt__config_str(want, "rope_type", &type, NULL), BT_OK);
+    if (rope->style == BT_ROPE_NONE) return;
     CHECK_WANT("rope_theta", rope->theta, 0);
-    CHECK_INT(rope->style, BT_ROPE_HALF);
+    if (strcmp(r->arch, "llama") == 0) CHECK_INT(rope->style, BT_ROPE_HALF);
     CHECK_INT(rope->scaling, bt_str_equals(type, "linear")   ? BT_ROPE_SCALING_LINEAR
                              : bt_str_equals(type, "llama3") ? BT_ROPE_SCALING_LLAMA3
                              : bt_str_equals(type, "yarn")   ? BT_ROPE_SCALING_YARN

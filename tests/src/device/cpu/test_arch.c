@@ -69,15 +69,14 @@ static void compare(const char *name, const char *how, const golden *g, const fl
     }
 }
 
-static void check_arch(const char *name)
+static void check_arch(const char *name, const char *path)
 {
-    char path[128];
     bt_model *model = NULL;
     bt_device *d = NULL;
     bt_err err = {0};
-    snprintf(path, sizeof path, "tests/data/arch/%s.gguf", name);
     if (bt_model_open(path, &model, &err) != BT_OK) fprintf(stderr, "     %s\n", err.msg);
     REQUIRE(model);
+    CHECK_INT(bt_model_convert(model, 2, NULL, NULL, &err), BT_OK);
     golden g = golden_read(name);
     tiny_model m = {.recipe = model->recipe, .weights = model->weights};
     bt_device_plan p = {.threads = 2,
@@ -125,11 +124,30 @@ static void check_arch(const char *name)
 
 static void equal_to_transformers(void)
 {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_arch(names[i]);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "tests/data/arch/%s.gguf", names[i]);
+        check_arch(names[i], path);
+    }
+}
+
+/* As save_pretrained wrote them. BATON_FOLDERS: where all of them are. */
+static void folders(void)
+{
+    static const char *const some[] = {"gpt2", "gpt_neox", "llama3", "phi3"};
+    const char *all = getenv("BATON_FOLDERS");
+    size_t n = all ? sizeof names / sizeof *names : sizeof some / sizeof *some;
+    for (size_t i = 0; i < n; i++) {
+        char path[256];
+        const char *name = all ? names[i] : some[i];
+        snprintf(path, sizeof path, "%s/%s", all ? all : "tests/data/arch", name);
+        check_arch(name, path);
+    }
 }
 
 int main(void)
 {
     RUN(equal_to_transformers);
+    RUN(folders);
     return TEST_END();
 }

@@ -63,12 +63,13 @@ static void both_answer(void)
     static asked a[N];
     bt_front_options opt = two();
     int64_t charged_us = 0, device_us = 0;
+    bt_tier wide;
     open_two(&opt);
     for (int i = 0; i < N; i++) {
         bt_front_request r = request_to(i % 2 ? "two" : "one", "k-shy", 60);
-        bt_tier wide = *r.identity.tier;
+        wide = *r.identity.tier;
         wide.queue = N;
-        r.identity.tier = &wide;
+        r.identity.tier = &wide; // as long as it lives
         REQUIRE(ask(&a[i], &r));
         WAIT_FOR(take(&a[i]) || a[i].accepted, 2000);
         CHECK(a[i].s->unit == front->unit[i % 2]);

@@ -38,9 +38,12 @@ typedef struct bt_api_request {
     bt_front_request *part; // [n_parts]
 } bt_api_request;
 
-/* Parses a body. On success release() it; on failure there is nothing to release. Thread: any. */
-bt_status bt_api_parse(const bt_dialect *d, const char *body, size_t len, bt_api_request *out,
-                       bt_err *e);
+/* What a request to that model (NULL: none is named) starts from; NULL: bt_gen_params_init's. */
+typedef const bt_gen_params *(*bt_api_defaults_fn)(void *ud, const char *model);
+/* Parses a body. defaults may be NULL. On success release() it; on failure there is nothing to
+ * release. Thread: any. */
+bt_status bt_api_parse(const bt_dialect *d, bt_api_defaults_fn defaults, void *ud, const char *body,
+                       size_t len, bt_api_request *out, bt_err *e);
 void bt_api_request_release(bt_api_request *r); // idempotent
 
 /* Whether `wanted` names the model served as `alias` from the file `path` (may be NULL): the alias,

@@ -33,7 +33,7 @@ void *bt__parse_alloc(bt_parser *p, size_t count, size_t bytes)
 
 bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_request *out, bt_err *e)
 {
-    *p = (bt_parser){NULL, out, e};
+    *p = (bt_parser){.out = out, .e = e};
     *e = (bt_err){0};
     *out = (bt_api_request){0};
     /* Beside the tree token ids are the worst: two bytes of the body ("1,") become four. */
@@ -44,12 +44,14 @@ bt_status bt__parse_open(bt_parser *p, const char *body, size_t len, bt_api_requ
     return st;
 }
 
-bt_status bt_api_parse(const bt_dialect *d, const char *body, size_t len, bt_api_request *out,
-                       bt_err *e)
+bt_status bt_api_parse(const bt_dialect *d, bt_api_defaults_fn defaults, void *ud, const char *body,
+                       size_t len, bt_api_request *out, bt_err *e)
 {
     bt_parser p;
     bt_status st = bt__parse_open(&p, body, len, out, e);
     out->dialect = d;
+    p.defaults = defaults;
+    p.ud = ud;
     if (st == BT_OK) st = d->parse(&p);
     if (st != BT_OK) bt_api_request_release(out);
     return st;
@@ -157,10 +159,13 @@ bt_status bt__parse_bias(bt_parser *p, bt_gen_params *params)
 
 static bt_status parse_penalties(bt_parser *p, bt_gen_params *params)
 {
-    double freq = 0, presence = 0, repeat = 1;
+    enum { WINDOW = 64 };
+    double freq = 0, presence = 0, repeat = (double)params->repeat_penalty;
     /* llama-server's repeat_penalty has a window; repetition_penalty, as vLLM and TGI have it,
      * looks at everything. */
-    int64_t last_n = bt_json_item(p->root, "repetition_penalty") ? -1 : params->repeat_last_n;
+    int64_t last_n = bt_json_item(p->root, "repetition_penalty") ? -1
+                     : bt_json_item(p->root, "repeat_penalty")   ? WINDOW
+                                                                 : params->repeat_last_n;
     bt_status st;
     if ((st = bt__parse_num(p, "frequency_penalty", -2, 2, &freq)) ||
         (st = bt__parse_num(p, "presence_penalty", -2, 2, &presence)) ||

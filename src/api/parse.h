@@ -8,6 +8,8 @@ struct bt_parser {
     const bt_json *root; // in out's arena
     bt_api_request *out;
     bt_err *e;
+    bt_api_defaults_fn defaults; // or NULL
+    void *ud;
 };
 
 /* Parses the body into out's arena, which is the caller's to release, and demands an object. */

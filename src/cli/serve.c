@@ -159,6 +159,8 @@ int bt_cmd_serve(const bt_options *o, int argc, char **argv)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL); // every thread inherits it; main takes them
+    bt_generation sampling = bt_options_generation(o);
+    fo.unit[0].sampling = &sampling;
     bt_status st = bt_options_engine(o, &fo.unit[0].engine, &err);
     if (st == BT_OK && argc > 0)
         st = bt_err_set(&err, BT_EINVAL, 0, "unexpected argument '%s'", argv[0]);

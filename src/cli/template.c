@@ -77,8 +77,8 @@ static bt_status render_chat(const bt_options *o, const bt_buf *body, int64_t no
     bt_jinja_output prompt = {0};
     bt_buf file = BT_BUF_INIT;
     const char *own;
-    bt_status st =
-        bt_api_parse(&bt_openai_chat, body->data ? body->data : "", body->len, &req, err);
+    bt_status st = bt_api_parse(&bt_openai_chat, NULL, NULL, body->data ? body->data : "",
+                                body->len, &req, err);
     if (st) return st;
     bt_template_chat ask = *req.part[0].chat;
     ask.now_local_us = now_local_us;

@@ -14,6 +14,7 @@
 #include "front/work.h"
 #include "ledger/ledger.h"
 #include "chat/template.h"
+#include "model/generation.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +31,7 @@ typedef struct bt_unit_options {
     const char *chat_template; // "plain" or a template's source; NULL = the model's own
     int32_t park_after_s;      // parked after so long without requests; 0 = never
     int32_t engine_timeout_s;  // an engine with work and without a word is killed; 0 = 60
+    const bt_generation *sampling; // the owner's word; borrowed during open, NULL = the model's own
 } bt_unit_options;
 
 typedef struct bt_front_options {
@@ -155,6 +157,8 @@ bt_status bt_front_chat(bt_text *t, const bt_template_chat *chat, bool parse_spe
 /* Thread: any, as all below. */
 bt_status bt_unit_detokenize(bt_unit *u, const int32_t *ids, size_t n, char **text, size_t *n_text,
                              bt_err *err); // *text: bt_free, valid UTF-8
+/* What a request's parameters are where it says nothing: the model's own file, then the owner. */
+const bt_gen_params *bt_unit_defaults(const bt_unit *u);
 /* Bytes of one token's piece; NULL if out of range. */
 const char *bt_unit_token_bytes(bt_unit *u, int32_t id, size_t *n);
 /* The same, but a control token's is its name. */

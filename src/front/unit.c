@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "front/internal.h"
 #include "front/model_text.h"
+#include "model/files.h"
 #include "vocab/decode.h"
 #include <stdio.h>
 #include <string.h>
@@ -100,6 +101,11 @@ const char *bt_unit_token_piece(bt_unit *u, int32_t id, size_t *n)
     return s && bt_vocab_is_special(u->vocab, id) ? bt_vocab_piece(u->vocab, id, n) : s;
 }
 
+const bt_gen_params *bt_unit_defaults(const bt_unit *u)
+{
+    return &u->defaults;
+}
+
 /* ---- start */
 
 /* Copies a string the options point to, so that they outlive the caller's. */
@@ -128,11 +134,10 @@ static void open_options(bt_unit *u, const bt_unit_options *opt)
 /* "models/stories260K.gguf" -> "stories260K" */
 static void open_name(bt_unit *u)
 {
-    const char *path = u->opt.engine.model_path, *slash = strrchr(path, '/');
-    const char *name = u->opt.alias ? u->opt.alias : slash ? slash + 1 : path;
-    snprintf(u->name, sizeof u->name, "%s", name);
-    size_t n = strlen(u->name);
-    if (!u->opt.alias && n > 5 && strcmp(u->name + n - 5, ".gguf") == 0) u->name[n - 5] = 0;
+    if (u->opt.alias)
+        snprintf(u->name, sizeof u->name, "%s", u->opt.alias);
+    else
+        bt_model_name(u->opt.engine.model_path, u->name, sizeof u->name);
 }
 
 static bt_status open_text(bt_unit *u, bt_err *err)
@@ -153,6 +158,10 @@ static bt_status open_text(bt_unit *u, bt_err *err)
     u->state.ctx = BT_MIN(t.model->recipe.ctx_train, wanted);
     u->state.chat_template = t.chat && !bt_chat_is_plain(t.chat);
     u->state.vocab = bt_vocab_size(t.vocab);
+    bt_gen_params_init(&u->defaults);
+    bt_generation_apply(&t.model->generation, &u->defaults);
+    if (u->opt.sampling) bt_generation_apply(u->opt.sampling, &u->defaults);
+    u->opt.sampling = NULL;
     bt_model_close(t.model); // the engine opens its own
     return BT_OK;
 }

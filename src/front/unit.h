@@ -92,10 +92,11 @@ struct bt_unit {
     char *strings[5];    // what opt points to
     char name[128];
 
-    bt_vocab *vocab; // constant after open, as the three below
+    bt_vocab *vocab; // constant after open, as what is below
     bt_tokenizer *tokenizer;
     bt_chat *chat; // NULL: chat_why
     bt_err chat_why;
+    bt_gen_params defaults;
 
     bt_sched *sched; // guarded by sched_mu
     pthread_mutex_t sched_mu;

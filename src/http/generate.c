@@ -17,11 +17,20 @@ static const int64_t LOADING_NS = 1000000000; // between two words on a load tha
 
 /* ---- parsing */
 
+/* The model that is named, as bt__generate_start finds it. */
+static const bt_gen_params *defaults_of(void *ud, const char *model)
+{
+    bt_unit *u = bt_front_unit(ud, model);
+    if (!u) u = bt_front_unit(ud, NULL);
+    return u ? bt_unit_defaults(u) : NULL;
+}
+
 void bt__generate_parse(bt_call *c)
 {
     bt_err e;
     const char *body = c->body.data ? c->body.data : "";
-    bt_status st = bt_api_parse(c->dialect, body, c->body.len, &c->req, &e);
+    bt_status st = bt_api_parse(c->dialect, defaults_of, c->conn->server->front, body, c->body.len,
+                                &c->req, &e);
     if (st != BT_OK)
         bt__call_error(c, &e);
     else

@@ -168,3 +168,20 @@ bt_status bt_model_files_find(const char *path, bt_model_files *out, bt_err *err
     if (!st) *out = f;
     return st;
 }
+
+void bt_model_name(const char *path, char *dst, size_t cap)
+{
+    size_t n = strlen(path);
+    const char *at = path + n;
+    for (int level = 0; level < 2; level++) {
+        while (n > 1 && path[n - 1] == '/') n--;
+        for (at = path + n; at > path && at[-1] != '/'; at--) {
+        }
+        snprintf(dst, cap, "%.*s", (int)(n - (size_t)(at - path)), at);
+        /* A file in a folder that has the model's name. */
+        if (at == path || (!ends_with(dst, ".safetensors") && !ends_with(dst, ".json"))) break;
+        n = (size_t)(at - path);
+    }
+    size_t len = strlen(dst);
+    if (len > 5 && strcmp(dst + len - 5, ".gguf") == 0) dst[len - 5] = 0;
+}

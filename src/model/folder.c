@@ -27,19 +27,10 @@ static bt_status read_beside(const bt_model_files *f, const char *name, char **t
     return st;
 }
 
-/* As people call it: the folder's own name. */
-static void name_model(const bt_model_files *f, bt_recipe *r)
-{
-    const char *slash = strrchr(f->folder, '/'), *name = slash ? slash + 1 : f->folder;
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) name = "";
-    size_t n = BT_MIN(strlen(name), sizeof r->name - 1);
-    memcpy(r->name, name, bt_utf8_valid_prefix(name, n));
-}
-
 static bt_status load_folder(bt_model *m, const bt_model_files *f, bt_err *err)
 {
     char *text = NULL, *generation = NULL, label[BT_MODEL_PATH_MAX];
-    char embed[BT_TENSOR_NAME_MAX];
+    char embed[BT_TENSOR_NAME_MAX], name[sizeof m->recipe.name];
     bt_str span = {0};
     bt_config config;
     bt__source source = {0};
@@ -56,7 +47,8 @@ static bt_status load_folder(bt_model *m, const bt_model_files *f, bt_err *err)
     if (!st) st = bt_config_read(span, label, &config, &m->recipe, err);
     if (!st) st = bt_safetensors_open(f->weights, &m->safetensors, err);
     if (!st) {
-        name_model(f, &m->recipe);
+        bt_model_name(f->weights, name, sizeof name);
+        memcpy(m->recipe.name, name, bt_utf8_valid_prefix(name, strlen(name)));
         bt_tensor_name(&m->recipe, 0, BT_TENSOR_EMBED, BT_NAMING_HF, embed);
         st = bt__source_init(&source, NULL, m->safetensors, embed, err);
     }

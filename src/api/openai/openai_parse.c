@@ -84,9 +84,11 @@ static bt_status parse_common(bt_parser *p, bt_gen_params *params, limits *l)
     const char *user = NULL;
     int64_t best_of = 0;
     bt_status st;
+    if ((st = bt__parse_str(p, "model", &r->model))) return st;
+    const bt_gen_params *own = p->defaults ? p->defaults(p->ud, r->model) : NULL;
     bt_gen_params_init(params);
-    if ((st = bt__parse_str(p, "model", &r->model)) ||
-        (st = bt__parse_bool(p, "stream", &r->stream)) || (st = bt__parse_str(p, "user", &user)) ||
+    if (own) *params = *own;
+    if ((st = bt__parse_bool(p, "stream", &r->stream)) || (st = bt__parse_str(p, "user", &user)) ||
         (st = bt__parse_sampling(p, params)) ||
         (st = bt__parse_int(p, "n", 1, BT_SEQS_PER_REQUEST_MAX, &l->n)) ||
         (st = bt__parse_int(p, "best_of", 1, BT_SEQS_PER_REQUEST_MAX, &best_of)) ||

@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     bt_api_request req;
     bt_err e;
-    bt_status rc = bt_api_parse(&bt_openai_completion, (const char *)data, size, &req, &e);
+    bt_status rc =
+        bt_api_parse(&bt_openai_completion, NULL, NULL, (const char *)data, size, &req, &e);
     if (rc != BT_OK) {
         BT_ASSERT(rc == BT_EINVAL && e.msg[0]);
         return 0;

@@ -25,8 +25,9 @@ static bt_buf out;
 static void begin(bool chat, const char *body)
 {
     bt_err e;
-    bt_status rc = chat ? bt_api_parse(&bt_openai_chat, body, strlen(body), &req, &e)
-                        : bt_api_parse(&bt_openai_completion, body, strlen(body), &req, &e);
+    bt_status rc =
+        chat ? bt_api_parse(&bt_openai_chat, NULL, NULL, body, strlen(body), &req, &e)
+             : bt_api_parse(&bt_openai_completion, NULL, NULL, body, strlen(body), &req, &e);
     REQUIRE(rc == BT_OK);
     bt_api_context ctx = {&fake.unit, "tiny", "fp", 1700000000};
     REQUIRE(bt_answer_open(&req, &ctx, &answer, NULL) == BT_OK);

@@ -321,6 +321,12 @@ bt_status bt_unit_detokenize(bt_unit *u, const int32_t *ids, size_t n, char **te
     return BT_OK;
 }
 
+const bt_gen_params *bt_unit_defaults(const bt_unit *u)
+{
+    (void)u;
+    return NULL;
+}
+
 const char *bt_unit_token_bytes(bt_unit *u, int32_t id, size_t *n)
 {
     static char table[256];

@@ -136,8 +136,29 @@ static void refusals(void)
     clear();
 }
 
+static void names(void)
+{
+    static const char *const row[][2] = {
+        {"models/a.gguf", "a"},
+        {"a.gguf", "a"},
+        {"org/name", "name"},
+        {"org/name/", "name"},
+        {"org/name//", "name"},
+        {"org/name/model.safetensors", "name"},
+        {"name/config.json", "name"},
+        {"model.safetensors", "model.safetensors"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        char name[32];
+        bt_model_name(row[i][0], name, sizeof name);
+        CHECK_STR(name, row[i][1]);
+    }
+}
+
 int main(void)
 {
+    RUN(names);
     RUN(folders);
     RUN(gguf);
     RUN(both);

@@ -14,14 +14,14 @@ static bt_status chat(const char *fields)
     char body[4096];
     snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]%s%s}",
              *fields ? "," : "", fields);
-    return bt_api_parse(&bt_openai_chat, body, strlen(body), &req, &e);
+    return bt_api_parse(&bt_openai_chat, NULL, NULL, body, strlen(body), &req, &e);
 }
 
 static bt_status completion(const char *fields)
 {
     char body[4096];
     snprintf(body, sizeof body, "{\"prompt\":\"hi\"%s%s}", *fields ? "," : "", fields);
-    return bt_api_parse(&bt_openai_completion, body, strlen(body), &req, &e);
+    return bt_api_parse(&bt_openai_completion, NULL, NULL, body, strlen(body), &req, &e);
 }
 
 static void refused_one(bt_status (*parse)(const char *), const char *fields, const char *param)
@@ -235,7 +235,7 @@ static bt_status messages(const char *list)
 {
     char body[2048];
     snprintf(body, sizeof body, "{\"messages\":%s}", list);
-    return bt_api_parse(&bt_openai_chat, body, strlen(body), &req, &e);
+    return bt_api_parse(&bt_openai_chat, NULL, NULL, body, strlen(body), &req, &e);
 }
 
 static void chat_messages(void)
@@ -351,7 +351,7 @@ static void chat_settings(void)
     /* of a field that comes twice the first counts, and an escaped name is the same name */
     static const char twice[] = "{\"m\\u0065ssages\":[{\"role\":\"user\",\"content\":\"1\"}],"
                                 "\"messages\":5}";
-    REQUIRE(bt_api_parse(&bt_openai_chat, twice, sizeof twice - 1, &req, &e) == BT_OK);
+    REQUIRE(bt_api_parse(&bt_openai_chat, NULL, NULL, twice, sizeof twice - 1, &req, &e) == BT_OK);
     CHECK_STR(written(req.part[0].chat->messages), "[{\"role\":\"user\",\"content\":\"1\"}]");
     bt_api_request_release(&req);
 }
@@ -361,7 +361,7 @@ static bt_status prompt(const char *value)
     char body[2048];
     snprintf(body, sizeof body, "{\"prompt\":%s,\"echo\":true,\"logprobs\":1,\"max_tokens\":0}",
              value);
-    return bt_api_parse(&bt_openai_completion, body, strlen(body), &req, &e);
+    return bt_api_parse(&bt_openai_completion, NULL, NULL, body, strlen(body), &req, &e);
 }
 
 static void prompts(void)
@@ -418,17 +418,17 @@ static void truncation(void)
     for (size_t n = 0; n < sizeof body - 1; n++) {
         char *exact = malloc(n + !n);
         memcpy(exact, body, n);
-        CHECK_INT(bt_api_parse(&bt_openai_chat, exact, n, &req, &e), BT_EINVAL);
-        CHECK_INT(bt_api_parse(&bt_openai_completion, exact, n, &req, &e), BT_EINVAL);
+        CHECK_INT(bt_api_parse(&bt_openai_chat, NULL, NULL, exact, n, &req, &e), BT_EINVAL);
+        CHECK_INT(bt_api_parse(&bt_openai_completion, NULL, NULL, exact, n, &req, &e), BT_EINVAL);
         free(exact);
     }
-    CHECK_INT(bt_api_parse(&bt_openai_chat, body, sizeof body - 1, &req, &e), BT_OK);
+    CHECK_INT(bt_api_parse(&bt_openai_chat, NULL, NULL, body, sizeof body - 1, &req, &e), BT_OK);
     bt_api_request_release(&req);
     char more[sizeof body + 1];
     snprintf(more, sizeof more, "%sx", body);
-    CHECK_INT(bt_api_parse(&bt_openai_chat, more, sizeof body, &req, &e), BT_EINVAL);
+    CHECK_INT(bt_api_parse(&bt_openai_chat, NULL, NULL, more, sizeof body, &req, &e), BT_EINVAL);
     CHECK(strstr(e.msg, "byte") != NULL);
-    CHECK_INT(bt_api_parse(&bt_openai_chat, "[]", 2, &req, &e), BT_EINVAL);
+    CHECK_INT(bt_api_parse(&bt_openai_chat, NULL, NULL, "[]", 2, &req, &e), BT_EINVAL);
 }
 
 /* Every allocation that fails leaves a clean refusal behind. */
@@ -437,7 +437,8 @@ static void out_of_memory(void)
     static const char body[] = "{\"prompt\":[\"a\",[1,2]],\"stop\":\"x\",\"logit_bias\":{\"1\":1}}";
     for (long n = 1; n < 100; n++) {
         bt_mem_fail_at(n);
-        bt_status rc = bt_api_parse(&bt_openai_completion, body, sizeof body - 1, &req, &e);
+        bt_status rc =
+            bt_api_parse(&bt_openai_completion, NULL, NULL, body, sizeof body - 1, &req, &e);
         bool failed = bt_mem_failed();
         bt_mem_fail_at(0);
         CHECK_INT(rc, failed ? BT_ENOMEM : BT_OK);
@@ -454,7 +455,7 @@ static void chat_out_of_memory(void)
         "\"reasoning_effort\":\"low\",\"chat_template_kwargs\":{\"a\":1}}";
     for (long n = 1; n < 100; n++) {
         bt_mem_fail_at(n);
-        bt_status rc = bt_api_parse(&bt_openai_chat, body, sizeof body - 1, &req, &e);
+        bt_status rc = bt_api_parse(&bt_openai_chat, NULL, NULL, body, sizeof body - 1, &req, &e);
         bool failed = bt_mem_failed();
         bt_mem_fail_at(0);
         CHECK_INT(rc, failed ? BT_ENOMEM : BT_OK);

@@ -174,3 +174,11 @@ void bt_openai_error(const bt_api_error *err, bool event, bt_buf *out)
     bt_jw_close(&w, '}');
     if (event) bt_buf_adds(out, "\n\n");
 }
+
+void bt_api_error_write(const bt_dialect *d, const bt_api_error *err, bool event, bt_buf *out)
+{
+    if (d)
+        d->error(err, event, out);
+    else
+        bt_openai_error(err, event, out);
+}

@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* error.c - errors, and names and numbers that bodies and headers share. */
-#include "api/openai/openai.h"
+/* names.c - ids, quotas and models as bodies and headers spell them. */
+#include "api/api.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-void bt_api_error_write(const bt_dialect *d, const bt_api_error *err, bool event, bt_buf *out)
-{
-    if (d)
-        d->error(err, event, out);
-    else
-        bt_openai_error(err, event, out);
-}
 
 bool bt_api_quota_unlimited(int64_t limit_us)
 {

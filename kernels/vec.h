@@ -24,6 +24,7 @@ typedef struct bt__vec {
     void (*norm_layer)(const float *x, const float *w, const float *bias, int32_t n, float eps,
                        float *y);
     void (*activate)(bt_activation kind, float *x, const float *up, int32_t n);
+    void (*xielu)(const bt_xielu *a, float *x, int32_t n);
     void (*cap)(float *x, int32_t n, float scale, float most);
     void (*rope_interleaved)(const float *cos, const float *sin, int32_t half, int32_t heads,
                              int32_t head_dim, float *x);

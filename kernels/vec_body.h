@@ -47,7 +47,7 @@ static void norm_layer(const float *x, const float *w, const float *bias, int32_
         int m = n - i < 16 ? n - i : 16;
         v16 e = v16_mul(v16_sub(v16_load_n(x + i, m), mean), scale);
         v16 b = bias ? v16_load_n(bias + i, m) : v16_zero();
-        v16_store_n(y + i, v16_fma(e, v16_load_n(w + i, m), b), m);
+        v16_store_n(y + i, w ? v16_fma(e, v16_load_n(w + i, m), b) : e, m);
     }
 }
 
@@ -101,6 +101,19 @@ static void activate(bt_activation kind, float *x, const float *up, int32_t n)
     case BT_ACTIVATION_GELU: activate_as(BT_ACTIVATION_GELU, x, up, n); break;
     case BT_ACTIVATION_GELU_TANH: activate_as(BT_ACTIVATION_GELU_TANH, x, up, n); break;
     case BT_ACTIVATION_RELU2: activate_as(BT_ACTIVATION_RELU2, x, up, n); break;
+    case BT_ACTIVATION_XIELU: break; // has numbers of its own
+    }
+}
+
+static void xielu(const bt_xielu *a, float *x, int32_t n)
+{
+    for (int32_t i = 0; i < n; i += 16) {
+        int m = n - i < 16 ? n - i : 16;
+        v16 e = v16_load_n(x + i, m), up = v16_max(v16_zero(), e);
+        v16 down = v16_sub(v16_exp(v16_min(v16_set1(a->eps), e)), v16_set1(1.0f));
+        down = v16_where_ge(v16_zero(), e, v16_mul(v16_sub(down, e), v16_set1(a->n)));
+        v16 y = v16_fma(v16_mul(up, up), v16_set1(a->p), down);
+        v16_store_n(x + i, v16_fma(e, v16_set1(a->beta), y), m);
     }
 }
 

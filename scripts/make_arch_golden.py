@@ -287,6 +287,55 @@ MODELS = {
             rope_parameters=dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5),
         ),
     ),
+    "hunyuan": (tf.HunYuanDenseV1ForCausalLM, cfg(tf.HunYuanDenseV1Config, **LLAMA, **rope())),
+    "arcee": (tf.ArceeForCausalLM, cfg(tf.ArceeConfig, **LLAMA, **rope())),
+    "olmo": (tf.OlmoForCausalLM, cfg(tf.OlmoConfig, **BASE, clip_qkv=1.5, **rope())),
+    "bloom": (
+        tf.BloomForCausalLM,
+        cfg(
+            tf.BloomConfig,
+            vocab_size=VOCAB,
+            hidden_size=24,
+            n_layer=2,
+            n_head=3,
+            seq_length=64,
+            bos_token_id=1,
+            eos_token_id=2,
+        ),
+    ),
+    "mpt": (
+        tf.MptForCausalLM,
+        cfg(
+            tf.MptConfig,
+            vocab_size=VOCAB,
+            d_model=16,
+            n_layers=2,
+            n_heads=2,
+            max_seq_len=64,
+            attn_config=dict(alibi=True, clip_qkv=2.0),
+            no_bias=True,
+        ),
+    ),
+    "apertus": (tf.ApertusForCausalLM, cfg(tf.ApertusConfig, **LLAMA, **rope())),
+    "ministral3": (
+        tf.Ministral3ForCausalLM,
+        cfg(
+            tf.Ministral3Config,
+            **LLAMA,
+            sliding_window=None,
+            rope_parameters=dict(
+                rope_type="yarn",
+                rope_theta=1e6,
+                factor=4.0,
+                original_max_position_embeddings=16,
+                beta_fast=32.0,
+                beta_slow=1.0,
+                mscale=1.0,
+                mscale_all_dim=1.0,
+                llama_4_scaling_beta=0.1,
+            ),
+        ),
+    ),
     "seed_oss": (
         tf.SeedOssForCausalLM,
         cfg(tf.SeedOssConfig, **LLAMA, attention_bias=True, attention_out_bias=False, mlp_bias=False, **rope()),
@@ -323,8 +372,9 @@ def convert(folder, out, llama_cpp):
 
     hparams = c.ModelBase.load_hparams(Path(folder), False)
     hparams.update(OLD_KEYS.get(Path(out).stem, {}))
-    kind = c.get_model_architecture(hparams, c.ModelType.TEXT)
+    kind = c.get_model_architecture(hparams, c.ModelType.TEXT).replace("Mpt", "MPT")
     base = c.get_model_class(kind)
+    base = getattr(base, "Ministral3Model", base)
     cls = type(base.__name__, (base,), {"set_vocab": lambda self: None, "model_arch": base.model_arch})
     with torch.inference_mode():
         cls(Path(folder), gguf.LlamaFileType.MOSTLY_F16, Path(out), hparams=hparams).write()

@@ -60,6 +60,7 @@ typedef enum bt_norm_kind {
 typedef enum bt_qk_norm {
     BT_QK_NORM_NONE = 0,
     BT_QK_NORM_HEAD, // of each head alone, all by one weight of head_dim
+    BT_QK_NORM_LATE, // the same behind the rope
     BT_QK_NORM_ROW,  // of all heads together
 } bt_qk_norm;
 
@@ -68,7 +69,13 @@ typedef enum bt_activation {
     BT_ACTIVATION_GELU,      // x Phi(x)
     BT_ACTIVATION_GELU_TANH, // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
     BT_ACTIVATION_RELU2,     // max(x, 0)^2
+    BT_ACTIVATION_XIELU,     // of bt_xielu, no gate
 } bt_activation;
+
+/* p x^2 + beta x above 0, else n (e^min(x, eps) - 1 - x) + beta x (Huang and Schlag 2024). */
+typedef struct bt_xielu {
+    float p, n, beta, eps;
+} bt_xielu;
 
 /* What may differ from layer to layer. */
 typedef struct bt_layer_recipe {
@@ -79,11 +86,16 @@ typedef struct bt_layer_recipe {
     int32_t window;   // a position sees itself and window - 1 before it; 0: all
     float attn_scale; // multiplies q.k, usually 1/sqrt(head_dim)
     float attn_cap;   // scores become cap * tanh(score / cap); 0: they stay
+    float qkv_clamp;  // q, k and v are cut to [-clamp, clamp]; 0: they stay
+    float alibi;      // the greatest slope's exponent of ALiBi (8); 0: none
+    /* q at position p is multiplied by 1 + growth ln(1 + floor(p / rope[0].orig_ctx)). */
+    float q_growth;
     bt_qk_norm qk_norm;
     bool norm_before, norm_after; // of what goes into attention and feed-forward; what comes out
     bool parallel;                // both read the x that came in
     bool plain;                   // the feed-forward has no gate
     bt_activation activation;
+    bt_xielu xielu;
     int32_t ffn; // width of the feed-forward
 } bt_layer_recipe;
 
@@ -99,6 +111,8 @@ typedef struct bt_recipe {
     float embed_scale, residual_scale, logit_scale; // factors; 1: none
     float logit_cap;                                // cap * tanh(logit / cap); 0: they stay
     bool learned_positions;                         // a row a position is added to the embedding
+    bool embed_norm;                                // embeddings are normed
+    bool bare_norms;                                // norms have no weights
     bool tied_head;
     int32_t n_ropes;
     bt_rope rope[BT_ROPES_MAX];
@@ -128,11 +142,12 @@ typedef struct bt_layer_weights {
 } bt_layer_weights;
 
 typedef struct bt_weights {
-    bt_weight embed;                    // [vocab, hidden]
-    bt_weight positions;                // [ctx_train, hidden], learned_positions
-    const float *out_norm, *out_norm_b; // [hidden]
-    bt_weight head;                     // [vocab, hidden]; equals embed if tied
-    const float *head_b;                // [vocab], or NULL
+    bt_weight embed;                        // [vocab, hidden]
+    bt_weight positions;                    // [ctx_train, hidden], learned_positions
+    const float *embed_norm, *embed_norm_b; // [hidden], embed_norm
+    const float *out_norm, *out_norm_b;     // [hidden]
+    bt_weight head;                         // [vocab, hidden]; equals embed if tied
+    const float *head_b;                    // [vocab], or NULL
     /* [rope[0].dim / 2] divides each frequency of the first rope, or NULL (all ones). */
     const float *rope_divisor;
     const float *rope_divisor_long; // the same for contexts past orig_ctx, or NULL: no other

@@ -11,6 +11,7 @@ static double activate(bt_activation kind, double x)
     case BT_ACTIVATION_GELU_TANH:
         return x / 2 * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
     case BT_ACTIVATION_RELU2: return x * fmax(x, 0);
+    case BT_ACTIVATION_XIELU: break;
     }
     return NAN;
 }

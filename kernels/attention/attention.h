@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention.h - softmax(scale * q k) v over paged KV, causal, grouped query heads.
  *
- * out[r, head, :] = sum_t p[t] v[t, kv_head, :], p = softmax_t(s(scale * q[r, head] . k[t,
- * kv_head])), s(x) = x or cap * tanh(x / cap), for t in (pos of row r - window, pos of row r] from
- * 0 on (no window: all from 0), kv_head = head / (n_heads / kv_heads).
+ * out[r, head, :] = sum_t p[t] v[t, kv_head, :], kv_head = head / (n_heads / kv_heads),
+ * p = softmax_t(s(scale * q[r, head] . k[t, kv_head]) - slope[head] (pos of row r - t)),
+ * s(x) = x or cap * tanh(x / cap), for t in (pos of row r - window, pos of row r] from 0 on (no
+ * window: all from 0).
  *
  * The queries of one KV head are numbered row * group + (head within the group). A call takes a
  * range of them, so that several rows and heads share each load of K and V. The order of every sum
@@ -31,6 +32,7 @@ typedef struct bt_attention {
     size_t page_stride; // a multiple of 64
     int32_t window;     // positions that a query sees, its own among them; 0: all
     float cap;          // 0: scores stay as they are
+    float alibi;        // 0: none; else bt_attention_slope()
 } bt_attention;
 
 /* Consecutive rows of one sequence; all borrowed. */
@@ -41,6 +43,10 @@ typedef struct bt_attention_rows {
     int64_t ldq, ldo;
     int32_t pos; // position of the first row; row r sees positions up to pos + r
 } bt_attention_rows;
+
+/* ALiBi's slope of a head (Press et al. 2022): 2^(-alibi (h + 1) / n), n being the heads down to a
+ * power of 2; heads past it take those of 2 n between. */
+float bt_attention_slope(const bt_attention *a, int32_t head);
 
 /* Scratch of one thread, 64-byte aligned. */
 size_t bt_attention_scratch_bytes(const bt_kv_layout *kv);

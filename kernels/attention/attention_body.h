@@ -188,10 +188,22 @@ static float block_softmax(float *p, int from, int n, float *record_tail)
     return keep;
 }
 
-/* nq queries that all see the first n positions of a block, but for the first from[i]. */
+/* Adds ALiBi to a query's scores of a block, the first of which is `behind` positions before it. */
+static void block_slope(float *p, float slope, int32_t behind)
+{
+    _Alignas(64) static const float count[16] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                 8, 9, 10, 11, 12, 13, 14, 15};
+    for (int g = 0; g < BLOCK_GROUPS; g++) {
+        v16 at = v16_add(v16_load(count), v16_set1((float)(16 * g - behind)));
+        v16_store(p + 16 * g, v16_fma(at, v16_set1(slope), v16_load(p + 16 * g)));
+    }
+}
+
+/* Queries [first, first + nq), which all see the first n positions of a block, but for the first
+ * from[i] of them. */
 static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t kv_head,
-                      int32_t pos, const int *from, int n, int nq, const float *q, float *record,
-                      size_t stride)
+                      int32_t first, int32_t pos, const int *from, int n, int nq, const float *q,
+                      float *record, size_t stride)
 {
     const bt_kv_layout *kv = &a->kv;
     ptrdiff_t element = (ptrdiff_t)bt_kv_element_bytes(kv), cols = bt_kv_v_cols(kv);
@@ -216,6 +228,10 @@ static void block_run(const bt_attention *a, const bt_attention_rows *s, int32_t
         for (int i = 0; i < nq; i++)
             for (int g = 0; g < groups; g++)
                 v16_store(p[i] + 16 * g, v16_cap(v16_load(p[i] + 16 * g), a->cap));
+    int32_t group = a->n_heads / kv->kv_heads;
+    for (int i = 0; a->alibi > 0.0f && i < nq; i++)
+        block_slope(p[i], bt_attention_slope(a, kv_head * group + (first + i) % group),
+                    s->pos + (first + i) / group - pos);
 
     for (int i = 0; i < nq; i++)
         keep[i] = block_softmax(p[i], from[i], n, record + i * stride + cols);
@@ -257,8 +273,9 @@ static void attention_span(const bt_attention *a, const bt_attention_rows *s, in
             }
             if (j == i) j++;
             if (n <= 0 || from[0] >= n) continue;
-            block_run(a, s, kv_head, pos, from, n, j - i, q + (ptrdiff_t)(i - q0) * a->kv.head_dim,
-                      records + (size_t)(i - q0) * stride, stride);
+            block_run(a, s, kv_head, i, pos, from, n, j - i,
+                      q + (ptrdiff_t)(i - q0) * a->kv.head_dim, records + (size_t)(i - q0) * stride,
+                      stride);
         }
     }
 }

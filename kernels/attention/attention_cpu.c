@@ -6,11 +6,21 @@
 #include "kernels/attention/attention.h"
 #include "base/assert.h"
 #include "kernels/vec.h"
+#include <math.h>
 #include <string.h>
 
 static size_t tile_floats(const bt_kv_layout *kv)
 {
     return ((size_t)BT_ATTENTION_QUERIES * (size_t)kv->head_dim + 15) / 16 * 16;
+}
+
+float bt_attention_slope(const bt_attention *a, int32_t head)
+{
+    int32_t n = 1;
+    if (a->alibi == 0) return 0;
+    while (2 * n <= a->n_heads) n *= 2;
+    double step = head < n ? (head + 1.0) / n : (2 * (head - n) + 1.0) / (2 * n);
+    return (float)exp2(-(double)a->alibi * step);
 }
 
 size_t bt_attention_record_floats(const bt_kv_layout *kv)

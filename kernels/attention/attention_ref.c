@@ -26,6 +26,7 @@ static void attend(const bt_attention *a, const bt_attention_rows *s, int32_t ro
             p[t] += (double)q[d] * (double)bt_kv_k_at(kv, page, kv_head, t % kv->page_tokens, d);
         p[t] *= (double)a->scale;
         if (a->cap > 0) p[t] = (double)a->cap * tanh(p[t] / (double)a->cap);
+        p[t] -= (double)bt_attention_slope(a, head) * (n - 1 - t);
         max = fmax(max, p[t]);
     }
     for (int32_t t = from; t < n; t++) {

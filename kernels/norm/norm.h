@@ -3,7 +3,7 @@
  *
  * rms:    y[r,c] = x[r,c] * w[c] / sqrt(mean_c(x[r,:]^2) + eps), for r in [0, rows).
  * layer:  y[r,c] = (x[r,c] - m) * w[c] / sqrt(mean_c((x[r,:] - m)^2) + eps) + bias[c], m being the
- *         row's mean; bias may be NULL.
+ *         row's mean; w (all ones) and bias may be NULL.
  * x, y: f32, row strides ldx and ldy elements; y == x allowed with ldx == ldy. w: [cols], any
  * alignment. Deterministic: one row, one fixed order, the same on every instruction set. Thread:
  * any. */

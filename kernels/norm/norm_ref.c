@@ -25,7 +25,8 @@ void bt_norm_layer_ref(const float *x, int64_t ldx, const float *w, const float 
             sum += ((double)x[r * ldx + c] - mean) * ((double)x[r * ldx + c] - mean);
         double scale = 1 / sqrt(sum / cols + (double)eps);
         for (int32_t c = 0; c < cols; c++)
-            y[r * ldy + c] = (float)(((double)x[r * ldx + c] - mean) * scale * (double)w[c] +
-                                     (bias ? (double)bias[c] : 0));
+            y[r * ldy + c] =
+                (float)(((double)x[r * ldx + c] - mean) * scale * (w ? (double)w[c] : 1) +
+                        (bias ? (double)bias[c] : 0));
     }
 }

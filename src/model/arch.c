@@ -45,6 +45,17 @@ static const bt_arch archs[] = {
     {"falcon", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_GELU, BT_QK_NORM_NONE, 0,
      A(PLAIN) | A(PARALLEL), 0},
     {"nemotron", BT_ROPE_HALF, BT_NORM_LAYER, BT_ACTIVATION_RELU2, BT_QK_NORM_NONE, 0, A(PLAIN), 0},
+    {"hunyuan-dense", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_LATE, 0, 0, 0},
+    {"arcee", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_RELU2, BT_QK_NORM_NONE, 0, A(PLAIN),
+     0},
+    {"olmo", BT_ROPE_INTERLEAVED, BT_NORM_LAYER, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0,
+     A(BARE_NORMS), 0},
+    {"bloom", BT_ROPE_NONE, BT_NORM_LAYER, BT_ACTIVATION_GELU_TANH, BT_QK_NORM_NONE, 0,
+     A(PLAIN) | A(EMBED_NORM) | A(ALIBI), 0},
+    {"mpt", BT_ROPE_NONE, BT_NORM_LAYER, BT_ACTIVATION_GELU, BT_QK_NORM_NONE, 0,
+     A(PLAIN) | A(ALIBI), 0},
+    {"apertus", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_XIELU, BT_QK_NORM_HEAD, 0, A(PLAIN), 0},
+    {"mistral3", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
     {"seed_oss", BT_ROPE_HALF, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
     {"ernie4_5", BT_ROPE_INTERLEAVED, BT_NORM_RMS, BT_ACTIVATION_SILU, BT_QK_NORM_NONE, 0, 0, 0},
 };
@@ -57,21 +68,13 @@ const bt_arch *bt_arch_find(const char *name, size_t n)
     return NULL;
 }
 
-const char *bt_arch_names(void)
-{
-    static const char text[] =
-        "llama, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, granite, olmo2, glm4, exaone4, "
-        "command-r, cohere2, starcoder2, stablelm, gpt2, gptneox, phi2, falcon, nemotron, "
-        "seed_oss, "
-        "ernie4_5";
-    return text;
-}
-
 void bt_arch_apply(const bt_arch *a, int32_t window, int32_t every, float local_theta, bt_recipe *r)
 {
     memcpy(r->arch, a->name, strlen(a->name) + 1);
     r->norm = a->norm;
     r->learned_positions = a->flags & BT_ARCH_POSITIONS;
+    r->embed_norm = a->flags & BT_ARCH_EMBED_NORM;
+    r->bare_norms = a->flags & BT_ARCH_BARE_NORMS;
     if (a->flags & BT_ARCH_EMBED_SQRT) r->embed_scale = sqrtf((float)r->hidden);
     if (every == 0) every = a->every;
     r->rope[0].style = a->style;

@@ -18,6 +18,9 @@ enum {
     BT_ARCH_LOCAL_ROPE = 1 << 8,     // layers with a window have a rope of their own, unscaled
     BT_ARCH_NO_ROPE = 1 << 9,        // the layers of `every` turn nothing
     BT_ARCH_WINDOW_ROPE = 1 << 10,   // likewise, if the others have a window
+    BT_ARCH_EMBED_NORM = 1 << 11,    // embeddings are normed
+    BT_ARCH_BARE_NORMS = 1 << 12,    // norms have no weights
+    BT_ARCH_ALIBI = 1 << 13,         // ALiBi, of exponent 8 or as the file says
 };
 
 typedef struct bt_arch {
@@ -34,7 +37,6 @@ typedef struct bt_arch {
 } bt_arch;
 
 const bt_arch *bt_arch_find(const char *name, size_t n); // NULL: not known
-const char *bt_arch_names(void);                         // "llama, qwen2": for people
 /* Fills what the architecture says of a recipe whose numbers are there: n_layers, hidden, scales,
  * rope[0] but its style, and each layer's heads, ffn and, where the file decides it, parallel.
  * window: of the layers that have one, 0: none has; every: in place of the row's, 0: as there;

@@ -38,8 +38,6 @@ static const struct refusal {
 } refusals[] = {
     {"expert_count", 0, "a mixture of experts"},
     {"nextn_predict_layers", 0, "multi-token prediction layers"},
-    {"attention.clamp_kqv", 0, "clamped attention inputs"},
-    {"attention.max_alibi_bias", 0, "ALiBi positions"},
     {"attention.causal", 1, "attention without a causal mask (an encoder)"},
 };
 
@@ -107,8 +105,8 @@ static bt_status refuse_other(const bt_gguf *g, bt_str type, bt_str name, bt_err
     if (o)
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "%s is an embedding model (%s), which writes no text: give a model that "
-                          "does; known architectures are %s",
-                          bt_gguf_label(g), o->name, bt_arch_names());
+                          "does (docs/models.md lists the architectures)",
+                          bt_gguf_label(g), o->name);
     if (type.n != 5 || memcmp(type.s, "model", 5) != 0)
         return bt_err_set(err, BT_EUNSUPPORTED, 0, "%s holds no model but a '%s'", bt_gguf_label(g),
                           bt_str_shown(type).s);
@@ -133,8 +131,8 @@ static bt_status read_arch(const bt_gguf *g, bt_recipe *r, const bt_arch **arch,
         return BT_OK;
     }
     return bt_err_set(err, BT_EUNSUPPORTED, 0,
-                      "%s: the architecture '%s' is not known; known are %s", bt_gguf_label(g),
-                      bt_str_shown(name).s, bt_arch_names());
+                      "%s: the architecture '%s' is not known; docs/models.md lists those that are",
+                      bt_gguf_label(g), bt_str_shown(name).s);
 }
 
 /* Number i of a key that is one number or an array of n. Absent: *out untouched. */
@@ -277,13 +275,14 @@ static bt_status read_rope(const bt_gguf *g, bt_recipe *r, bt_err *err)
     /* A factor without a type is linear; scale_linear is the key of 2023 for the same. */
     bt_str type = {"linear", 6};
     bt_rope *rope = &r->rope[0];
-    double factor = 1, theta = 10000, amplitude = 1, more = 1, fast = 32, slow = 1;
+    double factor = 1, theta = 10000, amplitude = 1, given = 0, log_mul = 0, fast = 32, slow = 1;
     int64_t orig = r->ctx_train;
     bt_status st = read_positive(g, key_of(r, "rope.freq_base").s, &theta, err);
     if (!st) st = read_or_off(g, key_of(r, "rope.scale_linear").s, &factor, err);
     if (!st) st = read_or_off(g, key_of(r, "rope.scaling.factor").s, &factor, err);
     if (!st) st = read_or_off(g, key_of(r, "rope.scaling.attn_factor").s, &amplitude, err);
-    if (!st) st = read_or_off(g, key_of(r, "rope.scaling.yarn_attn_factor").s, &more, err);
+    if (!st) st = read_or_off(g, key_of(r, "rope.scaling.yarn_attn_factor").s, &given, err);
+    if (!st) st = read_or_off(g, key_of(r, "rope.scaling.yarn_log_multiplier").s, &log_mul, err);
     if (!st) st = read_positive(g, key_of(r, "rope.scaling.yarn_beta_fast").s, &fast, err);
     if (!st) st = read_positive(g, key_of(r, "rope.scaling.yarn_beta_slow").s, &slow, err);
     if (!st)
@@ -310,7 +309,8 @@ static bt_status read_rope(const bt_gguf *g, bt_recipe *r, bt_err *err)
     rope->scaling = BT_ROPE_SCALING_YARN;
     rope->low = (float)slow;
     rope->high = (float)fast;
-    rope->amplitude = (float)(amplitude * more * (1 + 0.1 * log(factor)));
+    if (given == 0) given = (1 + 0.1 * log(factor)) / (1 + 0.1 * log_mul * log(factor));
+    rope->amplitude = (float)(amplitude * given);
     return BT_OK;
 }
 
@@ -343,13 +343,23 @@ static bt_status read_floats(const bt_gguf *g, const bt_arch *arch, bt_recipe *r
 static bt_status read_scales(const bt_gguf *g, const bt_arch *arch, bt_recipe *r, bt_err *err)
 {
     double embed = 1, residual = 1, logit = 1, attn_cap = 0, logit_cap = 0;
+    double clamp = 0, alibi = arch->flags & BT_ARCH_ALIBI ? 8 : 0, growth = 0;
     bool times = arch->flags & (BT_ARCH_LOGIT_TIMES | BT_ARCH_LOGIT_DIVIDE);
     bt_status st = read_positive(g, key_of(r, "embedding_scale").s, &embed, err);
     if (!st) st = read_positive(g, key_of(r, "residual_scale").s, &residual, err);
     if (!st) st = read_positive(g, key_of(r, "logit_scale").s, &logit, err);
     if (!st) st = read_or_off(g, key_of(r, "attn_logit_softcapping").s, &attn_cap, err);
     if (!st) st = read_or_off(g, key_of(r, "final_logit_softcapping").s, &logit_cap, err);
+    if (!st) st = read_or_off(g, key_of(r, "attention.clamp_kqv").s, &clamp, err);
+    if (!st) st = read_or_off(g, key_of(r, "attention.max_alibi_bias").s, &alibi, err);
+    if (!st) st = read_or_off(g, key_of(r, "attention.temperature_scale").s, &growth, err);
     if (st) return st;
+    if (!(arch->flags & BT_ARCH_ALIBI) && alibi != 0)
+        return bt_err_set(
+            err, BT_EUNSUPPORTED, 0,
+            "%s asks for ALiBi positions (key '%s.attention.max_alibi_bias'), which %s "
+            "does not have",
+            bt_gguf_label(g), r->arch, r->arch);
     if (!times && logit != 1)
         return bt_err_set(
             err, BT_EUNSUPPORTED, 0,
@@ -359,7 +369,13 @@ static bt_status read_scales(const bt_gguf *g, const bt_arch *arch, bt_recipe *r
     r->residual_scale = (float)residual;
     r->logit_scale = (float)(arch->flags & BT_ARCH_LOGIT_DIVIDE ? 1 / logit : logit);
     r->logit_cap = (float)logit_cap;
-    for (int32_t i = 0; i < r->n_layers; i++) r->layer[i].attn_cap = (float)attn_cap;
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        bt_layer_recipe *l = &r->layer[i];
+        l->attn_cap = (float)attn_cap;
+        l->qkv_clamp = (float)clamp;
+        l->alibi = (float)alibi;
+        l->q_growth = (float)growth;
+    }
     return BT_OK;
 }
 
@@ -393,6 +409,29 @@ static bt_status read_window(const bt_gguf *g, const bt_recipe *r, int32_t *wind
             "%s: key '%s' is no pattern of windows that repeats: that is not supported",
             bt_gguf_label(g), pattern.s);
     *every = first + 1;
+    return BT_OK;
+}
+
+/* The four numbers of xIELU, one a layer each; the alphas go through softplus. */
+static bt_status read_xielu(const bt_gguf *g, bt_recipe *r, bt_err *err)
+{
+    static const char *const key[] = {"xielu.alpha_p", "xielu.alpha_n", "xielu.beta", "xielu.eps"};
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        double v[4];
+        for (size_t k = 0; k < BT_COUNT(key); k++) {
+            size_t n;
+            int elem = bt_gguf_array(g, key[k], &n);
+            if (elem < 0 || elem == BT_GGUF_STRING || n < (size_t)r->n_layers)
+                return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' is no number a layer",
+                                  bt_gguf_label(g), key[k]);
+            v[k] = bt_gguf_array_float(g, key[k], (size_t)i);
+            if (!isfinite(v[k]) || fabs(v[k]) > 1e3)
+                return bt_err_set(err, BT_EFORMAT, 0, "%s: key '%s' holds %g", bt_gguf_label(g),
+                                  key[k], v[k]);
+        }
+        r->layer[i].xielu = (bt_xielu){(float)log1p(exp(v[0])), (float)(v[2] + log1p(exp(v[1]))),
+                                       (float)v[2], (float)v[3]};
+    }
     return BT_OK;
 }
 
@@ -439,6 +478,7 @@ bt_status bt_recipe_read(const bt_gguf *g, bt_recipe *r, bt_err *err)
     if (!st) st = read_scales(g, arch, r, err);
     if (!st) st = read_window(g, r, &window, &every, err);
     if (!st) st = read_parallel(g, r, err);
+    if (!st && arch->activation == BT_ACTIVATION_XIELU) st = read_xielu(g, r, err);
     if (!st) st = read_positive(g, key_of(r, "rope.freq_base_swa").s, &local_theta, err);
     if (!st) st = read_vocab(g, r, err);
     if (st) return st;

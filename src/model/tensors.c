@@ -102,6 +102,12 @@ const bt_tensor bt_tensors[BT_TENSORS] = {
                              BT_SIZE_HIDDEN,
                              MODEL(positions),
                              0},
+    [BT_TENSOR_EMBED_NORM] = {{"token_embd_norm", "transformer.word_embeddings_layernorm"},
+                              {0},
+                              BT_SIZE_ONE,
+                              BT_SIZE_HIDDEN,
+                              MODEL(embed_norm),
+                              MODEL(embed_norm_b)},
     [BT_TENSOR_OUT_NORM] = {{"output_norm", "model.norm"},
                             {0},
                             BT_SIZE_ONE,
@@ -244,8 +250,11 @@ static bt_tensor_need weight_needed(const bt_recipe *r, const bt_layer_recipe *l
 {
     switch (id) {
     case BT_MATRIX_GATE: return must_if(!l->plain);
-    case BT_TENSOR_ATTN_NORM: return must_if(l->norm_before);
+    case BT_TENSOR_ATTN_NORM: return must_if(l->norm_before && !r->bare_norms);
+    case BT_TENSOR_OUT_NORM: return must_if(!r->bare_norms);
+    case BT_TENSOR_EMBED_NORM: return must_if(r->embed_norm);
     case BT_TENSOR_FFN_NORM:
+        if (r->bare_norms) return BT_NEED_NOT;
         return l->norm_before && l->parallel ? BT_NEED_MAY : must_if(l->norm_before);
     case BT_TENSOR_ATTN_AFTER:
     case BT_TENSOR_FFN_AFTER: return must_if(l->norm_after);

@@ -118,7 +118,8 @@ void bt__cpu_attention_work(bt_device *d, int threads, int thread)
                       .pages = d->kv + (size_t)d->layer * d->at.layer_stride,
                       .page_stride = d->at.page_stride,
                       .window = l->window,
-                      .cap = l->attn_cap};
+                      .cap = l->attn_cap,
+                      .alibi = l->alibi};
     if (d->by_span) {
         while ((item = atomic_fetch_add(&d->next[0], 1)) < d->n_items)
             span_item(d, &a, item, scratch);

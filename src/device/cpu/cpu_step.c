@@ -14,6 +14,7 @@
 #include "kernels/norm/norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/sample/sample.h"
+#include <math.h>
 #include <string.h>
 
 /* Multiplications below which company does not pay: an operation's, when the others are awake and
@@ -111,6 +112,18 @@ static int64_t matrix_cost(const bt_device *d, int32_t first, int32_t last)
 
 /* ---- The operations. ---- */
 
+/* Rows of the residual stream's width. */
+static void norm_rows(const bt_device *d, const float *x, const float *w, const float *bias,
+                      int32_t rows, float *y)
+{
+    const bt_recipe *r = d->recipe;
+    int64_t ld = d->at.ld_x;
+    if (r->norm == BT_NORM_LAYER)
+        bt_norm_layer(x, ld, w, bias, rows, r->hidden, r->norm_eps, y, ld);
+    else
+        bt_norm_rms(x, ld, w, rows, r->hidden, r->norm_eps, y, ld);
+}
+
 static void embed_work(void *ud, int thread, int threads)
 {
     bt_device *d = ud;
@@ -121,6 +134,7 @@ static void embed_work(void *ud, int thread, int threads)
     bt_embed_rows(&d->weights->embed, d->batch->token + a, b - a, x, d->at.ld_x);
     for (int32_t i = a; r->embed_scale != 1 && i < b; i++, row += d->at.ld_x)
         for (int32_t c = 0; c < r->hidden; c++) row[c] *= r->embed_scale;
+    if (r->embed_norm) norm_rows(d, x, d->weights->embed_norm, d->weights->embed_norm_b, b - a, x);
     if (!r->learned_positions) return;
     /* Rows of the table of positions, by way of the room that the norms use later. */
     float *pos = bt__cpu_floats(d, d->at.normed) + a * d->at.ld_x;
@@ -144,12 +158,21 @@ static void store_kv(bt_device *d, int32_t row, const float *k, const float *v)
     bt_kv_append(&d->at.kv, page, pos % tokens, k, v);
 }
 
-static void norm_heads(const bt_recipe *r, const bt_layer_recipe *l, const float *w, int32_t heads,
-                       float *x)
+static void clamp(float most, int32_t n, float *x)
 {
+    for (int32_t i = 0; i < n; i++) x[i] = x[i] > most ? most : x[i] < -most ? -most : x[i];
+}
+
+/* One row's heads of q and k, each alone or all together. */
+static void norm_qk(const bt_device *d, const bt_layer_recipe *l, float *q, float *k)
+{
+    const bt_layer_weights *w = &d->weights->layers[d->layer];
     bool row = l->qk_norm == BT_QK_NORM_ROW;
-    int32_t cols = row ? heads * l->head_dim : l->head_dim;
-    bt_norm_rms(x, cols, w, row ? 1 : heads, cols, r->norm_eps, x, cols);
+    int32_t nq = row ? 1 : l->n_heads, nk = row ? 1 : l->n_kv_heads, dim = l->head_dim;
+    int32_t q_cols = l->n_heads * dim / nq, k_cols = l->n_kv_heads * dim / nk;
+    if (l->qk_norm == BT_QK_NORM_NONE) return;
+    bt_norm_rms(q, q_cols, w->q_norm, nq, q_cols, d->recipe->norm_eps, q, q_cols);
+    bt_norm_rms(k, k_cols, w->k_norm, nk, k_cols, d->recipe->norm_eps, k, k_cols);
 }
 
 /* Rows of q and k: normed, rotated; k and v go to their page. */
@@ -157,7 +180,6 @@ static void rotate_and_store(bt_device *d, int32_t r0, int32_t r1)
 {
     const bt_recipe *r = d->recipe;
     const bt_layer_recipe *lr = &r->layer[d->layer];
-    const bt_layer_weights *w = &d->weights->layers[d->layer];
     const bt_rope *rope = &r->rope[lr->rope];
     const cpu_layout *l = &d->at;
     int64_t half = rope->style == BT_ROPE_NONE ? 0 : rope->dim / 2;
@@ -167,26 +189,22 @@ static void rotate_and_store(bt_device *d, int32_t r0, int32_t r1)
         float *v = bt__cpu_floats(d, l->v) + row * l->ld_kv;
         const float *cos = bt__cpu_floats(d, l->cos[lr->rope]) + d->batch->pos[row] * half;
         const float *sin = bt__cpu_floats(d, l->sin[lr->rope]) + d->batch->pos[row] * half;
-        if (lr->qk_norm != BT_QK_NORM_NONE) {
-            norm_heads(r, lr, w->q_norm, lr->n_heads, q);
-            norm_heads(r, lr, w->k_norm, lr->n_kv_heads, k);
+        if (lr->qkv_clamp > 0) {
+            clamp(lr->qkv_clamp, lr->n_heads * lr->head_dim, q);
+            clamp(lr->qkv_clamp, lr->n_kv_heads * lr->head_dim, k);
+            clamp(lr->qkv_clamp, lr->n_kv_heads * lr->head_dim, v);
         }
+        if (lr->qk_norm != BT_QK_NORM_LATE) norm_qk(d, lr, q, k);
         bt_rope_apply(rope, cos, sin, lr->n_heads, lr->head_dim, q);
         bt_rope_apply(rope, cos, sin, lr->n_kv_heads, lr->head_dim, k);
+        if (lr->qk_norm == BT_QK_NORM_LATE) norm_qk(d, lr, q, k);
+        if (lr->q_growth > 0) {
+            float grown = (float)(d->batch->pos[row] / r->rope[0].orig_ctx);
+            grown = 1 + lr->q_growth * logf(1 + grown);
+            for (int32_t i = 0; i < lr->n_heads * lr->head_dim; i++) q[i] *= grown;
+        }
         store_kv(d, row, k, v);
     }
-}
-
-/* Rows of the residual stream's width. */
-static void norm_rows(const bt_device *d, const float *x, const float *w, const float *bias,
-                      int32_t rows, float *y)
-{
-    const bt_recipe *r = d->recipe;
-    int64_t ld = d->at.ld_x;
-    if (r->norm == BT_NORM_LAYER)
-        bt_norm_layer(x, ld, w, bias, rows, r->hidden, r->norm_eps, y, ld);
-    else
-        bt_norm_rms(x, ld, w, rows, r->hidden, r->norm_eps, y, ld);
 }
 
 static void attn_in_work(void *ud, int thread, int threads)
@@ -311,8 +329,11 @@ static void mlp_work(void *ud, int thread, int threads)
     bt__cpu_split(panels_of(u), thread, threads, &a, &b);
     if (!lr->plain) apply(d, g, rows, w->b_gate, false, gate, l->ld_ffn, a, b);
     apply(d, u, rows, w->b_up, false, up, l->ld_ffn, a, b);
-    bt_activation_apply(lr->activation, out, lr->plain ? NULL : up, rows, l->ld_ffn,
-                        a * BT_LINEAR_PANEL, BT_MIN(b * BT_LINEAR_PANEL, u->n));
+    int32_t n0 = a * BT_LINEAR_PANEL, n1 = BT_MIN(b * BT_LINEAR_PANEL, u->n);
+    if (lr->activation == BT_ACTIVATION_XIELU)
+        bt_activation_xielu(&lr->xielu, out, rows, l->ld_ffn, n0, n1);
+    else
+        bt_activation_apply(lr->activation, out, lr->plain ? NULL : up, rows, l->ld_ffn, n0, n1);
     bt__cpu_meet(d, threads);
 
     project_back(d, matrix_of(d, BT_MATRIX_DOWN), w->b_down, out, l->ld_ffn, w->ffn_after,

@@ -72,17 +72,21 @@ static const char *lacking(const bt_recipe *r, const bt_weights *w)
     if (r->embed_scale != 1 || r->residual_scale != 1 || r->logit_scale != 1)
         return "scaled embeddings, residuals or logits";
     if (r->logit_cap != 0) return "soft-capped logits";
-    if (r->learned_positions) return "learned positions";
+    if (r->learned_positions || r->embed_norm) return "learned positions or normed embeddings";
     if (w->head_b) return "a bias of the head";
     for (int32_t i = 0; i < r->n_layers; i++) {
         const bt_layer_recipe *l = &r->layer[i], *first = &r->layer[0];
         if (l->n_heads != first->n_heads || l->n_kv_heads != first->n_kv_heads ||
-            l->head_dim != first->head_dim || l->ffn != first->ffn)
+            l->head_dim != first->head_dim || l->ffn != first->ffn ||
+            l->attn_scale != first->attn_scale)
             return "layers of different shapes";
         if (l->rope != 0) return "a second rope";
         if (l->window > 0) return "sliding windows";
         if (l->attn_cap != 0) return "soft-capped attention";
-        if (l->qk_norm == BT_QK_NORM_ROW) return "norms over all heads of a row";
+        if (l->alibi != 0) return "ALiBi positions";
+        if (l->qkv_clamp != 0 || l->q_growth != 0) return "clamped or growing queries";
+        if (l->qk_norm != BT_QK_NORM_NONE && l->qk_norm != BT_QK_NORM_HEAD)
+            return "norms of q and k over a row or behind the rope";
         if (!l->norm_before || l->norm_after) return "norms of what layers add";
         if (l->parallel) return "attention and feed-forward side by side";
         if (l->plain || l->activation != BT_ACTIVATION_SILU)

@@ -104,6 +104,30 @@ static void others_agree_with_reference(void)
         }
 }
 
+/* At Apertus' own numbers, as transformers defines it. */
+static void xielu(void)
+{
+    enum { N = 20 * 64 + 5 };
+    const bt_xielu a = {0.8f, 0.9f, 0.5f, -1e-6f};
+    float x[N], got[N], first[N];
+    for (int i = 0; i < N; i++) x[i] = (float)(i - N / 2) / 64.0f;
+    int ran = 0;
+    for (int isa = 0; isa_next(&isa); ran++) {
+        memcpy(got, x, sizeof got);
+        bt_activation_xielu(&a, got, 1, N, 0, N);
+        for (int i = 0; i < N; i++) {
+            double v = (double)x[i], low = fmin(v, (double)a.eps), y = (double)a.p * v * v;
+            if (v <= 0) y = (double)a.n * (expm1(low) - v);
+            CHECK_NEAR(got[i], y + (double)a.beta * v, 2e-7 * (1 + fabs(v) + v * v));
+        }
+        if (ran) CHECK(memcmp(got, first, sizeof got) == 0);
+        memcpy(first, got, sizeof got);
+    }
+    x[0] = NAN;
+    bt_activation_xielu(&a, x, 1, N, 0, 1);
+    CHECK(isnan(x[0]));
+}
+
 static void caps(void)
 {
     enum { N = 403 };
@@ -129,5 +153,6 @@ int main(void)
     RUN(extremes_are_sane);
     RUN(others_agree_with_reference);
     RUN(caps);
+    RUN(xielu);
     return TEST_END();
 }

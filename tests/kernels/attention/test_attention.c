@@ -24,9 +24,10 @@ static scene scene_new(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, 
     random_counter = seed * 1000003;
     int32_t n_pages = (n + kv.page_tokens - 1) / kv.page_tokens, width = kv.kv_heads * kv.head_dim;
     c.spans = (n + BT_ATTENTION_SPAN - 1) / BT_ATTENTION_SPAN;
-    c.a = (bt_attention){kv,   kv.kv_heads * group,   1.0f / sqrtf((float)kv.head_dim),
-                         NULL, bt_kv_page_bytes(&kv), 0,
-                         0};
+    c.a = (bt_attention){.kv = kv,
+                         .n_heads = kv.kv_heads * group,
+                         .scale = 1.0f / sqrtf((float)kv.head_dim),
+                         .page_stride = bt_kv_page_bytes(&kv)};
     size_t bytes = (size_t)n_pages * c.a.page_stride;
     c.pages = bt_must(bt_aligned_alloc(64, bytes));
     memset(c.pages, 0xFF, bytes);
@@ -93,11 +94,12 @@ static void run_by_spans(scene *c, int32_t tile)
 /* Against the reference, then bit for bit: every instruction set, every tiling, spans apart, rows
  * alone. */
 static void check_masked(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, int32_t window,
-                         float cap, double bound)
+                         float cap, float alibi, double bound)
 {
     scene c = scene_new(kv, group, n, rows, 7);
     c.a.window = window;
     c.a.cap = cap;
+    c.a.alibi = alibi;
     size_t bytes = c.out_floats * sizeof(float);
     float *want = bt_must(bt_malloc(bytes)), *first = bt_must(bt_malloc(bytes));
     bt_attention_ref(&c.a, &c.s, rows);
@@ -134,7 +136,7 @@ static void check_masked(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows
 
 static void check_scene(bt_kv_layout kv, int32_t group, int32_t n, int32_t rows, double bound)
 {
-    check_masked(kv, group, n, rows, 0, 0, bound);
+    check_masked(kv, group, n, rows, 0, 0, 0, bound);
 }
 
 /* Windows that end inside a block, a page and a span, at their borders, and past the beginning;
@@ -143,12 +145,27 @@ static void windows_and_caps(void)
 {
     static const int32_t windows[] = {1, 2, 15, 16, 17, 63, 64, 65, 100, 512, 700};
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
-        check_masked((bt_kv_layout){BT_KV_F16, 2, 32, 16}, 3, 140, 140, windows[i], 0, 1e-5);
-        check_masked((bt_kv_layout){BT_KV_INT8, 1, 20, 32}, 2, 75, 9, windows[i], 0, 1e-5);
-        check_masked((bt_kv_layout){BT_KV_F32, 1, 16, 16}, 2, 1700, 4, windows[i], 0, 1e-5);
-        check_masked((bt_kv_layout){BT_KV_F16, 1, 16, 32}, 1, 1100, 80, windows[i], 2, 1e-5);
+        check_masked((bt_kv_layout){BT_KV_F16, 2, 32, 16}, 3, 140, 140, windows[i], 0, 0, 1e-5);
+        check_masked((bt_kv_layout){BT_KV_INT8, 1, 20, 32}, 2, 75, 9, windows[i], 0, 0, 1e-5);
+        check_masked((bt_kv_layout){BT_KV_F32, 1, 16, 16}, 2, 1700, 4, windows[i], 0, 0, 1e-5);
+        check_masked((bt_kv_layout){BT_KV_F16, 1, 16, 32}, 1, 1100, 80, windows[i], 2, 0, 1e-5);
     }
-    check_masked((bt_kv_layout){BT_KV_F16, 2, 64, 16}, 2, 130, 11, 0, 5, 1e-5);
+    check_masked((bt_kv_layout){BT_KV_F16, 2, 64, 16}, 2, 130, 11, 0, 5, 0, 1e-5);
+}
+
+/* The slopes as published, for a power of 2 and for 12 heads; then in scores. */
+static void alibi(void)
+{
+    bt_attention a = {.n_heads = 8, .alibi = 8};
+    CHECK_NEAR(bt_attention_slope(&a, 0), 0.5, 0);
+    CHECK_NEAR(bt_attention_slope(&a, 7), 1.0 / 256, 0);
+    a.n_heads = 12;
+    CHECK_NEAR(bt_attention_slope(&a, 0), 0.5, 0);
+    CHECK_NEAR(bt_attention_slope(&a, 8), sqrt(0.5), 1e-7);
+    CHECK_NEAR(bt_attention_slope(&a, 11), pow(2, -3.5), 1e-7);
+    check_masked((bt_kv_layout){BT_KV_F32, 4, 16, 16}, 1, 140, 70, 0, 0, 8, 1e-5);
+    check_masked((bt_kv_layout){BT_KV_F16, 3, 16, 32}, 2, 600, 5, 0, 0, 8, 1e-5);
+    check_masked((bt_kv_layout){BT_KV_F32, 2, 20, 16}, 3, 1100, 4, 90, 5, 8, 1e-5);
 }
 
 static void lengths_and_rows(void)
@@ -336,6 +353,7 @@ int main(void)
     RUN(across_spans);
     RUN(kv_formats);
     RUN(windows_and_caps);
+    RUN(alibi);
     RUN(page_size_does_not_matter);
     RUN(extreme_scores);
     RUN(nan_stays_with_those_who_see_it);

@@ -61,26 +61,27 @@ static void layer_norm_agrees_with_reference(void)
     for (size_t i = 1; i < sizeof all_cols / sizeof *all_cols; i++) {
         int32_t cols = all_cols[i];
         size_t n = (size_t)(ROWS * cols), bytes = n * sizeof(float);
-        float *x = random_floats(n, 1), *w = random_floats((size_t)cols, 1);
+        float *x = random_floats(n, 1), *weight = random_floats((size_t)cols, 1);
         float *bias = random_floats((size_t)cols, 1), *y = bt_must(bt_malloc(bytes));
         float *want = bt_must(bt_malloc(bytes)), *first = bt_must(bt_malloc(bytes));
         for (size_t j = 0; j < n; j++) x[j] += 20;
-        for (int b = 0; b < 2; b++) {
+        for (int b = 0; b < 3; b++) {
             int ran = 0;
-            bt_norm_layer_ref(x, cols, w, b ? bias : NULL, ROWS, cols, 1e-5f, want, cols);
+            const float *w = b < 2 ? weight : NULL;
+            bt_norm_layer_ref(x, cols, w, b == 1 ? bias : NULL, ROWS, cols, 1e-5f, want, cols);
             for (int isa = 0; isa_next(&isa); ran++) {
-                bt_norm_layer(x, cols, w, b ? bias : NULL, ROWS, cols, 1e-5f, y, cols);
+                bt_norm_layer(x, cols, w, b == 1 ? bias : NULL, ROWS, cols, 1e-5f, y, cols);
                 for (size_t j = 0; j < n; j++) CHECK_NEAR(y[j], want[j], 2e-5);
                 if (ran) CHECK(memcmp(y, first, bytes) == 0);
                 memcpy(first, y, bytes);
                 memcpy(y, x, bytes); // in place, the last row alone
                 float *last = y + (ROWS - 1) * cols;
-                bt_norm_layer(last, cols, w, b ? bias : NULL, 1, cols, 1e-5f, last, cols);
+                bt_norm_layer(last, cols, w, b == 1 ? bias : NULL, 1, cols, 1e-5f, last, cols);
                 CHECK(memcmp(last, first + (ROWS - 1) * cols, bytes / ROWS) == 0);
             }
         }
         bt_free(x);
-        bt_free(w);
+        bt_free(weight);
         bt_free(bias);
         bt_free(y);
         bt_free(want);

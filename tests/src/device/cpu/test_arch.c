@@ -7,11 +7,18 @@
 static const bt_backend *const cpu = &bt_backend_cpu;
 
 static const char *const names[] = {
-    "cohere",   "cohere2",    "ernie4_5",   "exaone4",    "falcon",        "falcon-two-norms",
-    "gemma",    "gemma2",     "gemma3",     "glm4",       "gpt2",          "gpt_neox",
-    "granite",  "llama-bias", "llama-yarn", "llama3",     "mistral",       "nemotron",
-    "olmo2",    "olmo3",      "phi2",       "phi3",       "phi3-longrope", "qwen3",
-    "seed_oss", "smollm3",    "stablelm",   "starcoder2",
+    "apertus",    "arcee",      "bloom",
+    "cohere",     "cohere2",    "ernie4_5",
+    "exaone4",    "falcon",     "falcon-two-norms",
+    "gemma",      "gemma2",     "gemma3",
+    "glm4",       "gpt2",       "gpt_neox",
+    "granite",    "hunyuan",    "llama-bias",
+    "llama-yarn", "llama3",     "ministral3",
+    "mistral",    "mpt",        "nemotron",
+    "olmo",       "olmo2",      "olmo3",
+    "phi2",       "phi3",       "phi3-longrope",
+    "qwen3",      "seed_oss",   "smollm3",
+    "stablelm",   "starcoder2",
 };
 
 typedef struct golden {

@@ -51,21 +51,6 @@ static jv join_parts(jrt *r, const jlist *parts)
     return bt__jsb_done(&b);
 }
 
-static jv adapt_content(jrt *r, const bt_template_caps *caps, bt_template_role role, jv content)
-{
-    if (content.type == JT_LIST && !caps->content_parts[role]) return join_parts(r, content.u.l);
-    if (content.type == JT_STR && !caps->content_string[role] && caps->content_parts[role]) {
-        jdict *part = bt__jdict_new(r, 2);
-        jlist *parts = bt__jlist_new(r, 1);
-        bt__jdict_put_text(r, part, "type", bt__jstr_lit(r, "text"));
-        bt__jdict_put_text(r, part, "text", content);
-        bt__jlist_add(r, parts, jof_dict(part));
-        return jof_list(parts);
-    }
-    if (content.type == JT_NONE && !caps->null_content) return bt__jstr_lit(r, "");
-    return content;
-}
-
 /* JSON text of an object becomes the object, or the other way round; no arguments are an empty
  * object. Other text, as a model may have written it, goes in as it is where the template takes
  * that. */
@@ -199,11 +184,24 @@ static jlist *merge_system(jrt *r, const bt_template_caps *caps, const jlist *in
 static jv adapt_message(jrt *r, const bt_template_caps *caps, jv message)
 {
     jdict *d = copy_dict(r, message.u.d);
+    bt_template_role role = role_of(message);
     jv content = get(d, "content");
     if (!caps->developer_role && has_role(message, "developer"))
         bt__jdict_put_text(r, d, "role", bt__jstr_lit(r, "system"));
+    if (content.type == JT_LIST && !caps->content_parts[role]) {
+        content = join_parts(r, content.u.l);
+    } else if (content.type == JT_STR && !caps->content_string[role] && caps->content_parts[role]) {
+        jdict *part = bt__jdict_new(r, 2);
+        jlist *parts = bt__jlist_new(r, 1);
+        bt__jdict_put_text(r, part, "type", bt__jstr_lit(r, "text"));
+        bt__jdict_put_text(r, part, "text", content);
+        bt__jlist_add(r, parts, jof_dict(part));
+        content = jof_list(parts);
+    } else if (content.type == JT_NONE && !caps->null_content) {
+        content = bt__jstr_lit(r, "");
+    }
     if (bt__jdict_find_text(d, "content") || !caps->null_content)
-        bt__jdict_put_text(r, d, "content", adapt_content(r, caps, role_of(message), content));
+        bt__jdict_put_text(r, d, "content", content);
     return jof_dict(d);
 }
 

@@ -121,18 +121,6 @@ static bt_status bench_model(bench *b, bt_err *err)
 
 /* ---- batch */
 
-static void batch_json(const bt_measure_batch_row *r, bt_buf *text)
-{
-    double total = r->prompt_s + r->gen_s;
-    int32_t kv = r->pl * (r->pp + r->tg);
-    bt_buf_addf(text,
-                "{\"pp\": %d, \"tg\": %d, \"pl\": %d, \"n_kv\": %d, \"t_pp\": %.6f, "
-                "\"speed_pp\": %.6f, \"t_tg\": %.6f, \"speed_tg\": %.6f, \"t\": %.6f, "
-                "\"speed\": %.6f}",
-                r->pp, r->tg, r->pl, kv, r->prompt_s, r->pp * r->pl / r->prompt_s, r->gen_s,
-                r->tg * r->pl / r->gen_s, total, kv / total);
-}
-
 static bt_status bench_batch(bench *b, bt_err *err)
 {
     int32_t pp[LIST_MAX], tg[LIST_MAX], pl[LIST_MAX];
@@ -149,8 +137,15 @@ static bt_status bench_batch(bench *b, bt_err *err)
                               (int32_t)b->o->repeat, &r, err);
         if (st) break;
         bt_buf text = BT_BUF_INIT;
+        double total = r.prompt_s + r.gen_s;
+        int32_t kv = r.pl * (r.pp + r.tg);
         if (b->style >= JSON)
-            batch_json(&r, &text);
+            bt_buf_addf(&text,
+                        "{\"pp\": %d, \"tg\": %d, \"pl\": %d, \"n_kv\": %d, \"t_pp\": %.6f, "
+                        "\"speed_pp\": %.6f, \"t_tg\": %.6f, \"speed_tg\": %.6f, \"t\": %.6f, "
+                        "\"speed\": %.6f}",
+                        r.pp, r.tg, r.pl, kv, r.prompt_s, r.pp * r.pl / r.prompt_s, r.gen_s,
+                        r.tg * r.pl / r.gen_s, total, kv / total);
         else
             bt_measure_batch_print(b->m, &r, plain(b), b->rows == 0, &text);
         print_text(b, &text);

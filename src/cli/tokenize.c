@@ -41,26 +41,7 @@ static void print_tokens(const bt_vocab *v, bool ids_only, const int32_t *ids, s
     putchar('\n');
 }
 
-/* As Python's json.loads reads strings: escaped NULs and all. */
-static bt_status encode_line(bt_encoder *enc, const bt_encode_options *opt, const char *line,
-                             size_t n, const int32_t **ids, size_t *n_ids, bt_err *err)
-{
-    bt_json_reader r;
-    const char *s = NULL;
-    size_t len = 0, at = 0;
-    bt_status st;
-    bt_json_reader_init(&r, line, n, BT_JSON_PYTHON);
-    if (!bt_json_read_string(&r, &s, &len) || !bt_json_done(&r)) {
-        const char *why = bt_json_reader_why(&r, &at);
-        st = bt_err_set(err, BT_EINVAL, 0, "not a JSON string: %s at byte %zu",
-                        why ? why : "something follows it", at);
-    } else {
-        st = bt_encode(enc, s, len, opt, 0, ids, n_ids, err);
-    }
-    bt_json_reader_release(&r);
-    return st;
-}
-
+/* Strings as Python's json.loads reads them: escaped NULs and all. */
 static bt_status tokenize_lines(bt_encoder *enc, const bt_encode_options *opt, const bt_vocab *v,
                                 const char *text, size_t n, bt_err *err)
 {
@@ -70,7 +51,18 @@ static bt_status tokenize_lines(bt_encoder *enc, const bt_encode_options *opt, c
         const char *end = memchr(text + at, '\n', n - at);
         size_t len = end ? (size_t)(end - text) - at : n - at;
         bt_err why = {0};
-        bt_status st = encode_line(enc, opt, text + at, len, &ids, &n_ids, &why);
+        bt_json_reader r;
+        const char *s = NULL;
+        size_t n_s = 0, wrong = 0;
+        bt_status st;
+        bt_json_reader_init(&r, text + at, len, BT_JSON_PYTHON);
+        if (bt_json_read_string(&r, &s, &n_s) && bt_json_done(&r)) {
+            st = bt_encode(enc, s, n_s, opt, 0, &ids, &n_ids, &why);
+        } else {
+            const char *fault = bt_json_reader_why(&r, &wrong);
+            st = bt_err_set(&why, BT_EINVAL, 0, "not a JSON string: %s at byte %zu", fault, wrong);
+        }
+        bt_json_reader_release(&r);
         if (st) return bt_err_set(err, st, 0, "line %zu: %.200s", line, why.msg);
         print_tokens(v, true, ids, n_ids);
         at += len + 1;

@@ -43,35 +43,6 @@ const bt_tier *bt_tiers_find(const bt_tiers *t, const char *name, size_t n)
 
 static const char *const class_name[] = {"low", "medium", "highest"};
 
-static bt_status tier_parse_class(const bt_json *obj, bt_tier *t, bt_err *err)
-{
-    const char *name = NULL;
-    bt_status st = bt_json_get_str(obj, "class", &name, err);
-    if (st != BT_OK || !name) return st;
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(name, class_name[i]) == 0) {
-            t->cls = (bt_class)i;
-            return BT_OK;
-        }
-    }
-    return bt_err_set(err, BT_EINVAL, 0, "class must be low, medium or highest");
-}
-
-static bt_status tier_parse_quota(const bt_json *obj, bt_tier *t, bt_err *err)
-{
-    const bt_json *item = bt_json_item(obj, "gpu_seconds");
-    if (bt_json_is_text(item, "unlimited")) {
-        t->quota_us = BT_QUOTA_UNLIMITED;
-        return BT_OK;
-    }
-    double seconds = -1;
-    bt_status st = bt_json_get_num(obj, "gpu_seconds", 0, 1e9, &seconds, err);
-    if (st == BT_OK && seconds >= 0) t->quota_us = (int64_t)llround(seconds * 1e6);
-    if (st == BT_OK && t->quota_us < 0)
-        return bt_err_set(err, BT_EINVAL, 0, "gpu_seconds is missing");
-    return st;
-}
-
 static bt_status tier_parse_int(const bt_json *obj, const char *key, int64_t min, int64_t max,
                                 int32_t *out, bt_err *err)
 {
@@ -105,15 +76,27 @@ static bt_status tier_parse_keys(const bt_json *obj, bt_err *err)
 static bt_status tier_parse(const bt_json *obj, bt_tier *t, bt_err *err)
 {
     bt_status st;
+    double seconds = -1;
+    const char *name = NULL;
+    int cls = 0;
     if (!bt_json_is(obj, BT_JSON_OBJECT)) return bt_err_set(err, BT_EINVAL, 0, "is not an object");
     if ((st = tier_parse_keys(obj, err)) != BT_OK) return st;
-    if ((st = tier_parse_quota(obj, t, err)) != BT_OK) return st;
-    if ((st = tier_parse_class(obj, t, err)) != BT_OK) return st;
-    if ((st = bt_json_get_num(obj, "weight", 0.01, 1000, &t->weight, err)) != BT_OK) return st;
-    if ((st = tier_parse_int(obj, "lease_max_s", 1, 86400, &t->lease_max_s, err)) != BT_OK)
+    if (bt_json_is_text(bt_json_item(obj, "gpu_seconds"), "unlimited"))
+        t->quota_us = BT_QUOTA_UNLIMITED;
+    else if ((st = bt_json_get_num(obj, "gpu_seconds", 0, 1e9, &seconds, err)) != BT_OK)
         return st;
-    if ((st = tier_parse_int(obj, "slots", 1, 4096, &t->slots, err)) != BT_OK) return st;
-    return tier_parse_int(obj, "queue", 1, 100000, &t->queue, err);
+    if (seconds >= 0) t->quota_us = (int64_t)llround(seconds * 1e6);
+    if (t->quota_us < 0) return bt_err_set(err, BT_EINVAL, 0, "gpu_seconds is missing");
+    if ((st = bt_json_get_str(obj, "class", &name, err)) != BT_OK) return st;
+    while (name && cls < 3 && strcmp(name, class_name[cls]) != 0) cls++;
+    if (cls == 3) return bt_err_set(err, BT_EINVAL, 0, "class must be low, medium or highest");
+    if (name) t->cls = (bt_class)cls;
+    if ((st = bt_json_get_num(obj, "weight", 0.01, 1000, &t->weight, err)) ||
+        (st = tier_parse_int(obj, "lease_max_s", 1, 86400, &t->lease_max_s, err)) ||
+        (st = tier_parse_int(obj, "slots", 1, 4096, &t->slots, err)) ||
+        (st = tier_parse_int(obj, "queue", 1, 100000, &t->queue, err)))
+        return st;
+    return BT_OK;
 }
 
 /* One "name": {...} of the file into t. */

@@ -69,21 +69,6 @@ static uint64_t merge_key(const bt_spec_merge *m)
     return ((uint64_t)m->left + 1) << 32 | (uint32_t)m->right;
 }
 
-static bt_status open_merges(bt_tokenizer *t, const bt_spec *s, bt_err *err)
-{
-    t->n_ranks = s->n_merges;
-    if (!bt_map_reserve(&t->merges, s->n_merges)) return bt__no_memory(err);
-    for (size_t i = 0; i < s->n_merges; i++) {
-        const bt_spec_merge *m = &s->merge[i];
-        if (i + AHEAD < s->n_merges) bt_map_prefetch(&t->merges, merge_key(m + AHEAD));
-        int kind = s->piece[m->both].kind;
-        if (kind == BT_TOKEN_CONTROL || kind == BT_TOKEN_UNKNOWN) continue;
-        if (!bt_map_put(&t->merges, merge_key(m), (uint64_t)i << 32 | (uint32_t)m->both))
-            return bt__no_memory(err);
-    }
-    return BT_OK;
-}
-
 static bt_status open_affix(char **out, size_t *n_out, bt_str affix, bt_err *err)
 {
     if (affix.n == 0) return BT_OK;
@@ -128,7 +113,16 @@ static bt_status open_bpe(bt_tokenizer *t, const bt_spec *s, bt_err *err)
 {
     bt_status st = open_affix(&t->prefix, &t->n_prefix, s->subword_prefix, err);
     if (!st) st = open_affix(&t->suffix, &t->n_suffix, s->word_suffix, err);
-    if (!st) st = open_merges(t, s, err);
+    t->n_ranks = s->n_merges;
+    if (!st && !bt_map_reserve(&t->merges, s->n_merges)) st = bt__no_memory(err);
+    for (size_t i = 0; !st && i < s->n_merges; i++) {
+        const bt_spec_merge *m = &s->merge[i];
+        int kind = s->piece[m->both].kind;
+        if (i + AHEAD < s->n_merges) bt_map_prefetch(&t->merges, merge_key(m + AHEAD));
+        if (kind == BT_TOKEN_CONTROL || kind == BT_TOKEN_UNKNOWN) continue;
+        if (!bt_map_put(&t->merges, merge_key(m), (uint64_t)i << 32 | (uint32_t)m->both))
+            st = bt__no_memory(err);
+    }
     for (int byte = 0; byte < 256; byte++) {
         char c = (char)byte, name[8];
         snprintf(name, sizeof name, "<0x%02X>", (unsigned)byte);

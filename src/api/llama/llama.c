@@ -105,23 +105,6 @@ static bt_status add_content(bt_parser *p, bt_text *x, const bt_json *content, b
     return BT_OK;
 }
 
-static void write_piece(bt_jw *w, bt_unit *u, int32_t id)
-{
-    size_t n = 0;
-    const char *s = bt_unit_token_piece(u, id, &n);
-    bt_jw_open(w, '{');
-    bt_jw_kint(w, "id", id);
-    bt_jw_key(w, "piece");
-    if (s && bt_utf8_valid_prefix(s, n) == n) {
-        bt_jw_strn(w, s, n);
-    } else {
-        bt_jw_open(w, '[');
-        for (size_t i = 0; s && i < n; i++) bt_jw_int(w, (unsigned char)s[i]);
-        bt_jw_close(w, ']');
-    }
-    bt_jw_close(w, '}');
-}
-
 static void write_tokens(bt_buf *out, bt_unit *u, const tokens *t, bool pieces)
 {
     bt_jw w = bt_jw_on(out);
@@ -129,10 +112,23 @@ static void write_tokens(bt_buf *out, bt_unit *u, const tokens *t, bool pieces)
     bt_jw_key(&w, "tokens");
     bt_jw_open(&w, '[');
     for (size_t i = 0; i < t->n; i++) {
-        if (pieces)
-            write_piece(&w, u, t->ids[i]);
-        else
+        size_t n = 0;
+        if (!pieces) {
             bt_jw_int(&w, t->ids[i]);
+            continue;
+        }
+        const char *s = bt_unit_token_piece(u, t->ids[i], &n);
+        bt_jw_open(&w, '{');
+        bt_jw_kint(&w, "id", t->ids[i]);
+        bt_jw_key(&w, "piece");
+        if (s && bt_utf8_valid_prefix(s, n) == n) {
+            bt_jw_strn(&w, s, n);
+        } else {
+            bt_jw_open(&w, '[');
+            for (size_t k = 0; s && k < n; k++) bt_jw_int(&w, (unsigned char)s[k]);
+            bt_jw_close(&w, ']');
+        }
+        bt_jw_close(&w, '}');
     }
     bt_jw_close(&w, ']');
     bt_jw_close(&w, '}');

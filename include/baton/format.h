@@ -2,8 +2,9 @@
 /* format.h - the element formats of tensors, described once.
  *
  * Values are GGUF's type ids, so a file's number is our number. A row of n elements takes
- * n / elems * bytes bytes; n must be a multiple of elems. `loadable` marks the formats whose
- * kernels exist in this build; the others are known only well enough to be refused by name. Ids
+ * n / elems * bytes bytes; n must be a multiple of elems. `loadable` marks the formats that
+ * can be read (kernels/quant/forms.h); a backend without kernels for one of them refuses it, and the
+ * others are known only well enough to be refused by name. Ids
  * from 1000 are Baton's own (kernels/quant/quant.h draws them): made in memory when a model is loaded
  * with --quant, never found in a file. Those from 1100 are of safetensors alone. */
 #pragma once
@@ -15,25 +16,25 @@
     X(F32, 0, 1, 4, 1, "F32")                                                                      \
     X(F16, 1, 1, 2, 1, "F16")                                                                      \
     X(Q4_0, 2, 32, 18, 1, "Q4_0")                                                                  \
-    X(Q4_1, 3, 32, 20, 0, "Q4_1")                                                                  \
-    X(Q5_0, 6, 32, 22, 0, "Q5_0")                                                                  \
-    X(Q5_1, 7, 32, 24, 0, "Q5_1")                                                                  \
+    X(Q4_1, 3, 32, 20, 1, "Q4_1")                                                                  \
+    X(Q5_0, 6, 32, 22, 1, "Q5_0")                                                                  \
+    X(Q5_1, 7, 32, 24, 1, "Q5_1")                                                                  \
     X(Q8_0, 8, 32, 34, 1, "Q8_0")                                                                  \
     X(Q8_1, 9, 32, 36, 0, "Q8_1")                                                                  \
-    X(Q2_K, 10, 256, 84, 0, "Q2_K")                                                                \
-    X(Q3_K, 11, 256, 110, 0, "Q3_K")                                                               \
+    X(Q2_K, 10, 256, 84, 1, "Q2_K")                                                                \
+    X(Q3_K, 11, 256, 110, 1, "Q3_K")                                                               \
     X(Q4_K, 12, 256, 144, 1, "Q4_K")                                                               \
     X(Q5_K, 13, 256, 176, 1, "Q5_K")                                                               \
     X(Q6_K, 14, 256, 210, 1, "Q6_K")                                                               \
-    X(IQ4_NL, 20, 32, 18, 0, "IQ4_NL")                                                             \
-    X(IQ4_XS, 23, 256, 136, 0, "IQ4_XS")                                                           \
+    X(IQ4_NL, 20, 32, 18, 1, "IQ4_NL")                                                             \
+    X(IQ4_XS, 23, 256, 136, 1, "IQ4_XS")                                                           \
     X(I8, 24, 1, 1, 0, "I8")                                                                       \
     X(I16, 25, 1, 2, 0, "I16")                                                                     \
     X(I32, 26, 1, 4, 0, "I32")                                                                     \
     X(I64, 27, 1, 8, 0, "I64")                                                                     \
     X(F64, 28, 1, 8, 0, "F64")                                                                     \
     X(BF16, 30, 1, 2, 1, "BF16")                                                                   \
-    X(MXFP4, 39, 32, 17, 0, "MXFP4")                                                               \
+    X(MXFP4, 39, 32, 17, 1, "MXFP4")                                                               \
     X(INT8G, 1000, 128, 130, 1, "INT8G")                                                           \
     X(INT4G, 1001, 128, 68, 1, "INT4G")                                                            \
     X(F8_E4M3, 1100, 1, 1, 0, "F8_E4M3")                                                           \

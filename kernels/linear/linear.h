@@ -8,13 +8,16 @@
  *
  * F32, F16, BF16:  acc = fma(w[k], x[k], acc) for k = 0, 1, ..., in f32.
  *
- * Q4_K, Q5_K, Q6_K, INT8G, INT4G: likewise, with w[k] dequantized as kernels/quant/quant.h says.
- *
- * Q8_0, Q4_0:      x is quantized in blocks of 32, all in f32, with amax = max |x| of the block:
+ * All others:     x is quantized in blocks of 32, all in f32, with amax = max |x| of the block:
  *                  d_x = amax / 127, q_x = x * (127 / amax) rounded to nearest, ties to even;
  *                  amax < 2^-100 makes d_x and q_x 0, infinity or NaN in the block makes d_x NaN.
- *                  sum = the block's sum of q_w * q_x, exact (for Q4_0 q_w = q - 8), then
- *                  acc = fma(float(sum), d_w * d_x, acc) in block order.
+ *                  With a weight as kernels/quant/forms.h has it, D v + M, each block in order does
+ *                    acc = fma(float(sum of v * q_x), D * d_x, acc); then, if there is a minimum,
+ *                    acc = fma(M, d_x * float(sum of q_x), acc).
+ *                  Sums are exact. Where 16 elements have a scale (Q6_K, Q3_K, Q2_K), it is in the
+ *                  sum, of sc * v * q_x, and D = d; so is a minimum of 16 (Q2_K):
+ *                    acc = fma(float(sum of min * q_x), m * d_x, acc).
+ *                  An activation is off by at most d_x / 2, and so y by the sum of |w| d_x / 2.
  *
  * Last, v = acc + bias[n] if there is a bias; then y = v, or y = y + v.
  *
@@ -48,9 +51,8 @@ size_t bt_linear_packed_bytes(int32_t format, int32_t n, int32_t k);
  * the panel. */
 void bt_linear_pack(const bt_linear *w, const void *src, int32_t n0, int32_t n1);
 
-/* Prepared activations for one format: 64-byte aligned, this long for `rows` rows of k. F32, F16
- * and all others but Q8_0 and Q4_0 share one preparation; those two another: bt_linear_act_kind says
- * which. */
+/* Prepared activations for one format: 64-byte aligned, this long for `rows` rows of k. The float
+ * formats share one preparation, all others another: bt_linear_act_kind says which. */
 int bt_linear_act_kind(int32_t format);
 size_t bt_linear_act_bytes(int kind, int32_t rows, int32_t k);
 /* Prepares rows [r0, r1) of x (f32, [rows, k], row stride ldx elements). */

@@ -1,111 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear_avx512.c - the family with AVX-512 and VNNI.
- *
- * One template a format, instantiated for each tile width: 2 vectors of outputs x w rows of sums
- * stay in registers over the whole of k. VPDPBUSD multiplies unsigned weights by signed activations
- * and starts from the offset's correction, so exact block sums cost one instruction a 64 products.
- */
-#include "kernels/linear/linear_impl.h"
+/* linear_avx512.c - the float formats, and what formats share, with AVX-512. */
+#include "kernels/linear/linear_int8_sums.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #define ALWAYS static inline __attribute__((always_inline))
-
-typedef struct scales {
-    __m512 s[2];
-} scales;
-
-ALWAYS scales load_scales(const uint16_t *d)
-{
-    return (scales){{_mm512_cvtph_ps(_mm256_load_si256((const __m256i *)d)),
-                     _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(d + 16)))}};
-}
-
-ALWAYS __m512i four(const uint8_t *x)
-{
-    int32_t v;
-    memcpy(&v, x, 4);
-    return _mm512_set1_epi32(v);
-}
-
-ALWAYS void finish(__m512 (*sum)[2], __m512i (*t)[2], const uint8_t *act, int w, scales s)
-{
-    const float *d = (const float *)(const void *)(act + (size_t)w * 32);
-#pragma GCC unroll 12
-    for (int r = 0; r < w; r++) {
-        __m512 dx = _mm512_set1_ps(d[r]);
-        sum[r][0] =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(t[r][0]), _mm512_mul_ps(s.s[0], dx), sum[r][0]);
-        sum[r][1] =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(t[r][1]), _mm512_mul_ps(s.s[1], dx), sum[r][1]);
-    }
-}
-
-ALWAYS void q8_tile(const bt__panel_q8 *p, int32_t blocks, const uint8_t *act, int w, float *acc)
-{
-    __m512 sum[BT__TILE_INT8][2];
-#pragma GCC unroll 12
-    for (int r = 0; r < w; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-    for (int32_t b = 0; b < blocks; b++, act += w * BT__ACT_ROW) {
-        __m512i t[BT__TILE_INT8][2];
-#pragma GCC unroll 12
-        for (int r = 0; r < w; r++) t[r][0] = t[r][1] = four(act + w * 40 + 4 * r);
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; g++) {
-            __m512i w0 = _mm512_load_si512(p[b].q[g][0]), w1 = _mm512_load_si512(p[b].q[g][16]);
-#pragma GCC unroll 12
-            for (int r = 0; r < w; r++) {
-                __m512i x = four(act + 32 * r + 4 * g);
-                t[r][0] = _mm512_dpbusd_epi32(t[r][0], w0, x);
-                t[r][1] = _mm512_dpbusd_epi32(t[r][1], w1, x);
-            }
-        }
-        finish(sum, t, act, w, load_scales(p[b].d));
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < w; r++) {
-        _mm512_store_ps(acc + 32 * r, sum[r][0]);
-        _mm512_store_ps(acc + 32 * r + 16, sum[r][1]);
-    }
-}
-
-ALWAYS void q4_tile(const bt__panel_q4 *p, int32_t blocks, const uint8_t *act, int w, float *acc)
-{
-    const __m512i low = _mm512_set1_epi8(15);
-    __m512 sum[BT__TILE_INT8][2];
-#pragma GCC unroll 12
-    for (int r = 0; r < w; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-    for (int32_t b = 0; b < blocks; b++, act += w * BT__ACT_ROW) {
-        __m512i t[BT__TILE_INT8][2];
-#pragma GCC unroll 12
-        for (int r = 0; r < w; r++) t[r][0] = t[r][1] = four(act + w * 36 + 4 * r);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            __m512i q0 = _mm512_load_si512(p[b].q[j][0]), q1 = _mm512_load_si512(p[b].q[j][16]);
-            __m512i l0 = _mm512_and_si512(q0, low), l1 = _mm512_and_si512(q1, low);
-#pragma GCC unroll 12
-            for (int r = 0; r < w; r++) {
-                __m512i x = four(act + 32 * r + 4 * j);
-                t[r][0] = _mm512_dpbusd_epi32(t[r][0], l0, x);
-                t[r][1] = _mm512_dpbusd_epi32(t[r][1], l1, x);
-            }
-            l0 = _mm512_and_si512(_mm512_srli_epi16(q0, 4), low);
-            l1 = _mm512_and_si512(_mm512_srli_epi16(q1, 4), low);
-#pragma GCC unroll 12
-            for (int r = 0; r < w; r++) {
-                __m512i x = four(act + 32 * r + 16 + 4 * j);
-                t[r][0] = _mm512_dpbusd_epi32(t[r][0], l0, x);
-                t[r][1] = _mm512_dpbusd_epi32(t[r][1], l1, x);
-            }
-        }
-        finish(sum, t, act, w, load_scales(p[b].d));
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < w; r++) {
-        _mm512_store_ps(acc + 32 * r, sum[r][0]);
-        _mm512_store_ps(acc + 32 * r + 16, sum[r][1]);
-    }
-}
 
 /* 16 weights of a format as f32. */
 ALWAYS __m512 weights(const void *p, size_t i, int32_t format)
@@ -143,30 +42,11 @@ ALWAYS void dot_tile(const void *p, int32_t k, const float *act, int w, float *a
 
 /* One instance a tile width: in each, w is a constant and the loops over rows vanish. */
 #define CASE(w, call)                                                                              \
-    case w: call; break;
-static void avx512_q8(const bt__panel_q8 *p, int32_t blocks, const uint8_t *act, int32_t w,
-                      float *acc)
-{
-#define TILE(w) CASE(w, q8_tile(p, blocks, act, w, acc))
-    switch (w) {
-        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-    }
-#undef TILE
-}
-
-static void avx512_q4(const bt__panel_q4 *p, int32_t blocks, const uint8_t *act, int32_t w,
-                      float *acc)
-{
-#define TILE(w) CASE(w, q4_tile(p, blocks, act, w, acc))
-    switch (w) {
-        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-    }
-#undef TILE
-}
-
+    case w:                                                                                        \
+        call;                                                                                      \
+        break;
 #define DOT(name, format)                                                                          \
-    static void avx512_dot_##name(const void *p, int32_t k, const float *act, int32_t w,           \
-                                  float *acc)                                                      \
+    void bt__avx512_##name(const void *p, int32_t k, const void *act, int32_t w, float *acc)       \
     {                                                                                              \
         switch (w) {                                                                               \
             TILE(1, format)                                                                        \
@@ -185,19 +65,14 @@ DOT(f16, BT_FORMAT_F16)
 DOT(bf16, BT_FORMAT_BF16)
 #undef TILE
 
-static void avx512_widen_f16(const uint16_t *src, size_t n, float *dst)
+void bt__avx512_widen_f16(const uint16_t *src, size_t n, float *dst)
 {
     for (size_t i = 0; i < n; i += 16) _mm512_store_ps(dst + i, weights(src, i, BT_FORMAT_F16));
 }
 
-static void avx512_widen_bf16(const uint16_t *src, size_t n, float *dst)
+void bt__avx512_widen_bf16(const uint16_t *src, size_t n, float *dst)
 {
     for (size_t i = 0; i < n; i += 16) _mm512_store_ps(dst + i, weights(src, i, BT_FORMAT_BF16));
-}
-
-static void avx512_widen_sub(const bt__wide_sub *sub, float *dst)
-{
-    bt__wide_widen(sub, dst);
 }
 
 static void avx512_store(const float *acc, int32_t w, int32_t width, const float *bias,
@@ -234,19 +109,15 @@ static void avx512_quantize(const float *x, int32_t blocks, int32_t w, int32_t r
             q1 = _mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse));
         }
         uint8_t *q = act + (size_t)row * 32;
-        float *d = (float *)(void *)(act + (size_t)w * 32) + row;
-        int32_t *sums = (int32_t *)(void *)(act + (size_t)w * 36) + row;
-        int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
         _mm_storeu_si128((__m128i *)(void *)q, _mm512_cvtepi32_epi8(q0));
         _mm_storeu_si128((__m128i *)(void *)(q + 16), _mm512_cvtepi32_epi8(q1));
-        *d = !zero ? amax / 127 : most >= 0x7F800000u ? bt_f32_from_bits(0x7FC00000u) : 0;
-        sums[0] = -8 * sum;
-        sums[w] = -128 * sum;
+        float d = !zero ? amax / 127 : most >= 0x7F800000u ? bt_f32_from_bits(0x7FC00000u) : 0;
+        bt__act_sums(
+            act, w, row, d,
+            _mm256_add_epi32(_mm512_castsi512_si256(q0), _mm512_extracti64x4_epi64(q0, 1)),
+            _mm256_add_epi32(_mm512_castsi512_si256(q1), _mm512_extracti64x4_epi64(q1, 1)));
     }
 }
 
-const bt__linear_kernels bt__linear_avx512 = {
-    avx512_q8,        avx512_q4,         avx512_dot_f32,   avx512_dot_f16, avx512_dot_bf16,
-    avx512_widen_f16, avx512_widen_bf16, avx512_widen_sub, avx512_store,   avx512_quantize,
-};
+const bt__linear_isa bt__linear_avx512 = {avx512_store, avx512_quantize};
 #endif

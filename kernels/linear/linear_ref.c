@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* linear_ref.c - a linear layer as its formula says, in double: the specification. */
 #include "kernels/linear/linear.h"
-#include "kernels/quant/quant.h"
+#include "kernels/quant/forms.h"
 #include <math.h>
 
 /* Row elements [i, i + 256) or up to k, as f32. */
@@ -40,20 +40,35 @@ static float ref_quantize(const float *x, int32_t *q)
     return amax / 127;
 }
 
-static float ref_dot_int8(int32_t format, const uint8_t *row, const float *x, int32_t k)
+/* acc += the terms of 32 elements, the j-th such in its block. */
+static float ref_block(const bt_form *f, const bt_parts *p, int j, const float *x, float acc)
 {
+    int32_t qx[BT_QUANT_BLOCK], sum = 0, sum_x = 0, sum_min = 0;
+    float dx = ref_quantize(x, qx);
+    for (int i = 0; i < BT_QUANT_BLOCK; i++) {
+        int at = 2 * j + i / 16; // of 16 elements
+        int scale = f->scales == 2 ? p->scale[at] : 1, min = f->min == BT_MIN_16 ? p->min[at] : 0;
+        sum += scale * bt_form_value(f, p->q[j * BT_QUANT_BLOCK + i]) * qx[i];
+        sum_min += min * qx[i];
+        sum_x += qx[i];
+    }
+    float d = f->bf16 ? bt_f32_from_bf16(p->d) : bt_f32_from_f16(p->d);
+    if (f->scales == 1) d *= (float)p->scale[j];
+    acc = fmaf((float)sum, d * dx, acc);
+    if (f->min == BT_MIN_16) return fmaf((float)sum_min, bt_f32_from_f16(p->m) * dx, acc);
+    return f->min ? fmaf(bt_form_min(f, p, 2 * j), dx * (float)sum_x, acc) : acc;
+}
+
+static float ref_dot_int8(const bt_quant_row *format, const uint8_t *row, const float *x, int32_t k)
+{
+    const bt_form *f = &format->form;
+    size_t bytes = bt_format_bytes(f->format, (size_t)f->blocks * BT_QUANT_BLOCK);
     float acc = 0;
-    for (int32_t i = 0; i < k; i += BT_QUANT_BLOCK) {
-        const uint8_t *block = row + bt_format_bytes(format, (size_t)i), *qs = block + 2;
-        int32_t q[BT_QUANT_BLOCK], sum = 0;
-        float dx = ref_quantize(x + i, q), dw = bt_f32_from_f16(bt_load_u16(block));
-        for (int j = 0; j < BT_QUANT_BLOCK; j++) {
-            int32_t w = format == BT_FORMAT_Q8_0 ? (int8_t)qs[j]
-                        : j < 16                 ? (qs[j] & 15) - 8
-                                                 : (qs[j - 16] >> 4) - 8;
-            sum += w * q[j];
-        }
-        acc = fmaf((float)sum, dw * dx, acc);
+    bt_parts parts;
+    for (int32_t b = 0; b < k / BT_QUANT_BLOCK; b++) {
+        int32_t j = b % f->blocks;
+        if (j == 0) format->parts(row + (size_t)(b / f->blocks) * bytes, &parts);
+        acc = ref_block(f, &parts, j, x + (ptrdiff_t)b * BT_QUANT_BLOCK, acc);
     }
     return acc;
 }
@@ -62,13 +77,13 @@ void bt_linear_ref(int32_t format, int32_t n, int32_t k, const void *src, const 
                    int64_t ldx, int32_t rows, const float *bias, bool accumulate, float *y,
                    int64_t ldy)
 {
-    bool quantized = format == BT_FORMAT_Q8_0 || format == BT_FORMAT_Q4_0;
+    const bt_quant_row *quantized = bt_quant_row_of(format);
     size_t row_bytes = bt_format_bytes(format, (size_t)k);
     for (int32_t r = 0; r < rows; r++)
         for (int32_t o = 0; o < n; o++) {
             const uint8_t *row = (const uint8_t *)src + row_bytes * (size_t)o;
             const float *xr = x + r * ldx;
-            float v = quantized ? ref_dot_int8(format, row, xr, k)
+            float v = quantized ? ref_dot_int8(quantized, row, xr, k)
                                 : (float)ref_dot_float(format, row, xr, k);
             if (bias) v += bias[o];
             y[r * ldy + o] = accumulate ? y[r * ldy + o] + v : v;

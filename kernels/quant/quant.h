@@ -10,6 +10,37 @@
  *   Q4_0  bytes 0-1: d (F16)           18 bytes, 32 elements: x[i] = d * (q[i] - 8), q in 0..15
  *         byte 2+j:  bits 0-3 q[j], bits 4-7 q[j + 16]
  *
+ *   Q4_1  bytes 0-1: d, 2-3: m (F16)   20 bytes, 32 elements: x[i] = d * q[i] + m
+ *         byte 4+j:  as Q4_0
+ *
+ *   Q5_0  bytes 0-1: d (F16)           22 bytes, 32 elements: x[i] = d * (q[i] - 16), q in 0..31
+ *         byte 2+i:  4 bytes of high bits: bit i % 8 of byte i / 8 is bit 4 of q[i]
+ *         byte 6+j:  bits 0-3 of q[j] and q[j + 16], as Q4_0
+ *
+ *   Q5_1  bytes 0-1: d, 2-3: m (F16)   24 bytes, 32 elements: x[i] = d * q[i] + m
+ *         bytes 4-7 high bits, byte 8+j low nibbles, as Q5_0
+ *
+ *   IQ4_NL  as Q4_0, 18 bytes, with x[i] = d * codes[q[i]] (forms.h has the 16 codes)
+ *
+ *   MXFP4 byte 0:    e                 17 bytes, 32 elements: x[i] = 2^(e - 128) * codes[q[i]]
+ *         byte 1+j:  nibbles as Q4_0   (codes are twice those of FP4 E2M1)
+ *
+ *   Q2_K  byte i:     bits 0-3 sc[i], 4-7 m[i], i 0..15     84 bytes, 256 elements in 16
+ *         byte 16+i:  64 bytes of two bits as Q6_K's upper  sub-blocks of 16:
+ *         bytes 80-81: d, 82-83: dmin (F16)                 x = (d * sc) * q - (dmin * m), q in 0..3
+ *
+ *   Q3_K  byte l:     bit j is bit 2 of q[32j + l]          110 bytes, 256 elements in 16
+ *         byte 32+i:  64 bytes of two bits as Q2_K          sub-blocks of 16:
+ *         byte 96+i:  12 bytes of scales                    x = (d * (sc - 32)) * (q - 4)
+ *         bytes 108-109: d (F16)
+ *         scales      bits 0-3 of sc[j] are at bit 4 (j / 8) of byte j % 8,
+ *                     bits 4-5 at bit 2 (j / 4) of byte 8 + j % 4
+ *
+ *   IQ4_XS  bytes 0-1: d (F16)         136 bytes, 256 elements in 8 sub-blocks of 32:
+ *           bytes 2-3: bits 2j, 2j + 1 are bits 4-5 of sc[j]
+ *           byte 4+i:  bits 0-3 of sc[2i] and sc[2i + 1]    x = (d * (sc - 32)) * codes[q]
+ *           byte 8+16j: 16 bytes of nibbles as IQ4_NL
+ *
  *   Q4_K  bytes 0-1: d, 2-3: dmin (F16)    144 bytes, 256 elements in 8 sub-blocks of 32:
  *         byte 4+i:  12 bytes of scales    x = (d * sc[j]) * q - (dmin * m[j])
  *         byte 16+i: 128 bytes of nibbles  sub-block 2g: low, 2g + 1: high nibbles of bytes
@@ -41,9 +72,10 @@
  * blocks are read bytewise (alignment 1).
  *
  * Conversions here are the specification: dequantization as the formulas say, each operation
- * rounded to f32, equal to the gguf Python package's bit for bit; quantization of Q8_0 and Q4_0
- * equal to that package's reference. It has no quantizer for Q4_K, Q5_K and Q6_K: ours fits scale
- * and minimum of each sub-block by least squares over several starting steps. Thread: any. */
+ * rounded to f32, equal to the gguf Python package's bit for bit; quantization to the formats that
+ * it can quantize to equal to its reference. It has none for the K and IQ formats: ours fits scale
+ * and minimum of each sub-block by least squares over several starting steps, or scales to the
+ * largest. Thread: any. */
 #pragma once
 #include "baton/format.h"
 #include <assert.h>
@@ -167,12 +199,6 @@ bool bt_quant_ref(int32_t format, const float *src, size_t n, void *dst);
  * is not a multiple of both blocks, or no such conversion (bt_requant_supported says which). */
 bool bt_requant_supported(int32_t from, int32_t to, int32_t k);
 bool bt_requant(int32_t from, const void *src, int32_t to, int64_t rows, int32_t k, void *dst);
-
-/* Parts of the two conversions above, one file a family. */
-bool bt__dequant_k(int32_t format, const uint8_t *src, size_t n, float *dst);
-bool bt__quant_k(int32_t format, const float *src, size_t n, uint8_t *dst);
-bool bt__dequant_group(int32_t format, const uint8_t *src, size_t n, float *dst);
-bool bt__quant_group(int32_t format, const float *src, size_t n, uint8_t *dst);
 
 /* Two bytes to any address. */
 static inline void bt_store_u16(void *p, uint16_t v)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* quant_group_ref.c - INT8G and INT4G, both ways, and whole matrices to them when a model is
+/* quant_group_ref.c - quantizing to INT8G and INT4G, and whole matrices to them when a model is
  * loaded.
  *
  * INT8G  d = max |x| / 127 rounded to F16, then q = x / d to nearest: |error| <= d / 2, plus what
@@ -8,39 +8,12 @@
  *        line that fits those q best by least squares is tried, and kept if its squared error is
  *        smaller. */
 #include "base/assert.h"
-#include "kernels/quant/quant.h"
+#include "kernels/quant/forms.h"
 #include <math.h>
 
-static void dequant_int8g(const bt_block_int8g *b, float *x)
+void bt__quantize_int8g(const float *x, uint8_t *block)
 {
-    float d = bt_f32_from_f16(bt_load_u16(b->d));
-    for (int i = 0; i < BT_QUANT_GROUP; i++) x[i] = d * (float)b->qs[i];
-}
-
-static void dequant_int4g(const bt_block_int4g *b, float *x)
-{
-    float d = bt_f32_from_f16(bt_load_u16(b->d)), m = bt_f32_from_f16(bt_load_u16(b->m));
-    for (int i = 0; i < BT_QUANT_GROUP / 2; i++) {
-        float *to = x + i / 16 * 32 + i % 16;
-        to[0] = d * (float)(b->qs[i] & 15) + m;
-        to[16] = d * (float)(b->qs[i] >> 4) + m;
-    }
-}
-
-bool bt__dequant_group(int32_t format, const uint8_t *src, size_t n, float *dst)
-{
-    if (format != BT_FORMAT_INT8G && format != BT_FORMAT_INT4G) return false;
-    size_t bytes = bt_format_bytes(format, BT_QUANT_GROUP);
-    for (; n >= BT_QUANT_GROUP; n -= BT_QUANT_GROUP, src += bytes, dst += BT_QUANT_GROUP)
-        if (format == BT_FORMAT_INT8G)
-            dequant_int8g((const bt_block_int8g *)src, dst);
-        else
-            dequant_int4g((const bt_block_int4g *)src, dst);
-    return true;
-}
-
-static void quant_int8g(const float *x, bt_block_int8g *b)
-{
+    bt_block_int8g *b = (bt_block_int8g *)block;
     uint32_t most = 0; // compared as bits, so that infinity and NaN win and show in d
     for (int i = 0; i < BT_QUANT_GROUP; i++) most = BT_MAX(most, bt_f32_bits(x[i]) & 0x7FFFFFFFu);
     bt_store_u16(b->d, bt_f16_from_f32(bt_f32_from_bits(most) / 127));
@@ -97,8 +70,9 @@ static bool int4g_line(const float *x, const float q[BT_QUANT_GROUP], float *d, 
     return true;
 }
 
-static void quant_int4g(const float *x, bt_block_int4g *b)
+void bt__quantize_int4g(const float *x, uint8_t *block)
 {
+    bt_block_int4g *b = (bt_block_int4g *)block;
     float q[BT_QUANT_GROUP], again[BT_QUANT_GROUP];
     float low = x[0], high = x[0], d2, m2;
     uint32_t most = 0;
@@ -127,18 +101,6 @@ static void quant_int4g(const float *x, bt_block_int4g *b)
     }
 }
 
-bool bt__quant_group(int32_t format, const float *src, size_t n, uint8_t *dst)
-{
-    if (format != BT_FORMAT_INT8G && format != BT_FORMAT_INT4G) return false;
-    size_t bytes = bt_format_bytes(format, BT_QUANT_GROUP);
-    for (; n >= BT_QUANT_GROUP; n -= BT_QUANT_GROUP, src += BT_QUANT_GROUP, dst += bytes)
-        if (format == BT_FORMAT_INT8G)
-            quant_int8g(src, (bt_block_int8g *)dst);
-        else
-            quant_int4g(src, (bt_block_int4g *)dst);
-    return true;
-}
-
 bool bt_requant_supported(int32_t from, int32_t to, int32_t k)
 {
     const bt_format_info *f = bt_format_get(from);
@@ -156,7 +118,7 @@ bool bt_requant(int32_t from, const void *src, int32_t to, int64_t rows, int32_t
         for (int32_t i = 0; i < k; i += BT_QUANT_SUPER) {
             size_t n = (size_t)BT_MIN(k - i, BT_QUANT_SUPER);
             bt_dequant_ref(from, in, n, x);
-            bt__quant_group(to, x, n, out);
+            bt_quant_ref(to, x, n, out);
             in += bt_format_bytes(from, n);
             out += bt_format_bytes(to, n);
         }

@@ -162,7 +162,7 @@ static bt_status matrix_rows(cpu *c, const bt__ops_matrix *m, linear_case *l, bt
     const int32_t *rows = c->ops.ask->quick ? quick : few;
     int32_t n = c->ops.ask->quick ? BT_COUNT(quick) : BT_COUNT(few);
     int kind = bt_linear_act_kind(l->w.format);
-    bool q8 = l->w.format == BT_FORMAT_Q8_0 || l->w.format == BT_FORMAT_Q4_0;
+    bool q8 = kind != bt_linear_act_kind(BT_FORMAT_F32);
     bt__ops_matrix plain = *m;
     plain.glu = false;
     for (int32_t i = 0; i < n; i++) {

@@ -50,28 +50,46 @@ static void fill_scales(stream *s, uint8_t scales[12])
     }
 }
 
-/* Standard deviations: a byte 73.9, four bits 4.61, five 9.23, six 18.5; scales of 32..63 multiply
- * by 48.4 (root mean square), those of Q6_K in [-128, 127] by 73.9. */
-static void fill_block(stream *s, int32_t format, float spread, uint8_t *b)
+/* Where a format keeps d and m (-1: nowhere), the standard deviation of its random quants under d
+ * of 1, and the m that then makes their mean 0. A byte deviates by 73.9, four bits by 4.61, five by
+ * 9.23, six by 18.5; scales of 32..63 multiply by 48.4 (root mean square), six signed bits by 18.5.
+ */
+static const struct {
+    int32_t format, d, m;
+    float deviation, mean;
+} forms[] = {
+    {BT_FORMAT_Q8_0, 0, -1, 73.9f, 0},     {BT_FORMAT_Q4_0, 0, -1, 4.61f, 0},
+    {BT_FORMAT_Q4_1, 0, 2, 4.61f, -7.5f},  {BT_FORMAT_Q5_0, 0, -1, 9.23f, 0},
+    {BT_FORMAT_Q5_1, 0, 2, 9.23f, -15.5f}, {BT_FORMAT_Q2_K, 80, 82, 13.9f, 1.5f},
+    {BT_FORMAT_Q3_K, 108, -1, 43.3f, 0},   {BT_FORMAT_Q4_K, 0, 2, 223.2f, 7.5f},
+    {BT_FORMAT_Q5_K, 0, 2, 461.4f, 15.5f}, {BT_FORMAT_Q6_K, 208, -1, 73.9f * 18.5f, 0},
+    {BT_FORMAT_IQ4_NL, 0, -1, 67.4f, 0},   {BT_FORMAT_IQ4_XS, 0, -1, 67.4f * 18.5f, 0},
+    {BT_FORMAT_INT8G, 0, -1, 73.9f, 0},    {BT_FORMAT_INT4G, 0, 2, 4.61f, -7.5f},
+    {BT_FORMAT_MXFP4, -1, -1, 5.85f, 0},
+};
+
+/* d is a power of two: of the two around what is wanted, each so often that the mean square is. */
+static void fill_exponent(stream *s, float d, uint8_t *b)
 {
-    switch (format) {
-    case BT_FORMAT_Q8_0: put_f16(b, spread / 73.9f); break;
-    case BT_FORMAT_INT8G: put_f16(b, spread / 73.9f); break;
-    case BT_FORMAT_Q4_0: put_f16(b, spread / 4.61f); break;
-    case BT_FORMAT_INT4G:
-        put_f16(b, spread / 4.61f);
-        put_f16(b + 2, -7.5f * spread / 4.61f);
-        break;
-    case BT_FORMAT_Q4_K:
-    case BT_FORMAT_Q5_K: {
-        float top = format == BT_FORMAT_Q4_K ? 15 : 31, d = spread / (48.4f * 0.3075f * top);
-        put_f16(b, d);
-        put_f16(b + 2, d * top / 2);
-        fill_scales(s, b + 4);
-        break;
+    int exp;
+    float part = frexpf(d, &exp) * 2; // of 2^(exp - 1), in [1, 2)
+    bool upper = (float)(next(s) >> 40) * 0x1p-24f < (part * part - 1) / 3;
+    b[0] = (uint8_t)(exp - 1 + upper + 128);
+}
+
+/* False: a format that is not known here. */
+static bool fill_block(stream *s, int32_t format, float spread, uint8_t *b)
+{
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        if (forms[i].format != format) continue;
+        float d = spread / forms[i].deviation;
+        if (forms[i].d >= 0) put_f16(b + forms[i].d, d);
+        if (forms[i].m >= 0) put_f16(b + forms[i].m, d * forms[i].mean);
+        if (format == BT_FORMAT_Q4_K || format == BT_FORMAT_Q5_K) fill_scales(s, b + 4);
+        if (format == BT_FORMAT_MXFP4) fill_exponent(s, d, b);
+        return true;
     }
-    default: put_f16(b + 208, spread / (73.9f * 18.5f)); break; // Q6_K
-    }
+    return false;
 }
 
 static void fill_floats(stream *s, int32_t format, size_t n, float spread, uint8_t *dst)
@@ -99,7 +117,7 @@ bool bt_random_weights(int32_t format, uint64_t seed, size_t n, float spread, vo
     size_t bytes = bt_format_bytes(format, n);
     fill(&s, dst, bytes);
     for (uint8_t *b = dst; b < (uint8_t *)dst + bytes; b += f->bytes)
-        fill_block(&s, format, spread, b);
+        if (!fill_block(&s, format, spread, b)) return false;
     return true;
 }
 

@@ -224,16 +224,16 @@ def test_settings_that_do_not_fit(tmp_path):
 
 
 def test_formats_without_a_kernel(tmp_path):
-    """Rows of 64 numbers in Q5_0: known by name, and no kernel."""
+    """Rows of 64 numbers in Q8_1: known by name, and no kernel."""
     source = MODEL.read_bytes()
     keys, table, data = gguf_parse(source)
     name = struct.pack("<Q", len("blk.0.attn_output.weight")) + b"blk.0.attn_output.weight"
     at = table.index(name) + len(name) + 4 + 16
-    table = table[:at] + struct.pack("<I", 6) + table[at + 4 :]
+    table = table[:at] + struct.pack("<I", 9) + table[at + 4 :]
     head = gguf_head(keys, struct.unpack_from("<Q", source, 8)[0]) + table
-    path = file(tmp_path / "q5.gguf", head + bytes(-len(head) % 32) + source[data:])
+    path = file(tmp_path / "q8_1.gguf", head + bytes(-len(head) % 32) + source[data:])
     said = says(tmp_path, "-m", path)
-    assert "blk.0.attn_output.weight is Q5_0" in said and "use a file in" in said, said
+    assert "blk.0.attn_output.weight is Q8_1" in said and "use a file in" in said, said
 
 
 def doctor(*args):

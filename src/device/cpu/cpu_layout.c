@@ -22,7 +22,7 @@ static const char *weight_name(const bt_recipe *r, int32_t i, char dst[static BT
 
 static bool refuse(const char *name, const bt_weight *w, bt_err *err)
 {
-    char known[96] = "";
+    char known[128] = "";
     size_t len = 0;
     const bt_format_info *f = bt_format_get(w->format);
 #define X(id_name, id, elems, bytes, loadable, text)                                               \

@@ -7,8 +7,8 @@ needs: pip install gguf numpy
 input.f32      1024 values: normal blocks, then odd ones (all zero, tiny, huge, largest last, ties)
 FORMAT.bin     input.f32 as the package quantizes it
 FORMAT.bits    random bits as packed data (so scales are any F16, infinity and NaN too)
-FORMAT.f32     both of them dequantized by the package, FORMAT.bin first; for Q4_K, Q5_K and Q6_K, which the
-               package cannot quantize to, FORMAT.bits alone
+FORMAT.f32     both of them dequantized by the package, FORMAT.bin first; for the K and IQ formats, which
+               the package cannot quantize to, FORMAT.bits alone
 """
 import os
 import numpy as np
@@ -20,11 +20,19 @@ FORMATS = {
     "BF16": (T.BF16, 1, 2),
     "Q8_0": (T.Q8_0, 32, 34),
     "Q4_0": (T.Q4_0, 32, 18),
+    "Q4_1": (T.Q4_1, 32, 20),
+    "Q5_0": (T.Q5_0, 32, 22),
+    "Q5_1": (T.Q5_1, 32, 24),
+    "MXFP4": (T.MXFP4, 32, 17),
 }
 BITS_ONLY = {
+    "Q2_K": (T.Q2_K, 256, 84),
+    "Q3_K": (T.Q3_K, 256, 110),
     "Q4_K": (T.Q4_K, 256, 144),
     "Q5_K": (T.Q5_K, 256, 176),
     "Q6_K": (T.Q6_K, 256, 210),
+    "IQ4_NL": (T.IQ4_NL, 32, 18),
+    "IQ4_XS": (T.IQ4_XS, 256, 136),
 }
 
 

@@ -8,7 +8,7 @@
 #include "base/rng.h"
 #include "kernels/cpu_isa.h"
 #include "kernels/linear/linear.h"
-#include "kernels/quant/quant.h"
+#include "kernels/quant/forms.h"
 #include <stdbool.h>
 
 static const char *const isas[] = {"generic", "avx2", "avx512"};
@@ -84,9 +84,7 @@ static double bound(const fixture *f, int32_t r)
     double sum = 2;
     for (int32_t i = 0; i < f->k; i++)
         sum += 0.1 * fabs((double)f->x[(size_t)r * (size_t)f->k + i]);
-    return f->format == BT_FORMAT_Q8_0 || f->format == BT_FORMAT_Q4_0
-               ? 0
-               : sum * 0x1p-24 * (f->k < 64 ? 64 : f->k) / 4;
+    return bt_quant_row_of(f->format) ? 0 : sum * 0x1p-24 * (f->k < 64 ? 64 : f->k) / 4;
 }
 
 static void check_shape(int32_t format, int32_t n, int32_t k, int32_t rows)
@@ -148,22 +146,65 @@ static void grid_of(int32_t format)
             }
 }
 
-/* Formats that are widened block by block: shapes of whole super-blocks, fewer of them. */
-static void grid_widened(void)
+/* Every format of kernels/quant/forms.h. */
+static const int32_t blocks[] = {
+#define X(name, FORMAT, ...) BT_FORMAT_##FORMAT,
+    BT_QUANT_FORMS(X)
+#undef X
+};
+enum { N_BLOCKS = sizeof blocks / sizeof *blocks };
+
+static void grid_blocks(void)
 {
-    static const int32_t kinds[] = {BT_FORMAT_Q4_K, BT_FORMAT_Q5_K, BT_FORMAT_Q6_K, BT_FORMAT_INT8G,
-                                    BT_FORMAT_INT4G};
-    static const int32_t ns[] = {1, 5, 32, 33, 172}, ks[] = {128, 256, 384, 768};
-    static const int32_t rows[] = {1, 2, 3, 7, 12, 13, 33};
-    for (size_t f = 0; f < sizeof kinds / sizeof *kinds; f++)
+    static const int32_t ns[] = {1, 5, 32, 33, 172}, ks[] = {32, 128, 256, 384, 768};
+    static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 12, 13, 33};
+    for (size_t f = 0; f < N_BLOCKS; f++)
         for (size_t i = 0; i < sizeof ns / sizeof *ns; i++)
             for (size_t j = 0; j < sizeof ks / sizeof *ks; j++)
                 for (size_t l = 0; l < sizeof rows / sizeof *rows; l++) {
                     long work = (long)ns[i] * ks[j] * rows[l];
-                    if (!bt_linear_supported(kinds[f], ks[j])) continue;
-                    if (work > 600000 && (i + j + l) % 4) continue;
-                    check_shape(kinds[f], ns[i], ks[j], rows[l]);
+                    if (!bt_linear_supported(blocks[f], ks[j])) continue;
+                    if (work > 300000 && (i + j + l) % 4) continue;
+                    check_shape(blocks[f], ns[i], ks[j], rows[l]);
                 }
+}
+
+/* What linear.h promises of rounding activations: y is off by at most the sum of |w| d_x / 2, and
+ * by what rounding in f32 adds to that. */
+static void activation_error(void)
+{
+    enum { N = 37, K = 1024, ROWS = 4 };
+    for (size_t f = 0; f < N_BLOCKS; f++) {
+        fixture x;
+        fixture_open(&x, blocks[f], N, K, ROWS);
+        float *w = bt_must(bt_malloc(sizeof *w * N * K)), y[ROWS * N];
+        REQUIRE(bt_dequant_ref(blocks[f], x.src + 1, (size_t)N * K, w));
+        memset(y, 0, sizeof y);
+        fixture_run(&x, x.x, ROWS, y, N);
+        int bad = 0;
+        double worst = 0, largest = 0;
+        for (int r = 0; r < ROWS; r++)
+            for (int o = 0; o < N; o++) {
+                double want = (double)x.bias[o], allowed = 1e-4;
+                for (int b = 0; b < K; b += 32) {
+                    float amax = 0;
+                    for (int i = b; i < b + 32; i++) amax = fmaxf(amax, fabsf(x.x[r * K + i]));
+                    for (int i = b; i < b + 32; i++) {
+                        want += (double)w[o * K + i] * (double)x.x[r * K + i];
+                        allowed += (double)fabsf(w[o * K + i]) * (double)amax / 254 * 1.0001;
+                    }
+                }
+                double error = fabs((double)y[r * N + o] - want);
+                bad += !(error <= allowed);
+                worst = fmax(worst, error);
+                largest = fmax(largest, fabs(want));
+            }
+        fprintf(stderr, "     %-7s worst error %.4f of %.1f\n", bt_format_get(blocks[f])->name,
+                worst, largest);
+        CHECK_INT(bad, 0);
+        bt_free(w);
+        fixture_close(&x);
+    }
 }
 
 static void grid_f32(void)
@@ -197,31 +238,52 @@ static void many_rows(void)
     check_shape(BT_FORMAT_Q4_K, 33, 1024, 130);
 }
 
+/* Where a format keeps d and, if it has one, m. */
+static void set_scales(int32_t format, uint8_t *block)
+{
+    static const struct {
+        int32_t format, d, m;
+    } at[] = {{BT_FORMAT_Q2_K, 80, 82}, {BT_FORMAT_Q3_K, 108, -1}, {BT_FORMAT_Q4_K, 0, 2},
+              {BT_FORMAT_Q5_K, 0, 2},   {BT_FORMAT_Q6_K, 208, -1}, {BT_FORMAT_Q4_1, 0, 2},
+              {BT_FORMAT_Q5_1, 0, 2},   {BT_FORMAT_INT4G, 0, 2}};
+    int32_t d = 0, m = -1;
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++)
+        if (at[i].format == format) d = at[i].d, m = at[i].m;
+    if (format == BT_FORMAT_MXFP4) block[0] = 128;
+    if (format != BT_FORMAT_MXFP4) bt_store_u16(block + d, 0x3C00);
+    if (m >= 0) bt_store_u16(block + m, 0x3800);
+}
+
 /* The largest magnitudes there are, where 16-bit partial sums would saturate: all instruction sets
- * give the exact sum. */
+ * give the exact sum. Blocks of one byte, then of any of the four, then the largest scaled sum. */
 static void extreme_values(void)
 {
-    enum { N = 33, K = 64, ROWS = 7 };
-    static const int32_t kinds[] = {BT_FORMAT_Q8_0, BT_FORMAT_Q4_0};
-    for (size_t f = 0; f < 2; f++)
-        for (int fill = 0; fill < 3; fill++) {
+    enum { N = 33, K = 256, ROWS = 7, FILLS = 8 };
+    static const uint8_t byte[] = {0x80, 0x7F, 0xFF, 0x00, 0xF0};
+    for (size_t f = 0; f < N_BLOCKS; f++)
+        for (int fill = 0; fill < FILLS; fill++) {
             fixture x;
-            fixture_open(&x, kinds[f], N, K, ROWS);
-            size_t size = (size_t)bt_format_get(kinds[f])->bytes;
-            for (size_t b = 0; b < N * K / 32; b++)
-                for (size_t i = 2; i < size; i++) {
-                    static const uint8_t q8[] = {0x80, 0x7F, 0x81}, q4[] = {0xFF, 0x00, 0xF0};
-                    x.src[1 + b * size + i] = f == 0 ? q8[fill] : q4[fill];
-                }
+            fixture_open(&x, blocks[f], N, K, ROWS);
+            size_t size = (size_t)bt_format_get(blocks[f])->bytes;
+            size_t bytes = bt_format_bytes(blocks[f], (size_t)N * K);
+            for (size_t i = 0; i < bytes; i++)
+                x.src[1 + i] = byte[fill < 5 ? (size_t)fill : bt_rng_u64((uint64_t)fill, i) % 4];
+            if (fill == 7) memset(x.src + 1, 0, bytes);
+            for (size_t b = 0; b < bytes; b += size) {
+                if (fill == 7 && blocks[f] == BT_FORMAT_Q6_K) memset(x.src + 1 + b + 192, 0x80, 16);
+                set_scales(blocks[f], x.src + 1 + b);
+            }
             for (int i = 0; i < ROWS * K; i++) x.x[i] = i / K % 2 ? -1.0f : 1.0f;
             bt_linear_pack(&x.w, x.src + 1, 0, N);
             float want[ROWS * N], y[ROWS * N];
             memcpy(want, x.start, sizeof want);
-            bt_linear_ref(kinds[f], N, K, x.src + 1, x.x, K, ROWS, x.bias, true, want, N);
+            bt_linear_ref(blocks[f], N, K, x.src + 1, x.x, K, ROWS, x.bias, true, want, N);
             for (size_t i = 0; i < 3; i++) {
                 if (!bt_isa_force(isas[i])) continue;
                 memcpy(y, x.start, sizeof y);
                 fixture_run(&x, x.x, ROWS, y, N);
+                if (memcmp(y, want, sizeof y))
+                    fprintf(stderr, "%s format %d\n", isas[i], blocks[f]);
                 CHECK_INT(memcmp(y, want, sizeof y), 0);
             }
             bt_isa_force(NULL);
@@ -233,8 +295,9 @@ static void extreme_values(void)
 static void not_finite_row(void)
 {
     enum { N = 40, K = 256, ROWS = 5, BAD = 3 };
-    static const int32_t kinds[] = {BT_FORMAT_F32,  BT_FORMAT_F16,  BT_FORMAT_BF16, BT_FORMAT_Q8_0,
-                                    BT_FORMAT_Q4_0, BT_FORMAT_Q4_K, BT_FORMAT_INT4G};
+    static const int32_t kinds[] = {BT_FORMAT_F32,  BT_FORMAT_F16,  BT_FORMAT_BF16,
+                                    BT_FORMAT_Q8_0, BT_FORMAT_Q4_0, BT_FORMAT_Q4_K,
+                                    BT_FORMAT_Q6_K, BT_FORMAT_Q2_K, BT_FORMAT_INT4G};
     const float odd[] = {NAN, INFINITY, -INFINITY};
     for (size_t f = 0; f < sizeof kinds / sizeof *kinds; f++)
         for (size_t i = 0; i < 9; i++) {
@@ -290,10 +353,10 @@ static void refusals(void)
     CHECK(!bt_linear_supported(BT_FORMAT_Q8_0, 48));
     CHECK(!bt_linear_supported(BT_FORMAT_Q4_0, 0));
     CHECK(!bt_linear_supported(BT_FORMAT_F32, -4));
-    CHECK(!bt_linear_supported(BT_FORMAT_Q3_K, 256));
+    CHECK(!bt_linear_supported(BT_FORMAT_Q8_1, 256));
     CHECK(!bt_linear_supported(BT_FORMAT_Q4_K, 128));
     CHECK(!bt_linear_supported(BT_FORMAT_INT8G, 576));
-    CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q5_0, 32, 256), 0);
+    CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_F64, 32, 256), 0);
     CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q4_K, 33, 512), 2 * 2 * 4736);
     CHECK_INT(bt_linear_packed_bytes(BT_FORMAT_Q8_0, 33, 64), 2 * 2 * 1088);
     CHECK(!bt_isa_force("sse9"));
@@ -310,7 +373,8 @@ int main(void)
     RUN(grid_bf16);
     RUN(grid_q8_0);
     RUN(grid_q4_0);
-    RUN(grid_widened);
+    RUN(grid_blocks);
+    RUN(activation_error);
     RUN(many_rows);
     RUN(extreme_values);
     RUN(not_finite_row);

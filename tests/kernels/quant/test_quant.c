@@ -10,8 +10,9 @@
 enum { COUNT = 1024 };
 
 /* |x - dequant(quant(x))| <= scale * (largest magnitude of the block) + the format's smallest step.
- * Q8_0: half a step of amax / 127 and the scale's own rounding. Q4_0: a whole step of amax / 8 on
- * the side that is cut to 15. */
+ * Q8_0: half a step of amax / 127 and the scale's own rounding. Q4_0 and Q5_0: a whole step of
+ * amax / 8 or 16 on the side that is cut to 15 or 31. Q4_1 and Q5_1: half a step of 2 amax / 15 or
+ * 31. MXFP4: 8 is cut to 6. */
 static const struct {
     int32_t format;
     const char *name;
@@ -22,6 +23,10 @@ static const struct {
     {BT_FORMAT_BF16, "BF16", 0x1p-8, 0},
     {BT_FORMAT_Q8_0, "Q8_0", 0.5 / 127 + 0x1p-11, 127 * 0x1p-25},
     {BT_FORMAT_Q4_0, "Q4_0", 1.0 / 8 + 0x1p-10, 8 * 0x1p-25},
+    {BT_FORMAT_Q4_1, "Q4_1", 1.0 / 15 + 0x1p-9, 16 * 0x1p-25},
+    {BT_FORMAT_Q5_0, "Q5_0", 1.0 / 16 + 0x1p-10, 16 * 0x1p-25},
+    {BT_FORMAT_Q5_1, "Q5_1", 1.0 / 31 + 0x1p-9, 32 * 0x1p-25},
+    {BT_FORMAT_MXFP4, "MXFP4", 0.25, 0},
 };
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
@@ -36,9 +41,13 @@ static const struct {
     bool golden;
     double scale, floor;
 } own_formats[] = {
+    {BT_FORMAT_Q2_K, "Q2_K", true, 0.7, 15 * 4 * 0x1p-25},
+    {BT_FORMAT_Q3_K, "Q3_K", true, 0.3, 32 * 4 * 0x1p-25},
     {BT_FORMAT_Q4_K, "Q4_K", true, 0.14, 63 * 16 * 0x1p-25},
     {BT_FORMAT_Q5_K, "Q5_K", true, 0.075, 63 * 32 * 0x1p-25},
     {BT_FORMAT_Q6_K, "Q6_K", true, 0.03, 128 * 32 * 0x1p-25},
+    {BT_FORMAT_IQ4_NL, "IQ4_NL", true, 0.12, 127 * 0x1p-25},
+    {BT_FORMAT_IQ4_XS, "IQ4_XS", true, 0.14, 32 * 127 * 0x1p-25},
     {BT_FORMAT_INT8G, "INT8G", false, 0.5 / 127 + 0x1p-11, 127 * 0x1p-25},
     {BT_FORMAT_INT4G, "INT4G", false, 0.1, 16 * 0x1p-25},
 };
@@ -199,8 +208,9 @@ static void own_bounds(void)
 static void requant(void)
 {
     static const int32_t to[] = {BT_FORMAT_INT8G, BT_FORMAT_INT4G};
-    static const int32_t from[] = {BT_FORMAT_F32,  BT_FORMAT_F16,  BT_FORMAT_BF16, BT_FORMAT_Q8_0,
-                                   BT_FORMAT_Q4_0, BT_FORMAT_Q4_K, BT_FORMAT_Q6_K};
+    static const int32_t from[] = {BT_FORMAT_F32,  BT_FORMAT_F16,    BT_FORMAT_BF16, BT_FORMAT_Q8_0,
+                                   BT_FORMAT_Q4_0, BT_FORMAT_Q5_1,   BT_FORMAT_Q2_K, BT_FORMAT_Q4_K,
+                                   BT_FORMAT_Q6_K, BT_FORMAT_IQ4_XS, BT_FORMAT_MXFP4};
     for (size_t f = 0; f < sizeof from / sizeof *from; f++)
         for (size_t t = 0; t < 2; t++) {
             enum { ROWS = 3 };
@@ -224,7 +234,7 @@ static void requant(void)
         }
     CHECK(!bt_requant_supported(BT_FORMAT_F16, BT_FORMAT_INT8G, 576));
     CHECK(!bt_requant_supported(BT_FORMAT_Q4_K, BT_FORMAT_INT8G, 384));
-    CHECK(!bt_requant_supported(BT_FORMAT_Q3_K, BT_FORMAT_INT8G, 512));
+    CHECK(!bt_requant_supported(BT_FORMAT_Q8_1, BT_FORMAT_INT8G, 512));
     CHECK(!bt_requant_supported(BT_FORMAT_F16, BT_FORMAT_Q8_0, 512));
     CHECK(!bt_requant_supported(BT_FORMAT_F16, BT_FORMAT_INT4G, 0));
     CHECK(!bt_requant(BT_FORMAT_F16, NULL, BT_FORMAT_INT4G, 1, 100, NULL));
@@ -278,9 +288,10 @@ static void bf16_exhaustive(void)
 /* A block that holds infinity or NaN must not come back as ordinary numbers. */
 static void not_finite(void)
 {
-    static const int32_t kinds[] = {BT_FORMAT_Q8_0, BT_FORMAT_Q4_0};
+    static const int32_t kinds[] = {BT_FORMAT_Q8_0, BT_FORMAT_Q4_0, BT_FORMAT_Q4_1,
+                                    BT_FORMAT_Q5_0, BT_FORMAT_Q5_1, BT_FORMAT_MXFP4};
     const float odd[] = {INFINITY, -INFINITY, NAN};
-    for (size_t f = 0; f < 2; f++)
+    for (size_t f = 0; f < sizeof kinds / sizeof *kinds; f++)
         for (size_t i = 0; i < 3; i++)
             for (int at = 0; at < 32; at += 31) {
                 float x[32], y[32];
@@ -314,8 +325,8 @@ static void refusals(void)
 {
     float x[256] = {0};
     uint8_t packed[512] = {0};
-    CHECK(!bt_dequant_ref(BT_FORMAT_Q3_K, packed, 256, x));
-    CHECK(!bt_quant_ref(BT_FORMAT_Q2_K, x, 256, packed));
+    CHECK(!bt_dequant_ref(BT_FORMAT_Q8_1, packed, 256, x));
+    CHECK(!bt_quant_ref(BT_FORMAT_I8, x, 256, packed));
     CHECK(!bt_dequant_ref(12345, packed, 32, x));
     CHECK(bt_quant_ref(BT_FORMAT_Q8_0, x, 0, packed));
 }

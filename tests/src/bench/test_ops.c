@@ -7,9 +7,11 @@
 #include "kernels/quant/quant.h"
 #include "test.h"
 
-static const int32_t formats[] = {BT_FORMAT_F32,   BT_FORMAT_F16,  BT_FORMAT_BF16, BT_FORMAT_Q8_0,
-                                  BT_FORMAT_Q4_0,  BT_FORMAT_Q4_K, BT_FORMAT_Q5_K, BT_FORMAT_Q6_K,
-                                  BT_FORMAT_INT8G, BT_FORMAT_INT4G};
+static const int32_t formats[] = {
+    BT_FORMAT_F32,   BT_FORMAT_F16,   BT_FORMAT_BF16, BT_FORMAT_Q8_0,   BT_FORMAT_Q4_0,
+    BT_FORMAT_Q4_1,  BT_FORMAT_Q5_0,  BT_FORMAT_Q5_1, BT_FORMAT_Q2_K,   BT_FORMAT_Q3_K,
+    BT_FORMAT_Q4_K,  BT_FORMAT_Q5_K,  BT_FORMAT_Q6_K, BT_FORMAT_IQ4_NL, BT_FORMAT_IQ4_XS,
+    BT_FORMAT_MXFP4, BT_FORMAT_INT8G, BT_FORMAT_INT4G};
 
 static void random_weights(void)
 {
@@ -32,7 +34,7 @@ static void random_weights(void)
         CHECK_NEAR(sum / N, 0, 0.003); // four bits: -8 .. 7
         CHECK_NEAR(sqrt(square / N), 0.02, 0.002);
     }
-    CHECK(!bt_random_weights(BT_FORMAT_Q4_1, 3, N, 1, data));
+    CHECK(!bt_random_weights(BT_FORMAT_Q8_1, 3, N, 1, data));
     CHECK(!bt_random_weights(BT_FORMAT_Q4_K, 3, 128, 1, data));
     bt_free(data);
     bt_free(again);

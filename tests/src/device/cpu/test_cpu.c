@@ -319,8 +319,8 @@ static void open_refuses_by_name(void)
     bt_device_plan p = plan_of(1, BT_KV_F16, 16);
     bt_weight *w = &m->weights.layers[1].w_down;
     bt_weight good = *w;
-    w->format = BT_FORMAT_Q3_K;
-    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q3_K", "Q6_K");
+    w->format = BT_FORMAT_Q8_1;
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight is Q8_1", "Q6_K");
     w->format = 77;
     drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "blk.1.ffn_down.weight", "unknown format");
     w->format = BT_FORMAT_Q8_0;
@@ -330,11 +330,11 @@ static void open_refuses_by_name(void)
     w->data = NULL;
     drive_refused(cpu, m, &p, BT_EFORMAT, "blk.1.ffn_down.weight", "missing");
     *w = good;
-    m->weights.embed.format = BT_FORMAT_Q2_K;
-    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "token_embd.weight is Q2_K", "F16");
+    m->weights.embed.format = BT_FORMAT_I8;
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "token_embd.weight is I8", "F16");
     m->weights.embed.format = BT_FORMAT_F32;
-    m->weights.head.format = BT_FORMAT_Q5_0;
-    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "output.weight is Q5_0", "F16");
+    m->weights.head.format = BT_FORMAT_F64;
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "output.weight is F64", "F16");
     m->weights.head.format = BT_FORMAT_F32;
     p.page_tokens = 24;
     drive_refused(cpu, m, &p, BT_EINVAL, "plan", "CPU");

@@ -180,6 +180,15 @@ static void check_model(const bt_options *o)
         const bt_recipe *r = &t.model->recipe;
         say("ok", "model: %s, %s, %d layers of %d, context %d", r->name[0] ? r->name : o->model,
             r->arch, r->n_layers, r->hidden, r->ctx_train);
+        char made[96], size[16];
+        uint64_t bytes = bt_model_convert_bytes(t.model, made);
+        if (t.model->note[0]) say("note", "model: %s", t.model->note);
+        if (t.model->n_left)
+            say("note", "model: %zu tensors of parts that see or hear are not used",
+                t.model->n_left);
+        if (bytes)
+            say("note", "model: %s, which take %s of host memory", made,
+                bt_bytes_text(bytes, size));
         say("ok", "tokenizer: %d tokens", bt_vocab_size(t.vocab));
         check_chat(&t, own != NULL);
         check_fit(&eo);

@@ -566,15 +566,17 @@ static bt_status read_window(reader *in, int32_t *window, bt_err *err)
     bool use = strcmp(in->type->arch, "qwen2") != 0 && strcmp(in->type->arch, "qwen3") != 0;
     bt_status st = bt__config_int(in->c, "sliding_window", 0, INT32_MAX, &v, err);
     if (!st) st = bt__config_bool(in->c, "use_sliding_window", &use, err);
-    /* One as wide as the context hides nothing. */
-    *window = use && v < in->r->ctx_train ? (int32_t)v : 0;
+    /* One as wide as the context hides nothing, but other ropes may hang on it. */
+    bool ropes = in->arch->flags & (BT_ARCH_LOCAL_ROPE | BT_ARCH_WINDOW_ROPE);
+    *window = use && (ropes || v < in->r->ctx_train) ? (int32_t)v : 0;
     return st;
 }
 
 typedef struct layer_types {
     bt_recipe *r;
     int32_t window;
-    bool local_rope, other; // layers with a window have their own; a kind that is not known
+    int32_t local, full; // their ropes: of layers with a window, and without
+    bool other;          // a kind that is not known
     size_t n;
 } layer_types;
 
@@ -586,13 +588,17 @@ static void on_layer_type(void *ud, size_t i, bt_str s)
     t->n = i + 1;
     if (i >= (size_t)t->r->n_layers) return;
     t->r->layer[i].window = sliding ? t->window : 0;
-    if (t->local_rope) t->r->layer[i].rope = sliding;
+    if (t->local != t->full) t->r->layer[i].rope = sliding ? t->local : t->full;
 }
 
 /* Where the file says of each layer what it is, that counts, not the architecture's rule. */
 static bt_status read_layers(reader *in, int32_t window, bt_err *err)
 {
-    layer_types t = {in->r, window, in->arch->flags & BT_ARCH_LOCAL_ROPE, false, 0};
+    bool two = in->r->n_ropes > 1;
+    layer_types t = {.r = in->r,
+                     .window = window,
+                     .local = two && in->arch->flags & BT_ARCH_LOCAL_ROPE,
+                     .full = two && in->arch->flags & BT_ARCH_WINDOW_ROPE};
     double turns[BT_LAYERS_MAX];
     size_t n = 0;
     int64_t first = 0;

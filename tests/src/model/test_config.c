@@ -231,6 +231,33 @@ static void ropes(void)
     }
 }
 
+/* Which layers have a window, and which rope, where the file says it of each. */
+static void layers(void)
+{
+    static const char types[] = ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}";
+    static const struct {
+        const char *type, *window;
+        int32_t windows[2], ropes[2];
+    } row[] = {
+        {"gemma3_text", "8", {0, 8}, {0, 1}},   {"gemma3_text", "0", {0, 0}, {0, 0}},
+        {"gemma3_text", "64", {0, 64}, {0, 1}}, {"cohere2", "8", {0, 8}, {1, 0}},
+        {"gemma2", "8", {0, 8}, {0, 0}},        {"gemma2", "64", {0, 0}, {0, 0}},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        char text[600];
+        snprintf(text, sizeof text,
+                 "{" SMALL ",\"num_key_value_heads\":1,\"head_dim\":4,\"model_type\":\"%s\","
+                 "\"sliding_window\":%s%s",
+                 row[i].type, row[i].window, types);
+        expect(text, BT_OK, "");
+        for (int k = 0; k < 2; k++) {
+            CHECK_INT(recipe.layer[k].window, row[i].windows[k]);
+            CHECK_INT(recipe.layer[k].rope, row[i].ropes[k]);
+            CHECK(recipe.layer[k].rope < recipe.n_ropes);
+        }
+    }
+}
+
 static void refusals(void)
 {
     static const struct {
@@ -320,6 +347,7 @@ int main(void)
     RUN(defaults);
     RUN(nested);
     RUN(ropes);
+    RUN(layers);
     RUN(refusals);
     RUN(every_prefix_is_refused);
     RUN(generation);

@@ -57,7 +57,7 @@ FALCON = dict(
     eos_token_id=2,
 )
 # Kept as save_pretrained writes them too.
-FOLDERS = ("gpt2", "gpt_neox", "llama3", "phi3")
+FOLDERS = ("gpt2", "gpt_neox", "phi3")
 # Keys of the models' own configurations that transformers has dropped and the converter reads.
 OLD_KEYS = {"gpt_neox": {"rotary_pct": 0.5}, "cohere2": {"rotary_pct": 1.0}}
 
@@ -381,8 +381,8 @@ def convert(folder, out, llama_cpp):
 
 
 def save(name, model):
-    """The same model as a folder: one family whose file is in parts, and those that fuse or turn their matrices."""
-    model.half().save_pretrained(DATA / name, max_shard_size="5KB" if name == "llama3" else "5GB")
+    """The same model as a folder: those that fuse or turn their matrices."""
+    model.half().save_pretrained(DATA / name)
     (DATA / name / "generation_config.json").unlink()
 
 

@@ -28,6 +28,10 @@ static const struct type {
     {"llama", "llama", 4096, 11008, 32, 32, 0, 0, 32000, 2048, 0, 1e-6, 10000, 1, false, true},
     {"mistral", "llama", 4096, 14336, 32, 32, 8, 0, 32000, 131072, 4096, 1e-6, 10000, 1, false,
      true},
+    {"ministral3", "mistral3", 4096, 14336, 34, 32, 8, 128, 131072, 262144, 0, 1e-5, 1e6, 1, false,
+     true},
+    {"arcee", "arcee", 2560, 18432, 32, 32, 0, 0, 32000, 4096, 0, 1e-5, 10000, 1, false, true},
+    {"olmo", "olmo", 4096, 11008, 32, 32, 0, 0, 50304, 2048, 0, 1e-5, 10000, 1, false, true},
     {"qwen2", "qwen2", 4096, 22016, 32, 32, 32, 0, 151936, 32768, 0, 1e-6, 10000, 1, false, false},
     {"qwen2_vl_text", "qwen2", 8192, 29568, 80, 64, 8, 0, 152064, 32768, 0, 1e-5, 1e6, 1, false,
      false},
@@ -159,7 +163,6 @@ static const struct {
     {"use_qk_norm", "norms of q and k"},
     {"qk_layernorm", "norms of q and k"},
     {"scale_attn_by_inverse_layer_idx", "scales that differ from layer to layer"},
-    {"clip_qkv", "clamped attention inputs"},
     {"is_encoder_decoder", "an encoder"},
     {"use_bidirectional_attention", "attention without a causal mask (an encoder)"},
     {"attention_chunk_size", "attention in chunks"},
@@ -204,9 +207,13 @@ static const char *asked(const bt__config *c, const char **field)
 static void supported_types(char *dst, size_t n)
 {
     size_t at = 0;
-    for (size_t i = 0; i < BT_COUNT(types); i++)
-        if (bt_arch_find(types[i].arch, strlen(types[i].arch)) && at < n)
-            at += (size_t)snprintf(dst + at, n - at, "%s%s", at ? ", " : "", types[i].model_type);
+    for (size_t i = 0; i < BT_COUNT(types); i++) {
+        const char *name = types[i].model_type;
+        if (!bt_arch_find(types[i].arch, strlen(types[i].arch))) continue;
+        bool full = at + strlen(name) + sizeof ", ..." + 2 > n;
+        at += (size_t)snprintf(dst + at, n - at, "%s%s", at ? ", " : "", full ? "..." : name);
+        if (full) break;
+    }
 }
 
 /* By the text part's model_type. */
@@ -347,8 +354,11 @@ static bt_status scale_linear(reader *in, bt_rope *rope, bt_err *err)
 static bt_status scale_dynamic(reader *in, bt_rope *rope, bt_err *err)
 {
     int64_t original = in->r->ctx_train;
+    double alpha = 0;
     bt_status st = read_original(in, &original, err);
+    if (!st) st = bt__config_num(&in->rope, "alpha", 0, 1e9, &alpha, err);
     if (st) return st;
+    if (alpha > 0) return unsupported(in, "rope_scaling.alpha", "a rope stretched by alpha", err);
     rope->factor = 1;
     in->r->ctx_train = (int32_t)BT_MIN(original, in->r->ctx_train);
     return BT_OK;
@@ -500,7 +510,7 @@ static bt_status read_scales(reader *in, bt_err *err)
     static const char *const eps_names[] = {"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon",
                                             "norm_epsilon", "norm_eps"};
     double eps = in->type->eps, scale = 0, pre = 0, embed = 1, residual = 1, logit = 1, times = 1,
-           attn_cap = 0, logit_cap = 0;
+           attn_cap = 0, logit_cap = 0, clamp = 0, growth = 0;
     bt_recipe *r = in->r;
     bt_status st = read_num(in, eps_names, BT_COUNT(eps_names), 1e-30, 1, &eps, err);
     if (!st) st = bt__config_num(in->c, "attention_multiplier", 1e-9, 1e6, &scale, err);
@@ -512,6 +522,8 @@ static bt_status read_scales(reader *in, bt_err *err)
         st = bt__config_num(in->c, "logit_scale", 1e-9, 1e9, &times, err);
     if (!st) st = bt__config_num(in->c, "attn_logit_softcapping", 1e-9, 1e9, &attn_cap, err);
     if (!st) st = bt__config_num(in->c, "final_logit_softcapping", 1e-9, 1e9, &logit_cap, err);
+    if (!st) st = bt__config_num(in->c, "clip_qkv", 1e-9, 1e9, &clamp, err);
+    if (!st) st = bt__config_num(&in->rope, "llama_4_scaling_beta", 0, 1e6, &growth, err);
     if (st) return st;
     r->norm_eps = (float)eps;
     r->embed_scale = (float)embed;
@@ -523,6 +535,8 @@ static bt_status read_scales(reader *in, bt_err *err)
     for (int32_t i = 0; i < r->n_layers; i++) {
         r->layer[i].attn_scale = (float)scale;
         r->layer[i].attn_cap = (float)attn_cap;
+        r->layer[i].qkv_clamp = (float)clamp;
+        r->layer[i].q_growth = (float)growth;
     }
     return BT_OK;
 }

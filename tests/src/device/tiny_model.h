@@ -14,7 +14,7 @@ typedef struct tiny_spec {
     bt_rope_style style;
     int32_t rope_dim;
     int32_t format[3]; // of attention, MLP, and embedding with head
-    bool bias, tied, divisors;
+    bool bias, tied, divisors, qk_norm;
 } tiny_spec;
 
 typedef struct tiny_model {
@@ -75,12 +75,14 @@ static inline tiny_model *tiny_new(const tiny_spec *s, uint64_t seed)
         .rope = {
             {.style = s->style, .dim = s->rope_dim, .theta = 10000, .factor = 1, .amplitude = 1}}};
     for (int32_t i = 0; i < s->layers; i++)
-        m->recipe.layer[i] = (bt_layer_recipe){.n_heads = s->heads,
-                                               .n_kv_heads = s->kv_heads,
-                                               .head_dim = s->head_dim,
-                                               .attn_scale = 1 / sqrtf((float)s->head_dim),
-                                               .norm_before = true,
-                                               .ffn = s->ffn};
+        m->recipe.layer[i] =
+            (bt_layer_recipe){.n_heads = s->heads,
+                              .n_kv_heads = s->kv_heads,
+                              .head_dim = s->head_dim,
+                              .attn_scale = 1 / sqrtf((float)s->head_dim),
+                              .qk_norm = s->qk_norm ? BT_QK_NORM_HEAD : BT_QK_NORM_NONE,
+                              .norm_before = true,
+                              .ffn = s->ffn};
     bt_weights *w = &m->weights;
     w->embed = tiny_matrix(m, s->format[2], s->vocab, s->hidden);
     w->head = s->tied ? w->embed : tiny_matrix(m, s->format[2], s->vocab, s->hidden);
@@ -98,6 +100,10 @@ static inline tiny_model *tiny_new(const tiny_spec *s, uint64_t seed)
                                 .w_gate = tiny_matrix(m, s->format[1], s->ffn, s->hidden),
                                 .w_up = tiny_matrix(m, s->format[1], s->ffn, s->hidden),
                                 .w_down = tiny_matrix(m, s->format[1], s->hidden, s->ffn)};
+        if (s->qk_norm) {
+            l->q_norm = tiny_floats(m, s->head_dim, 1, 0.2f);
+            l->k_norm = tiny_floats(m, s->head_dim, 1, 0.2f);
+        }
         if (!s->bias) continue;
         l->bq = tiny_floats(m, q, 0, 0.5f);
         l->bk = tiny_floats(m, kv, 0, 0.5f);
@@ -139,6 +145,18 @@ static inline void tiny_norm(const bt_recipe *r, const float *w, const double *x
     for (int32_t i = 0; i < r->hidden; i++) y[i] = x[i] * scale * (double)w[i];
 }
 
+/* Each head of a row alone; w NULL: none. */
+static inline void tiny_norm_heads(const bt_recipe *r, const float *w, int32_t heads, double *x)
+{
+    int32_t dim = r->layer[0].head_dim;
+    for (int32_t h = 0; w && h < heads; h++, x += dim) {
+        double sum = 0;
+        for (int32_t i = 0; i < dim; i++) sum += x[i] * x[i];
+        for (int32_t i = 0; i < dim; i++)
+            x[i] *= (double)w[i] / sqrt(sum / dim + (double)r->norm_eps);
+    }
+}
+
 static inline void tiny_rotate(const tiny_model *m, int32_t pos, int32_t heads, double *x)
 {
     const bt_rope *r = &m->recipe.rope[0];
@@ -168,6 +186,8 @@ static inline void tiny_layer(const tiny_model *m, const bt_layer_weights *l, in
     tiny_apply(&l->wq, l->bq, t, q, false);
     tiny_apply(&l->wk, l->bk, t, k + (int64_t)pos * kv, false);
     tiny_apply(&l->wv, l->bv, t, v + (int64_t)pos * kv, false);
+    tiny_norm_heads(recipe, l->q_norm, r->n_heads, q);
+    tiny_norm_heads(recipe, l->k_norm, r->n_kv_heads, k + (int64_t)pos * kv);
     tiny_rotate(m, pos, r->n_heads, q);
     tiny_rotate(m, pos, r->n_kv_heads, k + (int64_t)pos * kv);
     for (int32_t h = 0; h < r->n_heads; h++) {

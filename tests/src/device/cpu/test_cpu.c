@@ -94,6 +94,7 @@ static void forward_equals_the_definition(void)
             s.bias = style == BT_ROPE_HALF;
             s.tied = i % 2 == 0;
             s.divisors = i == 0 && style != BT_ROPE_NONE;
+            s.qk_norm = i == 1;
             check_forward(&s, BT_KV_F32, 16, i < 3 ? 2e-6 : 3e-2);
             check_forward(&s, BT_KV_F16, 32, i < 3 ? 1e-3 : 3e-2);
         }
@@ -341,6 +342,9 @@ static void open_refuses_by_name(void)
     p = plan_of(1, BT_KV_F16, 16);
     m->recipe.layer[0].head_dim = 512;
     drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "512", "256");
+    m->recipe.layer[0].head_dim = m->recipe.layer[1].head_dim;
+    m->recipe.layer[1].n_kv_heads = 1;
+    drive_refused(cpu, m, &p, BT_EUNSUPPORTED, "layer 1 has other heads", "the CPU");
     tiny_free(m);
 }
 

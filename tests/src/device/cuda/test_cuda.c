@@ -194,6 +194,8 @@ static void mixed_formats_and_odd_shapes(void)
     s.ffn = 77;
     s.vocab = 65;
     check_against_cpu(&s, BT_KV_F32, 16, 1e-5);
+    s.qk_norm = true;
+    check_against_cpu(&s, BT_KV_F32, 16, 1e-5);
     s.style = BT_ROPE_NONE;
     s.rope_dim = 0;
     check_against_cpu(&s, BT_KV_F32, 32, 1e-5);
@@ -390,6 +392,43 @@ static void open_refuses_by_name(void)
     p = plan_of(BT_KV_F16, 16);
     m->recipe.layer[0].head_dim = 260;
     drive_refused(cuda, m, &p, BT_EUNSUPPORTED, "260", "256");
+    tiny_free(m);
+}
+
+/* What a recipe may say and no kernel here does is refused by name, never computed without. */
+static void what_a_recipe_may_say_is_refused_by_name(void)
+{
+    tiny_spec s = base_spec();
+    tiny_model *m = tiny_new(&s, 43);
+    bt_device_plan p = plan_of(BT_KV_F16, 16);
+    bt_recipe good = m->recipe, *r = &m->recipe;
+    bt_layer_recipe *l = &r->layer[1];
+#define REFUSED(change, what)                                                                      \
+    change;                                                                                        \
+    drive_refused(cuda, m, &p, BT_EUNSUPPORTED, what, "CUDA has no kernels for that yet");         \
+    *r = good
+    REFUSED(r->norm = BT_NORM_LAYER, "norms that take out the mean");
+    REFUSED(r->embed_scale = 3, "scaled embeddings");
+    REFUSED(r->residual_scale = 0.5f, "residuals");
+    REFUSED(r->logit_scale = 0.5f, "logits");
+    REFUSED(r->logit_cap = 30, "soft-capped logits");
+    REFUSED(r->learned_positions = true, "learned positions");
+    REFUSED(r->embed_norm = true, "normed embeddings");
+    REFUSED(l->n_kv_heads = 1, "layers of different shapes");
+    REFUSED(l->rope = 1, "a second rope");
+    REFUSED(l->window = 8, "sliding windows");
+    REFUSED(l->attn_cap = 50, "soft-capped attention");
+    REFUSED(l->alibi = 8, "ALiBi");
+    REFUSED(l->qkv_clamp = 8, "clamped");
+    REFUSED(l->q_growth = 0.1f, "growing queries");
+    REFUSED(l->qk_norm = BT_QK_NORM_ROW, "over a row");
+    REFUSED(l->qk_norm = BT_QK_NORM_LATE, "behind the rope");
+    REFUSED(l->norm_before = false, "norms of what layers add");
+    REFUSED(l->norm_after = true, "norms of what layers add");
+    REFUSED(l->parallel = true, "side by side");
+    REFUSED(l->plain = true, "other than gated SiLU");
+    REFUSED(l->activation = BT_ACTIVATION_GELU_TANH, "other than gated SiLU");
+#undef REFUSED
     tiny_free(m);
 }
 
@@ -590,6 +629,7 @@ int main(void)
     bt_log_set_level(BT_LOG_WARN);
     RUN(choice_of_a_device);
     RUN(open_refuses_by_name);
+    RUN(what_a_recipe_may_say_is_refused_by_name);
     RUN(every_weight_format);
     RUN(every_kv_format);
     RUN(mixed_formats_and_odd_shapes);

@@ -35,6 +35,14 @@ ALWAYS __m256i load(const void *p)
     return _mm256_load_si256((const __m256i *)p);
 }
 
+/* A sum that is made here and now: gcc would otherwise add in an order that needs more registers
+ * than there are, and spill. */
+ALWAYS __m256i now(__m256i sum)
+{
+    __asm__("" : "+x"(sum));
+    return sum;
+}
+
 /* `bits` bits at `from` of each byte to `to`, the others 0. */
 ALWAYS __m256i field(__m256i v, int bits, int from, int to)
 {
@@ -106,7 +114,7 @@ ALWAYS void sums_of(const bt_form *f, const uint8_t *q, __m256i codes, const __m
             for (int r = 0; r < w; r++) {
                 __m256i x = four(act + 32 * r + 4 * g);
                 if (f->top > 63) x = _mm256_sign_epi8(x, v);
-                part[r] = _mm256_add_epi16(part[r], _mm256_maddubs_epi16(size, x));
+                part[r] = now(_mm256_add_epi16(part[r], _mm256_maddubs_epi16(size, x)));
             }
         }
 #pragma GCC unroll 6
@@ -117,7 +125,7 @@ ALWAYS void sums_of(const bt_form *f, const uint8_t *q, __m256i codes, const __m
                 part[r] = _mm256_sub_epi16(part[r], _mm256_slli_epi16(x, shift));
             }
             __m256i by = f->scales == 2 ? scale[g0 / 4] : ones;
-            t[r] = _mm256_add_epi32(t[r], _mm256_madd_epi16(part[r], by));
+            t[r] = now(_mm256_add_epi32(t[r], _mm256_madd_epi16(part[r], by)));
         }
     }
     if (f->scales == 2 || f->top > 63 || !f->offset) return;

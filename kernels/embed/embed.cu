@@ -36,7 +36,7 @@ extern "C" cudaError_t bt_cuda_embed(const bt_cuda_matrix *table, const int32_t 
     dim3 grid((unsigned)n, (unsigned)(table->k + EMBED_COLUMNS - 1) / EMBED_COLUMNS);
 #define CALL(F)                                                                                    \
     return bt_launch(embed_kernel<F>, grid, dim3(EMBED_THREADS), 0, s, view, token, x, ldx)
-    BT_FORMAT_SWITCH(table->format, CALL)
+    BT_FORMAT_SWITCH(table->format)
 #undef CALL
     return cudaErrorInvalidValue;
 }

@@ -117,17 +117,14 @@ static bool gemm_fill(gemm_call *c, const bt_cuda_linear_args *a)
     return c->x && (kind != GEMM_INT8 || (c->d && c->s)) && (kind != GEMM_HALF || c->row_scale);
 }
 
-static cudaError_t gemm_run(const gemm_call *c, int format, gemm_plan plan, cudaStream_t s)
+static gemm_entry *entry_of(int format)
 {
     switch (format) {
-    case BT_FORMAT_F32: return bt__gemm_f32(c, s);
-    case BT_FORMAT_F16:
-    case BT_FORMAT_BF16:
-    case BT_FORMAT_INT8G:
-    case BT_FORMAT_INT4G: return bt__gemm_half(c, format, plan, s);
-    case BT_FORMAT_Q8_0:
-    case BT_FORMAT_Q4_0: return bt__gemm_q(c, format, plan, s);
-    default: return bt__gemm_k(c, format, plan, s);
+#define X(name, lower, block, p0, p1, p2, p3, kind, file, min)                                     \
+    case BT_FORMAT_##name: return bt__gemm_##file;
+        BT_CUDA_FORMAT_MAP(X)
+#undef X
+    default: return nullptr;
     }
 }
 
@@ -142,7 +139,7 @@ cudaError_t bt_cuda_gemm(const bt_cuda_linear_args *a, cudaStream_t s)
     int chunks = (c.k + gemm_columns(format) - 1) / gemm_columns(format);
     c.chunks_each = (chunks + plan.splits - 1) / plan.splits;
     c.partial = plan.splits > 1 ? (float *)a->scratch : nullptr;
-    cudaError_t e = gemm_run(&c, format, plan, s);
+    cudaError_t e = entry_of(format)(&c, format, plan, s);
     if (e != cudaSuccess || plan.splits == 1) return e;
     gemm_finish_args f = {c.partial, c.row_scale, c.bias,       plan.splits, c.rows,
                           c.n,       c.glu,       c.accumulate, c.y,         c.ldy};

@@ -54,7 +54,7 @@
 
 #define GEMM_CONST __host__ __device__ constexpr
 
-enum gemm_kind { GEMM_INT8, GEMM_HALF, GEMM_F32 };
+enum gemm_kind { GEMM_INT8, GEMM_HALF, GEMM_F32, GEMM_KINDS };
 enum gemm_tile { GEMM_TILE_16, GEMM_TILE_32, GEMM_TILE_64, GEMM_TILE_128, GEMM_TILES };
 
 struct gemm_shape {
@@ -70,32 +70,38 @@ static GEMM_CONST gemm_shape gemm_shape_of(int tile)
 }
 enum { GEMM_SHARED_MAX = 99 * 1024 }; // what sm_86 and sm_89 allow; the table stays within it
 
+/* What linear_cuda.h's rows say. Not of a format that it does not have. */
 static GEMM_CONST gemm_kind gemm_kind_of(int format)
 {
-    return format == BT_FORMAT_F32                                  ? GEMM_F32
-           : format == BT_FORMAT_F16 || format == BT_FORMAT_BF16    ? GEMM_HALF
-           : format == BT_FORMAT_INT8G || format == BT_FORMAT_INT4G ? GEMM_HALF
-                                                                    : GEMM_INT8;
+    switch (format) {
+#define X(name, lower, block, p0, p1, p2, p3, kind, file, min)                                     \
+    case BT_FORMAT_##name: return GEMM_##kind;
+        BT_CUDA_FORMAT_MAP(X)
+#undef X
+    }
+    return GEMM_KINDS;
 }
 
-/* Bytes of 256 columns in plane p (linear_cuda.h draws the planes); 0: no such plane. */
+/* Bytes of 256 columns in plane p; 0: no such plane. */
 static GEMM_CONST int gemm_plane_bytes(int format, int p)
 {
-    constexpr int NONE[4] = {0, 0, 0, 0}, F16[4] = {512, 0, 0, 0}, Q8_0[4] = {256, 16, 0, 0},
-                  Q4_0[4] = {128, 16, 0, 0}, Q4_K[4] = {128, 16, 4, 0}, Q5_K[4] = {128, 16, 4, 32},
-                  Q6_K[4] = {128, 16, 2, 64}, INT8G[4] = {256, 4, 0, 0}, INT4G[4] = {128, 8, 0, 0};
     switch (format) {
-    case BT_FORMAT_F16:
-    case BT_FORMAT_BF16: return F16[p];
-    case BT_FORMAT_Q8_0: return Q8_0[p];
-    case BT_FORMAT_Q4_0: return Q4_0[p];
-    case BT_FORMAT_Q4_K: return Q4_K[p];
-    case BT_FORMAT_Q5_K: return Q5_K[p];
-    case BT_FORMAT_Q6_K: return Q6_K[p];
-    case BT_FORMAT_INT8G: return INT8G[p];
-    case BT_FORMAT_INT4G: return INT4G[p];
-    default: return NONE[p];
+#define X(name, lower, block, p0, p1, p2, p3, kind, file, min)                                     \
+    case BT_FORMAT_##name: return p == 0 ? p0 : p == 1 ? p1 : p == 2 ? p2 : p3;
+        BT_CUDA_FORMAT_MAP(X)
+#undef X
     }
+    return 0;
+}
+static GEMM_CONST bool gemm_has_minimum(int format)
+{
+    switch (format) {
+#define X(name, lower, block, p0, p1, p2, p3, kind, file, min)                                     \
+    case BT_FORMAT_##name: return min;
+        BT_CUDA_FORMAT_MAP(X)
+#undef X
+    }
+    return false;
 }
 
 static GEMM_CONST int gemm_columns(int format) // BK
@@ -107,10 +113,6 @@ static GEMM_CONST int gemm_segment(int format, int p)
 {
     int bytes = gemm_plane_bytes(format, p) * gemm_columns(format) / 256;
     return gemm_plane_bytes(format, p) == 0 ? 0 : bytes < 16 ? 16 : bytes;
-}
-static GEMM_CONST bool gemm_has_minimum(int format)
-{
-    return format == BT_FORMAT_Q4_K || format == BT_FORMAT_Q5_K;
 }
 /* Where plane p begins in a stage of bm rows; p = 4: where the activations do. */
 static GEMM_CONST int gemm_offset(int format, int bm, int p)
@@ -175,10 +177,8 @@ extern "C" {
 gemm_plan bt__gemm_plan(int format, int n, int k, int rows, bool deterministic,
                         const bt_cuda_props *props);
 /* One launch each; they check nothing. */
-cudaError_t bt__gemm_q(const gemm_call *c, int format, gemm_plan plan, cudaStream_t s);
-cudaError_t bt__gemm_k(const gemm_call *c, int format, gemm_plan plan, cudaStream_t s);
-cudaError_t bt__gemm_half(const gemm_call *c, int format, gemm_plan plan, cudaStream_t s);
-cudaError_t bt__gemm_f32(const gemm_call *c, cudaStream_t s);
+typedef cudaError_t gemm_entry(const gemm_call *c, int format, gemm_plan plan, cudaStream_t s);
+gemm_entry bt__gemm_q, bt__gemm_k, bt__gemm_half, bt__gemm_f32;
 /* y from partial sums: adds the splits in order, scales rows, then bias, GLU, accumulation. */
 cudaError_t bt__gemm_finish(const gemm_finish_args *f, cudaStream_t s);
 }

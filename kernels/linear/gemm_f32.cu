@@ -113,8 +113,9 @@ static __global__ void __launch_bounds__(F32_THREADS) gemm_f32_k(gemm_call c)
     }
 }
 
-extern "C" cudaError_t bt__gemm_f32(const gemm_call *c, cudaStream_t s)
+extern "C" cudaError_t bt__gemm_f32(const gemm_call *c, int format, gemm_plan plan, cudaStream_t s)
 {
+    (void)format, (void)plan;
     dim3 grid((unsigned)((c->rows + F32_BN - 1) / F32_BN),
               (unsigned)((c->n + F32_BM - 1) / F32_BM));
     return bt_launch(gemm_f32_k, grid, dim3(F32_THREADS), 0, s, *c);

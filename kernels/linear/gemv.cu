@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gemv.cu - bt_cuda_gemv: checks, the split of the work, and the instance of each format. */
+#include "kernels/linear/gemm.cuh"
 #include "kernels/linear/gemv.cuh"
 
 /* Warps that share an output, from what is the same for every number of rows: enough warps for 16
@@ -28,40 +29,20 @@ static int warps_of(const gemv_args *a, const bt_cuda_props *props)
     return warps;
 }
 
-static int columns_of(int32_t format)
-{
-    switch (format) {
-    case BT_FORMAT_F32: return gemv_f32::COLS;
-    case BT_FORMAT_F16:
-    case BT_FORMAT_BF16: return gemv_f16::COLS;
-    case BT_FORMAT_Q8_0:
-    case BT_FORMAT_INT8G: return gemv_q8_0::COLS;
-    default: return gemv_q4_0::COLS;
-    }
-}
-
 static gemv_entry *entry_of(int32_t format)
 {
     switch (format) {
-    case BT_FORMAT_F32: return bt__gemv_f32;
-    case BT_FORMAT_F16: return bt__gemv_f16;
-    case BT_FORMAT_BF16: return bt__gemv_bf16;
-    case BT_FORMAT_Q8_0: return bt__gemv_q8_0;
-    case BT_FORMAT_Q4_0: return bt__gemv_q4_0;
-    case BT_FORMAT_Q4_K: return bt__gemv_q4_k;
-    case BT_FORMAT_Q5_K: return bt__gemv_q5_k;
-    case BT_FORMAT_Q6_K: return bt__gemv_q6_k;
-    case BT_FORMAT_INT8G: return bt__gemv_int8g;
-    case BT_FORMAT_INT4G: return bt__gemv_int4g;
+#define X(name, lower, block, p0, p1, p2, p3, kind, file, min)                                     \
+    case BT_FORMAT_##name: return bt__gemv_##lower;
+        BT_CUDA_FORMAT_MAP(X)
+#undef X
     default: return nullptr;
     }
 }
 
 unsigned bt_cuda_gemv_act(int32_t format)
 {
-    bool is_int = format == BT_FORMAT_Q8_0 || format == BT_FORMAT_Q4_0 ||
-                  (format >= BT_FORMAT_Q4_K && format <= BT_FORMAT_Q6_K);
-    return is_int ? BT_CUDA_ACT_Q8 : BT_CUDA_ACT_F32;
+    return gemm_kind_of(format) == GEMM_INT8 ? BT_CUDA_ACT_Q8 : BT_CUDA_ACT_F32;
 }
 
 static bool gemv_can(const bt_cuda_linear_args *a)
@@ -86,7 +67,7 @@ cudaError_t bt_cuda_gemv(const bt_cuda_linear_args *a, cudaStream_t s)
     g.glu = a->glu;
     g.accumulate = a->accumulate;
     g.n_out = a->glu ? w->n / 2 : w->n;
-    int32_t step = 32 * columns_of(w->format);
+    int32_t step = 32 * 16 * 256 / gemm_plane_bytes(w->format, 0); // 16 bytes of quants a lane
     g.steps = (w->k + step - 1) / step;
     g.parts = parts_of(w->format, w->n, g.steps, a->props);
     cudaError_t e = cudaSuccess;

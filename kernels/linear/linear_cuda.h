@@ -85,20 +85,32 @@ typedef struct bt_cuda_planes {
     uint64_t bytes; // of the whole block, a multiple of 256
 } bt_cuda_planes;
 
-/* Columns must be a multiple of this. */
+/* A weight format of the device is a row here, and the functions that its names stand for: in
+ * linear_pack.cu and linear_layout.cuh its way in and out, a struct of gemv_formats.cuh with its
+ * instance bt__gemv_LOWER, a place in the GEMM file bt__gemm_FILE.
+ * Columns are a multiple of the block; the bytes are of 256 columns in each plane; the kind is of
+ * products of many rows (gemm.cuh). */
+/* name, lower, block, bytes in planes 0 1 2 3, kind, GEMM file, has a minimum */
+#define BT_CUDA_FORMAT_MAP(X)                                                                      \
+    X(F32, f32, 1, 1024, 0, 0, 0, F32, f32, false)                                                 \
+    X(F16, f16, 1, 512, 0, 0, 0, HALF, half, false)                                                \
+    X(BF16, bf16, 1, 512, 0, 0, 0, HALF, half, false)                                              \
+    X(Q8_0, q8_0, 32, 256, 16, 0, 0, INT8, q, false)                                               \
+    X(Q4_0, q4_0, 32, 128, 16, 0, 0, INT8, q, false)                                               \
+    X(Q4_K, q4_k, 256, 128, 16, 4, 0, INT8, k, true)                                               \
+    X(Q5_K, q5_k, 256, 128, 16, 4, 32, INT8, k, true)                                              \
+    X(Q6_K, q6_k, 256, 128, 16, 2, 64, INT8, k, false)                                             \
+    X(INT8G, int8g, 128, 256, 4, 0, 0, HALF, half, false)                                          \
+    X(INT4G, int4g, 128, 128, 8, 0, 0, HALF, half, false)
+
+/* Columns must be a multiple of this; 0: no such format. */
 static inline int32_t bt_cuda_linear_block(int32_t format)
 {
     switch (format) {
-    case BT_FORMAT_F32:
-    case BT_FORMAT_F16:
-    case BT_FORMAT_BF16: return 1;
-    case BT_FORMAT_Q8_0:
-    case BT_FORMAT_Q4_0: return 32;
-    case BT_FORMAT_INT8G:
-    case BT_FORMAT_INT4G: return 128;
-    case BT_FORMAT_Q4_K:
-    case BT_FORMAT_Q5_K:
-    case BT_FORMAT_Q6_K: return 256;
+#define X(name, lower, block, p0, p1, p2, p3, kind, file, min)                                     \
+    case BT_FORMAT_##name: return block;
+        BT_CUDA_FORMAT_MAP(X)
+#undef X
     default: return 0;
     }
 }
@@ -106,18 +118,12 @@ static inline int32_t bt_cuda_linear_block(int32_t format)
 /* Bytes that k columns take in plane p, unpadded; 0: the format has no such plane. */
 static inline uint64_t bt_cuda_plane_row(int32_t format, int32_t k, int p)
 {
-    uint64_t c = (uint64_t)k;
     switch (format) {
-    case BT_FORMAT_F32: return p == 0 ? c * 4 : 0;
-    case BT_FORMAT_F16:
-    case BT_FORMAT_BF16: return p == 0 ? c * 2 : 0;
-    case BT_FORMAT_Q8_0: return p == 0 ? c : p == 1 ? c / 16 : 0;
-    case BT_FORMAT_Q4_0: return p == 0 ? c / 2 : p == 1 ? c / 16 : 0;
-    case BT_FORMAT_Q4_K: return p == 0 ? c / 2 : p == 1 ? c / 16 : p == 2 ? c / 64 : 0;
-    case BT_FORMAT_Q5_K: return p == 0 ? c / 2 : p == 1 ? c / 16 : p == 2 ? c / 64 : c / 8;
-    case BT_FORMAT_Q6_K: return p == 0 ? c / 2 : p == 1 ? c / 16 : p == 2 ? c / 128 : c / 4;
-    case BT_FORMAT_INT8G: return p == 0 ? c : p == 1 ? c / 64 : 0;
-    case BT_FORMAT_INT4G: return p == 0 ? c / 2 : p == 1 ? c / 32 : 0;
+#define X(name, lower, block, p0, p1, p2, p3, kind, file, min)                                     \
+    case BT_FORMAT_##name:                                                                         \
+        return (uint64_t)k * (p0 * (p == 0) + p1 * (p == 1) + p2 * (p == 2) + p3 * (p == 3)) / 256;
+        BT_CUDA_FORMAT_MAP(X)
+#undef X
     default: return 0;
     }
 }

@@ -141,19 +141,12 @@ static __device__ __forceinline__ void bt_matrix_read8(const bt_matrix_view &m, 
     }
 }
 
-/* BT_FORMAT_SWITCH(format, CALL): `CALL(F)` with F the format as a constant; for launchers that
+/* BT_FORMAT_SWITCH(format): the caller's CALL(F) with F the format as a constant; for launchers that
  * pick an instance. Falls through for a format without a layout. */
-#define BT_FORMAT_SWITCH(format, CALL)                                                             \
+#define BT_FORMAT_CASE(name, lower, block, p0, p1, p2, p3, kind, file, min)                        \
+    case BT_FORMAT_##name: CALL(BT_FORMAT_##name); break;
+#define BT_FORMAT_SWITCH(format)                                                                   \
     switch (format) {                                                                              \
-    case BT_FORMAT_F32: CALL(BT_FORMAT_F32); break;                                                \
-    case BT_FORMAT_F16: CALL(BT_FORMAT_F16); break;                                                \
-    case BT_FORMAT_BF16: CALL(BT_FORMAT_BF16); break;                                              \
-    case BT_FORMAT_Q8_0: CALL(BT_FORMAT_Q8_0); break;                                              \
-    case BT_FORMAT_Q4_0: CALL(BT_FORMAT_Q4_0); break;                                              \
-    case BT_FORMAT_Q4_K: CALL(BT_FORMAT_Q4_K); break;                                              \
-    case BT_FORMAT_Q5_K: CALL(BT_FORMAT_Q5_K); break;                                              \
-    case BT_FORMAT_Q6_K: CALL(BT_FORMAT_Q6_K); break;                                              \
-    case BT_FORMAT_INT8G: CALL(BT_FORMAT_INT8G); break;                                            \
-    case BT_FORMAT_INT4G: CALL(BT_FORMAT_INT4G); break;                                            \
+        BT_CUDA_FORMAT_MAP(BT_FORMAT_CASE)                                                         \
     default: break;                                                                                \
     }

@@ -10,6 +10,7 @@
  * UNPACK  One thread makes 8 columns, 16 bytes a store where rows keep them aligned: bound by the
  * write of rows * k * 2 (or 4) bytes. */
 #include "kernels/cuda_kernel.h"
+#include "kernels/linear/gemm.cuh"
 #include "kernels/linear/linear_layout.cuh"
 #include "kernels/quant/quant.h"
 #include <string.h>
@@ -194,19 +195,13 @@ template <int FORMAT, int P> static cudaError_t pack_plane(const pack_job &j)
                      static_cast<int>(bt_cuda_plane_row(FORMAT, m->k, P)), units);
 }
 
-template <int FORMAT> static cudaError_t pack_planes(const pack_job &j)
+template <int FORMAT, int P = 0> static cudaError_t pack_planes(const pack_job &j)
 {
-    cudaError_t e = pack_plane<FORMAT, 0>(j);
-    constexpr bool floats =
-        FORMAT == BT_FORMAT_F32 || FORMAT == BT_FORMAT_F16 || FORMAT == BT_FORMAT_BF16;
-    constexpr bool super = FORMAT >= BT_FORMAT_Q4_K && FORMAT <= BT_FORMAT_Q6_K;
-    if constexpr (!floats)
-        if (e == cudaSuccess) e = pack_plane<FORMAT, 1>(j);
-    if constexpr (super)
-        if (e == cudaSuccess) e = pack_plane<FORMAT, 2>(j);
-    if constexpr (super && FORMAT != BT_FORMAT_Q4_K)
-        if (e == cudaSuccess) e = pack_plane<FORMAT, 3>(j);
-    return e;
+    if constexpr (P < BT_CUDA_PLANES && gemm_plane_bytes(FORMAT, P) > 0) {
+        cudaError_t e = pack_plane<FORMAT, P>(j);
+        return e == cudaSuccess ? pack_planes<FORMAT, P + 1>(j) : e;
+    }
+    return cudaSuccess;
 }
 
 cudaError_t bt_cuda_matrix_pack(const bt_cuda_matrix *m, int32_t n0, int32_t rows, const void *src,
@@ -216,7 +211,7 @@ cudaError_t bt_cuda_matrix_pack(const bt_cuda_matrix *m, int32_t n0, int32_t row
     if (rows == 0) return cudaSuccess;
     pack_job job = {m, bt_cuda_planes_of(m->format, m->n, m->k), n0, rows, src, s};
 #define CALL(F) return pack_planes<F>(job)
-    BT_FORMAT_SWITCH(m->format, CALL)
+    BT_FORMAT_SWITCH(m->format)
 #undef CALL
     return cudaErrorInvalidValue;
 }
@@ -232,7 +227,7 @@ static cudaError_t unpack(const bt_cuda_matrix *m, int32_t n0, int32_t rows, T *
     if (!grid_of(parts, &grid)) return cudaErrorInvalidValue;
 #define CALL(F)                                                                                    \
     return bt_launch(unpack_k<F, T>, grid, dim3(PACK_THREADS), 0, s, view, n0, dst, parts)
-    BT_FORMAT_SWITCH(m->format, CALL)
+    BT_FORMAT_SWITCH(m->format)
 #undef CALL
     return cudaErrorInvalidValue;
 }

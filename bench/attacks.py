@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attacks at full strength beside a pro key and the owner: what do these two notice?
 
-    bench/attacks.py [--seconds 30] [--only NAME ...] [--csv FILE]
+    bench/attacks.py [--seconds 30] [--only NAME ...] [--model M] [--csv FILE]
 
 For each attack a server of its own: measured alone, under the attack, and until all is as before. Attackers run in
 processes of their own that run where nobody else wants a core; what measures is one thread over plain sockets, each
@@ -266,9 +266,9 @@ def until_as_before(s, alone):
     return since - begun if good == 5 else float("inf")
 
 
-def run(program, name, seconds):
+def run(program, model, name, seconds):
     args, attackers = ATTACKS[name]
-    with served.Served(program, args=args, accounts=ACCOUNTS) as s:
+    with served.Served(program, model, args, accounts=ACCOUNTS) as s:
         wire = served.Wire(s.port)
         wire.ask("/v1/accounts/key:spent", {"limit_us": 0}, served.OWNER)
         wire.close()
@@ -308,6 +308,7 @@ def run(program, name, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=served.ROOT / "build" / "baton")
+    parser.add_argument("--model", default=served.MODEL)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--only", nargs="*", choices=list(ATTACKS), default=list(ATTACKS))
     parser.add_argument("--csv")
@@ -316,7 +317,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     rows = []
     for name in o.only:
-        row, refused = run(o.program, name, o.seconds)
+        row, refused = run(o.program, o.model, name, o.seconds)
         if not rows:
             print(" ".join(f"{key:>11}" for key in row))
         rows.append(row)

@@ -670,5 +670,6 @@ void *bt__ledger_main(void *front)
         }
     }
     unposted_close(f, keep);
+    unsettled_retry(f, keep);
     return NULL;
 }

@@ -59,7 +59,7 @@ bt_status bt_ledger_probe(bt_ledger *l, bt_err *err);
 /* Charged = device x price for what recovery posts; 1 if never set. */
 void bt_ledger_set_price(bt_ledger *l, double price);
 /* Makes all that was committed before the call survive a loss of power. Cheap when nothing new was.
- * Thread: any, one at a time; the ledger's own may work meanwhile. */
+ * Thread: any; the ledger's own may work meanwhile. */
 bt_status bt_ledger_sync(bt_ledger *l, bt_err *err);
 /* Bounds what the store keeps beside its rows; now and then it waits for the disk. Call it about
  * once a second. Not inside a batch. */

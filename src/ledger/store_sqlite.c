@@ -170,7 +170,11 @@ static bt_status lite_sync(ledger_store *store, bt_err *err)
 {
     sqlite_store *s = (sqlite_store *)store;
     char path[4096];
-    if (!atomic_exchange(&s->unsynced, false)) return BT_OK;
+    pthread_mutex_lock(&s->sync_mu); // who finds nothing to do has waited for who does it
+    if (!atomic_exchange(&s->unsynced, false)) {
+        pthread_mutex_unlock(&s->sync_mu);
+        return BT_OK;
+    }
     snprintf(path, sizeof path, "%s-wal", s->path);
     int fd = open(path, O_RDONLY | O_CLOEXEC), dir = open(s->dir, O_RDONLY | O_CLOEXEC);
     bool good = fd >= 0 && dir >= 0 && fdatasync(fd) == 0 && fdatasync(dir) == 0;
@@ -178,6 +182,7 @@ static bt_status lite_sync(ledger_store *store, bt_err *err)
     if (fd >= 0) close(fd);
     if (dir >= 0) close(dir);
     if (!good) atomic_store(&s->unsynced, true);
+    pthread_mutex_unlock(&s->sync_mu);
     return good ? BT_OK : BT_EIO;
 }
 

@@ -15,6 +15,7 @@
 #pragma once
 #include "ledger/store.h"
 #include <sqlite3.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 
@@ -89,7 +90,8 @@ typedef struct sqlite_store {
     int64_t commits;        // as in its table
     int64_t changes_before; // of the handle, when the transaction began
     int wal_frames;         // pages in the log, after the last commit
-    atomic_bool unsynced;   // the log has commits since the last sync
+    pthread_mutex_t sync_mu;
+    atomic_bool unsynced; // the log has commits since the last sync
 } sqlite_store;
 
 /* Turns the handle's last SQLite error into a status and a sentence; inside a batch, breaks it. */

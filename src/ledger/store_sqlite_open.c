@@ -270,6 +270,7 @@ bt_status bt__sqlite_open(const char *dir, ledger_store **out, bt_err *err)
     sqlite_store *s = bt_calloc(1, sizeof *s);
     if (s) {
         s->base.op = &bt__store_sqlite;
+        pthread_mutex_init(&s->sync_mu, NULL);
         s->dir = dir;
         s->path = bt_strdup(path);
     }
@@ -289,6 +290,7 @@ void bt__sqlite_close(ledger_store *store)
     sqlite_store *s = (sqlite_store *)store;
     for (int i = 0; i < SQL_COUNT; i++) sqlite3_finalize(s->stmt[i]);
     if (s->db) BT_ASSERT(sqlite3_close(s->db) == SQLITE_OK);
+    pthread_mutex_destroy(&s->sync_mu);
     bt_free(s->path);
     bt_free(s);
 }

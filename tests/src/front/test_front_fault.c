@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LABEL fault TIMEOUT 180 */
+/* LABEL fault TIMEOUT 600 */
 /* test_front_fault.c - front when something else fails: memory, the disk, the engine. Whatever it
  * is, each request ends, nothing stays held, and the books add up. */
 #include "src/ledger/fault_vfs.h"

@@ -420,3 +420,15 @@ bool bt_json_done(bt_json_reader *r)
     if (r->depth > 0) return bt_json_fail(r, "the text ends too early");
     return r->at == r->n ? true : bt_json_fail(r, "bytes after the value");
 }
+
+bt_status bt_json_end(bt_json_reader *r, bt_status st, const char *label, const char *fault,
+                      size_t before, bt_err *err)
+{
+    if (r->no_memory)
+        st = BT_ENOMEM;
+    else if (!st && !bt_json_done(r))
+        st = bt_err_set(err, BT_EFORMAT, 0, "%s%s: %s at byte %zu", label, fault,
+                        r->why ? r->why : "more follows", r->at + before);
+    bt_json_reader_release(r);
+    return st;
+}

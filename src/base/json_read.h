@@ -78,3 +78,9 @@ bool bt_json_skip(bt_json_reader *r); // any value, fully checked
 bool bt_json_span(bt_json_reader *r, const char **s, size_t *n);
 /* True if nothing but white space is left and no fault was met. */
 bool bt_json_done(bt_json_reader *r);
+/* Ends the reading of a whole text, of which all must have been read, and releases the reader. st:
+ * what reading came to so far, which is passed on. BT_ENOMEM, without a sentence. BT_EFORMAT: LABEL,
+ * `fault` (" is no sound index"), ": ", what is wrong and at which byte, `before` bytes being ahead
+ * of the text. */
+bt_status bt_json_end(bt_json_reader *r, bt_status st, const char *label, const char *fault,
+                      size_t before, bt_err *err);

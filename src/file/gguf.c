@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "file/gguf_impl.h"
 #include "file/not_gguf.h"
+#include "file/whole.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,8 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum {
     KEY_BYTES_MAX = 4096,
@@ -373,33 +372,12 @@ static bt_gguf *handle_new(const char *path, bt_err *err)
 
 static bt_status map_file(bt_gguf *g, bt_err *err)
 {
-    bt_status status = BT_OK;
-    struct stat st;
     /* O_NONBLOCK: a FIFO must not hold us here. */
     int fd = open(g->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        status = bt_not_gguf_path(g->path, g->label, errno, err);
-        goto done;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        status = bt_err_set(err, BT_EFORMAT, 0, "%s is not a regular file", g->label);
-        goto done;
-    }
-    if (st.st_size == 0) goto done; // the parser says so; mmap cannot
-    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED) {
-        status = bt_err_set(err, BT_EIO, errno, "cannot map %s (%lld bytes): %s", g->label,
-                            (long long)st.st_size, strerror(errno));
-        goto done;
-    }
-    g->base = p;
-    g->bytes = (size_t)st.st_size;
-    g->mapped = true;
-    /* The header is read from front to back once, and so is each tensor when it is loaded. */
-    madvise(p, g->bytes, MADV_SEQUENTIAL);
-done:
-    if (fd >= 0) close(fd);
-    return status;
+    if (fd < 0) return bt_not_gguf_path(g->path, g->label, errno, err);
+    bt_status st = bt_file_map(fd, g->label, &g->base, &g->bytes, err);
+    g->mapped = g->base != NULL;
+    return st;
 }
 
 /* One file, whole or a part. */

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/utf8.h"
 #include "file/gguf.h"
+#include "file/whole.h"
 #include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -16,12 +17,6 @@
 
 #define CONVERT "and Baton reads GGUF and safetensors: get the model as one of these"
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), len = strlen(end);
-    return n >= len && strcasecmp(s + n - len, end) == 0;
-}
-
 /* ---- paths */
 
 /* "org/name", or "org/name:Q4_K_M": what other servers download. */
@@ -31,7 +26,7 @@ static bool is_repository(const char *path)
     char folder[256];
     struct stat st;
     if (!slash || slash == path || !slash[1] || strchr(slash + 1, '/') || path[0] == '.' ||
-        path[0] == '~' || ends_with(path, ".gguf"))
+        path[0] == '~' || bt_file_ends_with(path, ".gguf"))
         return false;
     for (const char *c = path; *c; c++)
         if (!isalnum((unsigned char)*c) && !strchr("._-:/", *c)) return false;
@@ -151,11 +146,11 @@ bt_status bt_not_gguf_file(const char *label, const void *bytes, size_t n, bt_er
                           "%s is a tar archive; unpack it and give the GGUF file", label);
     if (n > 8 && memcmp(text + 4, "TFL3", 4) == 0)
         return bt_err_set(err, BT_EUNSUPPORTED, 0, "%s is a TFLite model, " CONVERT, label);
-    if (ends_with(label, ".onnx"))
+    if (bt_file_ends_with(label, ".onnx"))
         return bt_err_set(err, BT_EUNSUPPORTED, 0,
                           "%s is an ONNX model, and Baton reads GGUF: get the model as GGUF",
                           label);
-    if (ends_with(label, ".dat") || ends_with(label, ".imatrix"))
+    if (bt_file_ends_with(label, ".dat") || bt_file_ends_with(label, ".imatrix"))
         return bt_err_set(err, BT_EFORMAT, 0,
                           "%s is no GGUF file; an importance matrix is for making one, not for "
                           "running it: give the model",

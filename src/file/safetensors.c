@@ -23,8 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { HEADER_MAX = 100000000, DIMS_MAX = 16, LABEL_MAX = 100, INDEX_BYTES_MAX = 64 << 20 };
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors files are read in place");
@@ -292,7 +290,6 @@ static bt_status read_part(bt_safetensors *s, part *p, bt_err *err)
 {
     bt_json_reader r;
     bt_str key;
-    size_t at;
     bool metadata = false;
     bt_status st = read_length(p, err);
     if (st) return st;
@@ -311,45 +308,21 @@ static bt_status read_part(bt_safetensors *s, part *p, bt_err *err)
         }
     }
     p->count = s->n_tensors - p->first;
-    if (r.scratch[0].failed || r.scratch[1].failed) st = BT_ENOMEM;
-    if (!st && !bt_json_done(&r)) {
-        const char *why = bt_json_reader_why(&r, &at);
-        st = bt_err_set(err, BT_EFORMAT, 0, "%s: the header is not sound: %s at byte %zu", p->label,
-                        why ? why : "more follows", at + 8);
-    }
-    bt_json_reader_release(&r);
+    st = bt_json_end(&r, st, p->label, ": the header is not sound", 8, err);
     return st ? st : check_cover(s, p, err);
 }
 
 static bt_status map_part(part *p, bt_err *err)
 {
     bt_status st = bt_refuse_pickle(p->label, err);
-    struct stat sb;
     if (st) return st;
     /* O_NONBLOCK: a FIFO must not hold us here. */
     int fd = open(p->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &sb) != 0) {
-        st = bt_err_set(err, errno == ENOENT || errno == ENOTDIR ? BT_ENOTFOUND : BT_EIO, errno,
-                        "cannot open %s: %s", p->label, strerror(errno));
-        goto done;
-    }
-    if (!S_ISREG(sb.st_mode)) {
-        st = bt_err_set(err, BT_EFORMAT, 0, "%s is not a regular file", p->label);
-        goto done;
-    }
-    if (sb.st_size == 0) goto done; // the parser says so; mmap cannot
-    void *m = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (m == MAP_FAILED) {
-        st = bt_err_set(err, BT_EIO, errno, "cannot map %s (%lld bytes): %s", p->label,
-                        (long long)sb.st_size, strerror(errno));
-        goto done;
-    }
-    p->base = m;
-    p->bytes = (size_t)sb.st_size;
-    p->mapped = true;
-    madvise(m, p->bytes, MADV_SEQUENTIAL);
-done:
-    if (fd >= 0) close(fd);
+    if (fd < 0)
+        return bt_err_set(err, errno == ENOENT || errno == ENOTDIR ? BT_ENOTFOUND : BT_EIO, errno,
+                          "cannot open %s: %s", p->label, strerror(errno));
+    st = bt_file_map(fd, p->label, &p->base, &p->bytes, err);
+    p->mapped = p->base != NULL;
     return st;
 }
 

@@ -6,23 +6,17 @@
 #include "file/safetensors_index.h"
 #include "base/assert.h"
 #include "base/json_read.h"
+#include "file/whole.h"
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 enum { PART_NAME_MAX = 255 };
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), len = strlen(end);
-    return n >= len && strcasecmp(s + n - len, end) == 0;
-}
 
 bt_status bt_refuse_pickle(const char *label, bt_err *err)
 {
     static const char *const ends[] = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"};
     for (size_t i = 0; i < BT_COUNT(ends); i++)
-        if (ends_with(label, ends[i]))
+        if (bt_file_ends_with(label, ends[i]))
             return bt_err_set(err, BT_EUNSUPPORTED, 0,
                               "%s is a PyTorch pickle, which can run code when it is opened and is "
                               "refused: get the model as safetensors or GGUF, or convert it with "
@@ -50,7 +44,7 @@ static bt_status check_part(const char *name, size_t n, const char *label, bt_er
     memcpy(shown, name, n);
     shown[n] = 0;
     bt_status st = bt_refuse_pickle(shown, err);
-    if (!st && !ends_with(shown, ".safetensors"))
+    if (!st && !bt_file_ends_with(shown, ".safetensors"))
         st = bt_err_set(err, BT_EUNSUPPORTED, 0,
                         "%s: 'weight_map' names a file '%s', which is no .safetensors file", label,
                         bt_str_shown(s).s);
@@ -130,8 +124,8 @@ bt_status bt_safetensors_index_read(const char *text, size_t n, const char *labe
 {
     bt_safetensors_index x = {0};
     bt_json_reader r;
-    const char *key, *why;
-    size_t len, at;
+    const char *key;
+    size_t len;
     bt_status st = BT_OK;
     bt_arena_init(&x.arena, 2 * n + 4096);
     bt_json_reader_init(&r, text, n, BT_JSON_PYTHON);
@@ -142,16 +136,10 @@ bt_status bt_safetensors_index_read(const char *text, size_t n, const char *labe
         else
             bt_json_skip(&r);
     }
-    if (r.scratch[0].failed || r.scratch[1].failed) st = BT_ENOMEM;
-    if (!st && !bt_json_done(&r)) {
-        why = bt_json_reader_why(&r, &at);
-        st = bt_err_set(err, BT_EFORMAT, 0, "%s is no sound index: %s at byte %zu", label,
-                        why ? why : "more follows", at);
-    }
+    st = bt_json_end(&r, st, label, " is no sound index", 0, err);
     if (!st && x.n_entries == 0)
         st = bt_err_set(err, BT_EFORMAT, 0, "%s has no 'weight_map' with tensors in it", label);
     if (st == BT_ENOMEM) bt_err_set(err, st, 0, "out of memory to read %s", label);
-    bt_json_reader_release(&r);
     if (st)
         bt_safetensors_index_release(&x);
     else

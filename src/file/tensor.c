@@ -4,6 +4,11 @@
 #include "base/assert.h"
 #include <string.h>
 
+bool bt_str_equals(bt_str s, const char *text)
+{
+    return strlen(text) == s.n && memcmp(s.s, text, s.n) == 0;
+}
+
 bt_shown bt_str_shown(bt_str s)
 {
     bt_shown out = {{0}};

@@ -16,6 +16,7 @@ typedef struct bt_shown {
     char s[68];
 } bt_shown;
 bt_shown bt_str_shown(bt_str s);
+bool bt_str_equals(bt_str s, const char *text);
 
 typedef struct bt_file_tensor {
     bt_str name;

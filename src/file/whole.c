@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,6 +57,35 @@ bt_status bt_file_read(const char *path, size_t max, char **out, size_t *n, bt_e
     data[*n] = 0;
     *out = data;
     return BT_OK;
+}
+
+bt_status bt_file_map(int fd, const char *label, const uint8_t **base, size_t *n, bt_err *err)
+{
+    bt_status st = BT_OK;
+    struct stat sb;
+    void *map = NULL;
+    if (fstat(fd, &sb) != 0)
+        st = bt_err_set(err, BT_EIO, errno, "%s: cannot be read: %s", label, strerror(errno));
+    else if (!S_ISREG(sb.st_mode))
+        st = bt_err_set(err, BT_EFORMAT, 0, "%s is not a regular file", label);
+    else if (sb.st_size > 0)
+        map = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        st = bt_err_set(err, BT_EIO, errno, "cannot map %s (%lld bytes): %s", label,
+                        (long long)sb.st_size, strerror(errno));
+    close(fd);
+    if (st || !map) return st;
+    *base = map;
+    *n = (size_t)sb.st_size;
+    /* A header is read from front to back once, and so is each tensor when it is loaded. */
+    madvise(map, *n, MADV_SEQUENTIAL);
+    return BT_OK;
+}
+
+bool bt_file_ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), len = strlen(end);
+    return n >= len && strcasecmp(name + n - len, end) == 0;
 }
 
 const char *bt_file_known(const char *data, size_t n)

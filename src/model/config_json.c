@@ -8,18 +8,13 @@
 
 enum { MEMBERS_MAX = 4096 };
 
-bool bt_str_equals(bt_str s, const char *text)
-{
-    return strlen(text) == s.n && memcmp(s.s, text, s.n) == 0;
-}
-
 static bt_status add_member(bt__config *c, bt_str name, bt_str value, bt_err *err)
 {
     if (c->n == MEMBERS_MAX)
         return bt_err_set(err, BT_EFORMAT, 0, "%s has more than %d members", c->label, MEMBERS_MAX);
     if (!(c->n & (c->n - 1))) {
         void *all = bt_realloc(c->member, (2 * c->n + 1) * sizeof *c->member);
-        if (!all) return bt_err_set(err, BT_ENOMEM, 0, "out of memory to read %s", c->label);
+        if (!all) return BT_ENOMEM;
         c->member = all;
     }
     c->member[c->n++] = (struct bt__member){name, value};
@@ -32,7 +27,6 @@ bt_status bt__config_open(bt_str text, const char *label, const char *inside, bt
     bt__config c = {.label = label, .inside = inside};
     bt_json_reader r;
     bt_str name, value;
-    size_t at;
     bt_status st = BT_OK;
     bt_json_reader_init(&r, text.s, text.n, BT_JSON_PYTHON);
     bt_json_enter(&r, '{');
@@ -41,12 +35,8 @@ bt_status bt__config_open(bt_str text, const char *label, const char *inside, bt
             name.s >= text.s && name.s < text.s + text.n; // no name that matters has escapes
         if (bt_json_span(&r, &value.s, &value.n) && plain) st = add_member(&c, name, value, err);
     }
-    if (!st && !bt_json_done(&r)) {
-        const char *why = bt_json_reader_why(&r, &at);
-        st = bt_err_set(err, BT_EFORMAT, 0, "%s is not sound JSON: %s at byte %zu", label,
-                        why ? why : "more follows", at);
-    }
-    bt_json_reader_release(&r);
+    st = bt_json_end(&r, st, label, " is not sound JSON", 0, err);
+    if (st == BT_ENOMEM) bt_err_set(err, st, 0, "out of memory to read %s", label);
     if (st)
         bt__config_close(&c);
     else

@@ -42,4 +42,3 @@ bt_status bt__config_strings(const bt__config *c, const char *key, bt__config_st
 /* The object under key; absent: one without members. inside as of *out. */
 bt_status bt__config_object(const bt__config *c, const char *key, const char *inside,
                             bt__config *out, bt_err *err);
-bool bt_str_equals(bt_str s, const char *text);

@@ -2,12 +2,12 @@
 /* files.c - looks into a model's folder. */
 #include "model/files.h"
 #include "base/assert.h"
+#include "file/whole.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 enum { NAME_MAX_BYTES = 256, LABEL_MAX = 100 };
@@ -18,12 +18,6 @@ typedef struct contents {
     char index[NAME_MAX_BYTES], safetensors[NAME_MAX_BYTES], gguf[NAME_MAX_BYTES];
     int n_index, n_safetensors, n_gguf; // models: a split one counts once
 } contents;
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), len = strlen(end);
-    return n >= len && strcasecmp(s + n - len, end) == 0;
-}
 
 /* "NAME-00002-of-00003.gguf" -> 2; 0: no part. */
 static int part_of(const char *name, const char *end)
@@ -50,14 +44,15 @@ static bool look(const char *folder, contents *c)
         if (strlen(name) >= NAME_MAX_BYTES) continue;
         c->config = c->config || strcmp(name, "config.json") == 0;
         c->adapter = c->adapter || strcmp(name, "adapter_config.json") == 0;
-        c->pickle = c->pickle || ends_with(name, ".pth") || ends_with(name, ".pt") ||
-                    (ends_with(name, ".bin") && strncmp(name, "pytorch_model", 13) == 0);
-        if (ends_with(name, ".safetensors.index.json"))
+        c->pickle = c->pickle || bt_file_ends_with(name, ".pth") ||
+                    bt_file_ends_with(name, ".pt") ||
+                    (bt_file_ends_with(name, ".bin") && strncmp(name, "pytorch_model", 13) == 0);
+        if (bt_file_ends_with(name, ".safetensors.index.json"))
             note_file(name, c->index, &c->n_index);
-        else if (ends_with(name, ".safetensors") && part_of(name, ".safetensors") == 0 &&
+        else if (bt_file_ends_with(name, ".safetensors") && part_of(name, ".safetensors") == 0 &&
                  strncmp(name, "consolidated", 12) != 0 && strncmp(name, "adapter_", 8) != 0)
             note_file(name, c->safetensors, &c->n_safetensors);
-        else if (ends_with(name, ".gguf") && part_of(name, ".gguf") <= 1 &&
+        else if (bt_file_ends_with(name, ".gguf") && part_of(name, ".gguf") <= 1 &&
                  strncmp(name, "mmproj", 6) != 0)
             note_file(name, c->gguf, &c->n_gguf);
         own_index = own_index || strcmp(name, "model.safetensors.index.json") == 0;
@@ -148,8 +143,8 @@ bt_status bt_model_files_find(const char *path, bt_model_files *out, bt_err *err
         return bt_err_set(err, BT_EINVAL, 0, "the model's path is too long");
     bool folder = stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    bool index = ends_with(name, ".safetensors.index.json");
-    bool weights = ends_with(name, ".safetensors") && !folder, part = false;
+    bool index = bt_file_ends_with(name, ".safetensors.index.json");
+    bool weights = bt_file_ends_with(name, ".safetensors") && !folder, part = false;
     bt_status st = BT_OK;
     if (folder) {
         snprintf(f.folder, sizeof f.folder, "%s", path);
@@ -179,7 +174,9 @@ void bt_model_name(const char *path, char *dst, size_t cap)
         }
         snprintf(dst, cap, "%.*s", (int)(n - (size_t)(at - path)), at);
         /* A file in a folder that has the model's name. */
-        if (at == path || (!ends_with(dst, ".safetensors") && !ends_with(dst, ".json"))) break;
+        if (at == path ||
+            (!bt_file_ends_with(dst, ".safetensors") && !bt_file_ends_with(dst, ".json")))
+            break;
         n = (size_t)(at - path);
     }
     size_t len = strlen(dst);

@@ -265,11 +265,6 @@ static bt_status read_or_off(const bt_gguf *g, const char *key, double *out, bt_
                                                               : read_positive(g, key, out, err);
 }
 
-static bool is_text(bt_str s, const char *text)
-{
-    return strlen(text) == s.n && memcmp(text, s.s, s.n) == 0;
-}
-
 static bt_status read_rope(const bt_gguf *g, bt_recipe *r, bt_err *err)
 {
     /* A factor without a type is linear; scale_linear is the key of 2023 for the same. */
@@ -295,8 +290,8 @@ static bt_status read_rope(const bt_gguf *g, bt_recipe *r, bt_err *err)
     rope->amplitude = (float)amplitude;
     rope->orig_ctx = (int32_t)orig;
     /* The tensors rope_factors_{short,long}.weight say all of longrope but the amplitude. */
-    if (is_text(type, "none") || is_text(type, "longrope")) return BT_OK;
-    if (!is_text(type, "linear") && !is_text(type, "yarn"))
+    if (bt_str_equals(type, "none") || bt_str_equals(type, "longrope")) return BT_OK;
+    if (!bt_str_equals(type, "linear") && !bt_str_equals(type, "yarn"))
         return bt_err_set(
             err, BT_EUNSUPPORTED, 0,
             "%s: rope scaling '%s' is not supported; none, linear, yarn, longrope and "
@@ -305,7 +300,7 @@ static bt_status read_rope(const bt_gguf *g, bt_recipe *r, bt_err *err)
     if (factor == 1) return BT_OK;
     rope->factor = (float)factor;
     rope->scaling = BT_ROPE_SCALING_LINEAR;
-    if (is_text(type, "linear")) return BT_OK;
+    if (bt_str_equals(type, "linear")) return BT_OK;
     rope->scaling = BT_ROPE_SCALING_YARN;
     rope->low = (float)slow;
     rope->high = (float)fast;

@@ -5,22 +5,7 @@
 #include "kernels/attention/attention_body.h"
 #include "kernels/sample/sample_body.h"
 
-const bt__vec bt__vec_avx512 = {norm_rms,
-                                norm_layer,
-                                activate,
-                                xielu,
-                                cap,
-                                rope_interleaved,
-                                rope_half,
-                                half_store,
-                                attention_span,
-                                attention_merge,
-                                attention_finish,
-                                scan_max,
-                                find_first,
-                                weights,
-                                mass_from,
-                                gather};
+const bt__vec bt__vec_avx512 = BT__VEC;
 #else
 typedef int bt__vec_avx512_is_for_x86_64; // a file may not be empty
 #endif

@@ -162,3 +162,11 @@ static void half_store(const float *x, int32_t n, uint16_t *dst)
         memcpy(dst + i, tail, (size_t)(n - i) * sizeof *dst);
     }
 }
+
+/* The table of one instruction set; what is not above is in attention_body.h and sample_body.h. */
+#define BT__VEC                                                                                    \
+    {                                                                                              \
+        norm_rms, norm_layer, activate, xielu, cap, rope_interleaved, rope_half, half_store,       \
+            attention_span, attention_merge, attention_finish, scan_max, find_first, weights,      \
+            mass_from, gather                                                                      \
+    }

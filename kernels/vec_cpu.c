@@ -5,22 +5,7 @@
 #include "kernels/sample/sample_body.h"
 #include "kernels/cpu_isa.h"
 
-const bt__vec bt__vec_generic = {norm_rms,
-                                 norm_layer,
-                                 activate,
-                                 xielu,
-                                 cap,
-                                 rope_interleaved,
-                                 rope_half,
-                                 half_store,
-                                 attention_span,
-                                 attention_merge,
-                                 attention_finish,
-                                 scan_max,
-                                 find_first,
-                                 weights,
-                                 mass_from,
-                                 gather};
+const bt__vec bt__vec_generic = BT__VEC;
 
 const bt__vec *bt__vec_get(void)
 {

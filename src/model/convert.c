@@ -63,6 +63,13 @@ static int32_t stream(const bt_file_tensor *t, size_t at, size_t stride, size_t 
     return (int32_t)(v & ((1u << bits) - 1));
 }
 
+/* AWQ: row r of n in line i, of words of 8 rows in an order of their own. */
+static int32_t awq(const bt_file_tensor *t, size_t i, size_t r, size_t n)
+{
+    static const uint8_t place[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+    return (int32_t)(word(t, i * (n / 8) + r / 8) >> 4 * place[r % 8] & 15);
+}
+
 /* Rows -----------------------------------------------------------------------------------------*/
 
 int32_t bt__convert_head_row(const bt__conversion *c, int32_t r)
@@ -79,23 +86,19 @@ int32_t bt__convert_head_row(const bt__conversion *c, int32_t r)
 /* Number q of column k in GPTQ's, AWQ's and PACKED's words, and the zero that goes with group g. */
 static int32_t packed(const bt__conversion *c, int32_t row, int32_t k)
 {
-    static const uint8_t awq[8] = {0, 4, 1, 5, 2, 6, 3, 7}; // where a row lies in its word
     size_t rows = (size_t)c->of, r = (size_t)row;
     if (c->kind == BT__CONVERT_GPTQ) return stream(c->q, r, rows, (size_t)k, c->bits);
-    if (c->kind == BT__CONVERT_AWQ)
-        return (int32_t)(word(c->q, (size_t)k * (rows / 8) + r / 8) >> 4 * awq[r % 8] & 15);
+    if (c->kind == BT__CONVERT_AWQ) return awq(c->q, (size_t)k, r, rows);
     return stream(c->q, r * (size_t)c->q->dim[0], 1, (size_t)k, c->bits);
 }
 
 static int32_t zero_of(const bt__conversion *c, int32_t row, int32_t g, int32_t groups)
 {
-    static const uint8_t awq[8] = {0, 4, 1, 5, 2, 6, 3, 7};
     size_t r = (size_t)row, rows = (size_t)c->of;
     if (!c->zero) return 1 << (c->bits - 1);
     if (c->kind == BT__CONVERT_GPTQ)
         return stream(c->zero, (size_t)g * (size_t)c->zero->dim[0], 1, r, c->bits) + c->plus_one;
-    if (c->kind == BT__CONVERT_AWQ)
-        return (int32_t)(word(c->zero, (size_t)g * (rows / 8) + r / 8) >> 4 * awq[r % 8] & 15);
+    if (c->kind == BT__CONVERT_AWQ) return awq(c->zero, (size_t)g, r, rows);
     return stream(c->zero, (size_t)g, (size_t)groups, r, c->bits);
 }
 

@@ -171,22 +171,12 @@ int32_t bt_front_queue(bt_front *f, uint64_t account_id, bt_front_queue_entry *o
 
 /* ---- start */
 
-/* Copies a string the options point to, so that they outlive the caller's. */
-static const char *keep(bt_front *f, const char *s)
-{
-    size_t i = 0;
-    if (!s) return NULL;
-    while (i < BT_COUNT(f->strings) && f->strings[i]) i++;
-    BT_ASSERT(i < BT_COUNT(f->strings));
-    f->strings[i] = bt_must(bt_strdup(s));
-    return f->strings[i];
-}
-
 static void open_options(bt_front *f, const bt_front_options *opt)
 {
     f->opt = *opt;
-    f->opt.data_dir = keep(f, opt->data_dir);
-    f->opt.engine_program = keep(f, opt->engine_program ? opt->engine_program : "/proc/self/exe");
+    const char *program = opt->engine_program ? opt->engine_program : "/proc/self/exe";
+    f->opt.data_dir = bt__keep(f->strings, BT_COUNT(f->strings), opt->data_dir);
+    f->opt.engine_program = bt__keep(f->strings, BT_COUNT(f->strings), program);
     memset(f->opt.unit, 0, sizeof f->opt.unit);          // read by bt__unit_open only
     memset(&f->opt.accounts, 0, sizeof f->opt.accounts); // and by bt_accounts_open
     if (f->opt.queue <= 0) f->opt.queue = QUEUE_DEFAULT;

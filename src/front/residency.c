@@ -141,9 +141,12 @@ static bool at_rest(bt_unit *u)
 int bt__residency_turn(bt_unit *u)
 {
     bt_unit_residency *r = &u->residency;
+    int stage = atomic_load(&r->stage);
+    /* At every look at the socket: the scheduler is asked only where that can matter. */
+    if (u->opt.park_after_s == 0 && stage == STAGE_NO && atomic_load(&r->asked) == 0)
+        return LOOK_MS;
     bool has_requests = bt__unit_has_requests(u);
     idle(u, has_requests);
-    int stage = atomic_load(&r->stage);
     int32_t level = atomic_exchange(&r->asked, 0);
     if (stage == STAGE_NO && level == 1 && !has_requests) bt__link_park(&u->link);
     if (stage == STAGE_NO && level == 2 && !has_requests) {

@@ -108,15 +108,18 @@ const bt_gen_params *bt_unit_defaults(const bt_unit *u)
 
 /* ---- start */
 
-/* Copies a string the options point to, so that they outlive the caller's. */
-static const char *keep(bt_unit *u, const char *s)
+const char *bt__keep(char **strings, size_t n, const char *s)
 {
     size_t i = 0;
     if (!s) return NULL;
-    while (i < BT_COUNT(u->strings) && u->strings[i]) i++;
-    BT_ASSERT(i < BT_COUNT(u->strings));
-    u->strings[i] = bt_must(bt_strdup(s));
-    return u->strings[i];
+    while (i < n && strings[i]) i++;
+    BT_ASSERT(i < n);
+    return strings[i] = bt_must(bt_strdup(s));
+}
+
+static const char *keep(bt_unit *u, const char *s)
+{
+    return bt__keep(u->strings, BT_COUNT(u->strings), s);
 }
 
 static void open_options(bt_unit *u, const bt_unit_options *opt)

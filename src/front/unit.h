@@ -111,6 +111,10 @@ struct bt_unit {
     bt_unit_counters count;
 };
 
+/* Copies a string that options point to, so that it outlives the caller's, into the first free of n
+ * strings; NULL for NULL. */
+const char *bt__keep(char **strings, size_t n, const char *s);
+
 /* ---- unit.c */
 /* A sound file, its vocabulary and templates, an empty queue; no threads. *out is to be closed
  * after a failure too. */
